@@ -1,0 +1,20 @@
+//! The words every part of Tollgate speaks: ids, money, quantities, time, randomness, secrets, pages.
+//!
+//! Nothing here does I/O or knows a database, a web framework or another module of this crate. Values are parsed
+//! once, at the edge, and carried inward as proof.
+
+pub mod ids;
+pub mod money;
+pub mod page;
+pub mod quantity;
+pub mod rng;
+pub mod secret;
+pub mod time;
+
+pub use ids::*;
+pub use money::{Currency, Money, MoneyError};
+pub use page::{Cursor, Page, PageRequest};
+pub use quantity::{Quantity, QuantityError};
+pub use rng::{Rng, SeededRng, SystemRng};
+pub use secret::Secret;
+pub use time::{Clock, ManualClock, Period, SystemClock, Timestamp};

@@ -1,0 +1,2 @@
+//! Tollgate.
+pub mod kernel;
