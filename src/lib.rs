@@ -1,2 +1,6 @@
 //! Tollgate.
+pub mod identity;
 pub mod kernel;
+pub mod store;
+pub mod tenants;
+pub mod users;

@@ -3,18 +3,22 @@
 //! Nothing here does I/O or knows a database, a web framework or another module of this crate. Values are parsed
 //! once, at the edge, and carried inward as proof.
 
+pub mod fault;
 pub mod ids;
 pub mod money;
+pub mod names;
 pub mod page;
 pub mod quantity;
 pub mod rng;
 pub mod secret;
 pub mod time;
 
+pub use fault::{Fault, Faults};
 pub use ids::*;
 pub use money::{Currency, Money, MoneyError};
+pub use names::{CustomerName, Email, ExternalId, NameError, TierName};
 pub use page::{Cursor, Page, PageRequest};
 pub use quantity::{Quantity, QuantityError};
 pub use rng::{Rng, SeededRng, SystemRng};
 pub use secret::Secret;
-pub use time::{Clock, ManualClock, Period, SystemClock, Timestamp};
+pub use time::{CalendarUnit, Clock, ManualClock, Period, SystemClock, Timestamp};

@@ -110,7 +110,8 @@ impl Money {
 
     /// Rounds an exact amount to the currency's minor unit, halves away from zero.
     pub fn round_half_up(exact: Quantity, currency: Currency) -> Result<Self, MoneyError> {
-        let rounded = exact.as_decimal().round_dp_with_strategy(currency.digits(), RoundingStrategy::MidpointAwayFromZero);
+        let rounded =
+            exact.as_decimal().round_dp_with_strategy(currency.digits(), RoundingStrategy::MidpointAwayFromZero);
         Self::from_exact(Quantity::new(rounded), currency)
     }
 

@@ -173,11 +173,11 @@ impl Period {
     }
 
     fn month(at: Timestamp) -> Self {
-        let first: civil::Date = at.to_jiff().to_zoned(TimeZone::UTC).date().first_of_month();
+        let first: civil::Date = TimeZone::UTC.to_datetime(at.to_jiff()).date().first_of_month();
         let start = |date: civil::Date| {
             // Years 1 to 9998 plus one month lie inside jiff's calendar.
-            let zoned = date.to_zoned(TimeZone::UTC).expect("midnight exists in UTC");
-            Timestamp(zoned.timestamp().as_microsecond())
+            let at = TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).expect("midnight exists in UTC");
+            Timestamp(at.as_microsecond())
         };
         Self { from: start(first), to: start(first.saturating_add(1.month())) }
     }

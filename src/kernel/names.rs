@@ -1,0 +1,177 @@
+//! Names that several services share: tiers, customers, email addresses.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Serialize, Serializer};
+
+/// Why a text is not such a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing but white space.
+    #[error("must not be empty")]
+    Empty,
+    /// Longer than the limit.
+    #[error("must be at most {0} characters long")]
+    TooLong(usize),
+    /// A control character.
+    #[error("must not contain control characters")]
+    Control,
+    /// Not the form of a tier's name.
+    #[error("must be lower-case letters, digits, `-` or `_`, beginning with a letter")]
+    Tier,
+    /// Not the form of an email address.
+    #[error("is not an email address such as ada@example.com")]
+    Email,
+}
+
+macro_rules! text_type {
+    ($name:ident) => {
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+    };
+}
+
+/// The name of a tier: `free`, `standard`, `premium` or one that settings add.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TierName(String);
+text_type!(TierName);
+
+impl FromStr for TierName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        const MAX: usize = 32;
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if text.len() > MAX {
+            return Err(NameError::TooLong(MAX));
+        }
+        let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        if text.as_bytes()[0].is_ascii_lowercase() && text.bytes().all(good) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError::Tier)
+        }
+    }
+}
+
+/// The name of a customer, as people write it. Two names are the same customer only when they are the same text:
+/// joining a tenant because its name looks alike would let somebody in where they do not belong.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CustomerName(String);
+text_type!(CustomerName);
+
+impl FromStr for CustomerName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Ok(Self(plain_text(text, 200)?))
+    }
+}
+
+/// What a foreign system calls a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ExternalId(String);
+text_type!(ExternalId);
+
+impl FromStr for ExternalId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Ok(Self(plain_text(text, 256)?))
+    }
+}
+
+/// An email address. Compared without regard to case; kept as it was written.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Email(String);
+text_type!(Email);
+
+impl Email {
+    /// The form under which it is unique.
+    pub fn key(&self) -> String {
+        self.0.to_lowercase()
+    }
+}
+
+impl fmt::Debug for Email {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Email(…)")
+    }
+}
+
+impl FromStr for Email {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        const MAX: usize = 254; // RFC 5321 section 4.5.3.1.3, less the angle brackets
+        let text = plain_text(text, MAX)?;
+        // A display name or a domain literal is an address for a header, not a login.
+        let options = email_address::Options::default().without_display_text().without_domain_literal();
+        match email_address::EmailAddress::parse_with_options(&text, options) {
+            Ok(_) => Ok(Self(text)),
+            Err(_) => Err(NameError::Email),
+        }
+    }
+}
+
+/// Text without control characters, trimmed, not empty, at most `max` characters.
+pub fn plain_text(text: &str, max: usize) -> Result<String, NameError> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if text.chars().count() > max {
+        return Err(NameError::TooLong(max));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(NameError::Control);
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiers_are_short_plain_words() {
+        assert!("premium".parse::<TierName>().is_ok());
+        for wrong in ["", "Premium", "1st", "pre mium", "prémium"] {
+            assert!(wrong.parse::<TierName>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn customer_names_are_trimmed_and_bounded() {
+        assert_eq!("  Acme & Söhne ".parse::<CustomerName>().unwrap().as_str(), "Acme & Söhne");
+        assert_eq!(" ".parse::<CustomerName>(), Err(NameError::Empty));
+        assert_eq!("x".repeat(10_000).parse::<CustomerName>(), Err(NameError::TooLong(200)));
+        assert_eq!("a\0b".parse::<CustomerName>(), Err(NameError::Control));
+    }
+
+    #[test]
+    fn emails_are_addresses_and_compare_without_case() {
+        assert_eq!("Ada@Example.com".parse::<Email>().unwrap().key(), "ada@example.com");
+        assert!("admin@localhost".parse::<Email>().is_ok());
+        for wrong in ["", "ada", "ada@", "@example.com", "Ada <ada@example.com>", "a b@example.com", "ada@[127.0.0.1]"]
+        {
+            assert!(wrong.parse::<Email>().is_err(), "{wrong}");
+        }
+    }
+}

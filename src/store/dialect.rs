@@ -1,0 +1,90 @@
+//! The little that SQLite and PostgreSQL do differently: the types of columns and how values travel.
+//!
+//! | word in a migration | SQLite (STRICT tables) | PostgreSQL |
+//! |---|---|---|
+//! | `{uuid}` | `BLOB`, 16 bytes | `UUID` |
+//! | `{time}` | `INTEGER`, microseconds since 1970 | `TIMESTAMPTZ` |
+//! | `{decimal}` | `TEXT`, shortest exact form | `NUMERIC` |
+//! | `{bytes}` | `BLOB` | `BYTEA` |
+//! | `{int}` | `INTEGER` | `BIGINT` |
+//! | `{bool}` | `INTEGER` | `BOOLEAN` |
+//!
+//! Queries are written once, with `$1` placeholders, which both engines take. They stay within what both do alike:
+//! `ON CONFLICT`, `RETURNING`, partial indexes, row values.
+
+use sqlx::{
+    Decode, Encode, Postgres, Type,
+    encode::IsNull,
+    error::BoxDynError,
+    postgres::{PgArgumentBuffer, PgTypeInfo, PgValueFormat, PgValueRef},
+};
+
+use crate::kernel::Timestamp;
+
+/// Which database answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// The embedded store.
+    Sqlite,
+    /// A PostgreSQL server.
+    Postgres,
+}
+
+impl Engine {
+    /// Puts the engine's column types into a migration.
+    pub(super) fn ddl(self, migration: &str) -> String {
+        let words: [(&str, &str); 7] = match self {
+            Self::Sqlite => [
+                ("{uuid}", "BLOB"),
+                ("{time}", "INTEGER"),
+                ("{decimal}", "TEXT"),
+                ("{bytes}", "BLOB"),
+                ("{int}", "INTEGER"),
+                ("{bool}", "INTEGER"),
+                ("{strict}", "STRICT"),
+            ],
+            Self::Postgres => [
+                ("{uuid}", "UUID"),
+                ("{time}", "TIMESTAMPTZ"),
+                ("{decimal}", "NUMERIC"),
+                ("{bytes}", "BYTEA"),
+                ("{int}", "BIGINT"),
+                ("{bool}", "BOOLEAN"),
+                ("{strict}", ""),
+            ],
+        };
+        words.into_iter().fold(migration.to_owned(), |text, (word, column_type)| text.replace(word, column_type))
+    }
+}
+
+/// A timestamp as PostgreSQL's wire knows it: microseconds since 2000-01-01T00:00:00Z
+/// (PostgreSQL documentation, "Date/Time Types").
+pub(super) struct PgTime(pub(super) Timestamp);
+
+/// 2000-01-01T00:00:00Z in microseconds since 1970.
+const PG_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+impl Type<Postgres> for PgTime {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name("TIMESTAMPTZ")
+    }
+}
+
+impl Encode<'_, Postgres> for PgTime {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        <i64 as Encode<Postgres>>::encode(self.0.as_micros() - PG_EPOCH_MICROS, buffer)
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for PgTime {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        if value.format() == PgValueFormat::Text {
+            return Err("a timestamp in text format".into());
+        }
+        let micros = <i64 as Decode<Postgres>>::decode(value)?.checked_add(PG_EPOCH_MICROS);
+        micros
+            .and_then(Timestamp::from_micros)
+            .map(Self)
+            .ok_or_else(|| "a timestamp outside the years 1 to 9998".into())
+    }
+}

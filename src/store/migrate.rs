@@ -1,0 +1,54 @@
+//! Brings the schema up to date, under a lock that both engines know: the row lock of an `UPDATE`.
+//!
+//! Two nodes that start together queue on the one row of `schema_version`; the second finds nothing left to do. A
+//! migration and its version are one transaction. Migrations are never edited once released, only added.
+
+use super::{Scope, Store, StoreError, Tx};
+
+/// All migrations, in order; the version of the schema is how many of them ran.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_first.sql")];
+
+/// `CREATE TABLE IF NOT EXISTS` by two sessions at once fails for one of them on PostgreSQL (a unique index of the
+/// catalogue refuses it); it succeeds when tried again.
+const CREATE_ATTEMPTS: usize = 3;
+
+pub(super) async fn run(store: &Store) -> Result<(), StoreError> {
+    for attempt in 1..=CREATE_ATTEMPTS {
+        match create_version_table(store).await {
+            Err(StoreError::Duplicate) if attempt < CREATE_ATTEMPTS => {}
+            done => {
+                done?;
+                break;
+            }
+        }
+    }
+    let mut tx = store.begin(Scope::Job("migrate")).await?;
+    let found = lock_version(&mut tx).await?;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(StoreError::Newer { found, known });
+    }
+    for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        let ddl = tx.engine().ddl(migration);
+        tx.script(ddl).await?;
+    }
+    tx.query("UPDATE schema_version SET version = $1 WHERE id = 1").bind(known).execute().await?;
+    tx.commit().await
+}
+
+async fn create_version_table(store: &Store) -> Result<(), StoreError> {
+    let mut tx = store.begin(Scope::Job("migrate")).await?;
+    tx.query("CREATE TABLE IF NOT EXISTS schema_version (id BIGINT PRIMARY KEY, version BIGINT NOT NULL)")
+        .execute()
+        .await?;
+    tx.query("INSERT INTO schema_version (id, version) VALUES (1, 0) ON CONFLICT DO NOTHING").execute().await?;
+    tx.commit().await
+}
+
+async fn lock_version(tx: &mut Tx) -> Result<i64, StoreError> {
+    let version = tx
+        .query("UPDATE schema_version SET version = version WHERE id = 1 RETURNING version")
+        .map_one(|row| row.get("version"))
+        .await?;
+    version.ok_or_else(|| StoreError::Corrupt("schema_version: no row".into()))
+}

@@ -1,0 +1,132 @@
+//! The one seam to a database: embedded SQLite, or PostgreSQL.
+//!
+//! A [`Tx`] is opened with a [`Scope`] and has one method per query; the methods live in one file per feature. Each
+//! query is written once and runs on both engines (`dialect.rs` says what differs). Nothing above this module asks
+//! which engine runs.
+//!
+//! Invariants: what a committed transaction wrote survives a crash (`synchronous = FULL`, or the server's default);
+//! a dropped transaction leaves nothing; the schema is brought up to date under a lock before anything else happens.
+
+mod dialect;
+mod error;
+mod migrate;
+mod query;
+mod scope;
+mod value;
+
+mod tenants;
+mod users;
+
+use std::{path::Path, str::FromStr, time::Duration};
+
+use sqlx::{
+    PgPool, SqlitePool,
+    postgres::PgPoolOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+pub use dialect::Engine;
+pub use error::StoreError;
+pub use query::Tx;
+pub use scope::Scope;
+
+use crate::kernel::Secret;
+
+/// A statement waits this long for another process's lock on the embedded store.
+const SQLITE_BUSY: Duration = Duration::from_secs(10);
+/// A transaction waits this long for a connection.
+const ACQUIRE: Duration = Duration::from_secs(10);
+/// Readers of the embedded store; WAL lets them run beside the writer.
+const SQLITE_READERS: u32 = 4;
+/// Statements a connection keeps prepared.
+const STATEMENT_CACHE: usize = 256;
+
+/// A handle to the database; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pools: Pools,
+}
+
+#[derive(Clone)]
+enum Pools {
+    /// One writer, because SQLite has one; several readers.
+    Sqlite {
+        writer: SqlitePool,
+        readers: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+impl Store {
+    /// Opens the embedded store in `file`, making it when it is not there, and brings its schema up to date.
+    pub async fn open_sqlite(file: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(SQLITE_BUSY)
+            .statement_cache_capacity(STATEMENT_CACHE);
+        let pool = |connections| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(ACQUIRE)
+                .connect_lazy_with(options.clone())
+        };
+        Self::migrated(Pools::Sqlite { writer: pool(1), readers: pool(SQLITE_READERS) }).await
+    }
+
+    /// Connects to PostgreSQL and brings its schema up to date.
+    pub async fn open_postgres(url: &Secret, max_connections: u32) -> Result<Self, StoreError> {
+        let options = sqlx::postgres::PgConnectOptions::from_str(url.expose())
+            .map_err(|error| StoreError::Address(error.to_string()))?
+            .statement_cache_capacity(STATEMENT_CACHE)
+            .application_name("tollgate");
+        let pool =
+            PgPoolOptions::new().max_connections(max_connections).acquire_timeout(ACQUIRE).connect_lazy_with(options);
+        Self::migrated(Pools::Postgres(pool)).await
+    }
+
+    async fn migrated(pools: Pools) -> Result<Self, StoreError> {
+        let store = Self { pools };
+        migrate::run(&store).await?;
+        Ok(store)
+    }
+
+    /// Which database answers; for logs and tests, not for decisions.
+    pub fn engine(&self) -> Engine {
+        match &self.pools {
+            Pools::Sqlite { .. } => Engine::Sqlite,
+            Pools::Postgres(_) => Engine::Postgres,
+        }
+    }
+
+    /// Begins a transaction that may write.
+    pub async fn begin(&self, scope: Scope) -> Result<Tx, StoreError> {
+        match &self.pools {
+            Pools::Sqlite { writer, .. } => Ok(Tx::sqlite(scope, writer.begin_with("BEGIN IMMEDIATE").await?)),
+            Pools::Postgres(pool) => Ok(Tx::postgres(scope, pool.begin().await?)),
+        }
+    }
+
+    /// Begins a transaction that only reads, and sees one moment throughout.
+    pub async fn read(&self, scope: Scope) -> Result<Tx, StoreError> {
+        const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        match &self.pools {
+            Pools::Sqlite { readers, .. } => Ok(Tx::sqlite(scope, readers.begin().await?)),
+            Pools::Postgres(pool) => Ok(Tx::postgres(scope, pool.begin_with(SNAPSHOT).await?)),
+        }
+    }
+
+    /// Closes every connection after the work under way.
+    pub async fn close(&self) {
+        match &self.pools {
+            Pools::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+}

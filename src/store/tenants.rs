@@ -1,0 +1,204 @@
+//! Queries about tenants.
+
+use serde::{Deserialize, Serialize};
+
+use super::{StoreError, Tx, value::Row};
+use crate::{
+    kernel::{CustomerName, ExternalId, PageRequest, TenantId, TierName, Timestamp},
+    tenants::model::{Failure, Status, Tenant, TenantFilter, TierSpan},
+};
+
+/// What a state carries besides its name, as kept in `status_detail`.
+#[derive(Serialize, Deserialize)]
+struct FailureRow {
+    step: String,
+    reason: String,
+    retryable: bool,
+}
+
+fn read_status(row: &Row) -> Result<Status, StoreError> {
+    let name: String = row.get("status")?;
+    Ok(match name.as_str() {
+        "provisioning" => Status::Provisioning,
+        "active" => Status::Active,
+        "suspended" => Status::Suspended,
+        "changing_tier" => Status::ChangingTier { to: row.parse("status_detail")? },
+        "failed" => {
+            let FailureRow { step, reason, retryable } = row.json("status_detail")?;
+            Status::Failed(Failure { step, reason, retryable })
+        }
+        "offboarding" => Status::Offboarding,
+        "deleted" => Status::Deleted { at: row.get("deleted_at")? },
+        other => return Err(StoreError::Corrupt(format!("status: {other:?}"))),
+    })
+}
+
+fn status_detail(status: &Status) -> Option<String> {
+    match status {
+        Status::ChangingTier { to } => Some(to.to_string()),
+        Status::Failed(Failure { step, reason, retryable }) => {
+            let row = FailureRow { step: step.clone(), reason: reason.clone(), retryable: *retryable };
+            Some(serde_json::to_string(&row).unwrap_or_default())
+        }
+        _ => None,
+    }
+}
+
+const fn deleted_at(status: &Status) -> Option<Timestamp> {
+    match status {
+        Status::Deleted { at } => Some(*at),
+        _ => None,
+    }
+}
+
+fn read_tenant(row: &Row) -> Result<Tenant, StoreError> {
+    let external_id: Option<String> = row.get("external_id")?;
+    Ok(Tenant {
+        id: row.get("tenant_id")?,
+        customer_name: row.parse("customer_name")?,
+        external_id: external_id
+            .map(|text| text.parse().map_err(|_| StoreError::Corrupt("external_id".into())))
+            .transpose()?,
+        tier: row.parse("tier")?,
+        status: read_status(row)?,
+        revision: row.get("revision")?,
+        created_at: row.get("created_at")?,
+    })
+}
+
+impl Tx {
+    /// Adds a tenant; `false` when its customer name is taken, and nothing is changed then.
+    pub async fn tenant_insert(&mut self, tenant: &Tenant) -> Result<bool, StoreError> {
+        let inserted = self
+            .query(
+                "INSERT INTO tenants (tenant_id, customer_name, external_id, tier, status, status_detail, revision,
+                                      created_at, updated_at, deleted_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
+                 ON CONFLICT (customer_name) WHERE deleted_at IS NULL DO NOTHING",
+            )
+            .bind(tenant.id)
+            .bind(tenant.customer_name.as_str())
+            .bind(tenant.external_id.as_ref().map(ExternalId::as_str))
+            .bind(tenant.tier.as_str())
+            .bind(tenant.status.name())
+            .bind(status_detail(&tenant.status))
+            .bind(tenant.revision)
+            .bind(tenant.created_at)
+            .bind(deleted_at(&tenant.status))
+            .changed_one()
+            .await?;
+        if inserted {
+            self.tenant_tier_insert(tenant.id, tenant.created_at, &tenant.tier).await?;
+        }
+        Ok(inserted)
+    }
+
+    /// Writes a changed tenant, if nobody changed it since it was read; its revision grows by one.
+    pub async fn tenant_update(&mut self, tenant: &Tenant, now: Timestamp) -> Result<bool, StoreError> {
+        self.must_cover(tenant.id)?;
+        self.query(
+            "UPDATE tenants
+             SET customer_name = $2, external_id = $3, tier = $4, status = $5, status_detail = $6, deleted_at = $7,
+                 updated_at = $8, revision = revision + 1
+             WHERE tenant_id = $1 AND revision = $9",
+        )
+        .bind(tenant.id)
+        .bind(tenant.customer_name.as_str())
+        .bind(tenant.external_id.as_ref().map(ExternalId::as_str))
+        .bind(tenant.tier.as_str())
+        .bind(tenant.status.name())
+        .bind(status_detail(&tenant.status))
+        .bind(deleted_at(&tenant.status))
+        .bind(now)
+        .bind(tenant.revision)
+        .changed_one()
+        .await
+    }
+
+    /// Notes that a tier holds from `since` on; a second note for the same instant replaces the first.
+    pub async fn tenant_tier_insert(
+        &mut self,
+        id: TenantId,
+        since: Timestamp,
+        tier: &TierName,
+    ) -> Result<(), StoreError> {
+        self.query(
+            "INSERT INTO tenant_tiers (tenant_id, since, tier) VALUES ($1, $2, $3)
+             ON CONFLICT (tenant_id, since) DO UPDATE SET tier = excluded.tier",
+        )
+        .bind(id)
+        .bind(since)
+        .bind(tier.as_str())
+        .execute()
+        .await?;
+        Ok(())
+    }
+
+    /// The tiers a tenant has had, oldest first.
+    pub async fn tenant_tiers(&mut self, id: TenantId) -> Result<Vec<TierSpan>, StoreError> {
+        let scope = self.tenant();
+        self.query(
+            "SELECT since, tier FROM tenant_tiers WHERE tenant_id = $1 AND ($2 IS NULL OR tenant_id = $2) ORDER BY since",
+        )
+        .bind(id)
+        .bind(scope)
+        .map(|row| Ok(TierSpan { since: row.get("since")?, tier: row.parse("tier")? }))
+        .await
+    }
+
+    /// A tenant by its id, deleted ones too.
+    pub async fn tenant_by_id(&mut self, id: TenantId) -> Result<Option<Tenant>, StoreError> {
+        let scope = self.tenant();
+        self.query("SELECT * FROM tenants WHERE tenant_id = $1 AND ($2 IS NULL OR tenant_id = $2)")
+            .bind(id)
+            .bind(scope)
+            .map_one(read_tenant)
+            .await
+    }
+
+    /// The tenant that has a customer name now.
+    pub async fn tenant_by_customer_name(&mut self, name: &CustomerName) -> Result<Option<Tenant>, StoreError> {
+        let scope = self.tenant();
+        self.query(
+            "SELECT * FROM tenants
+             WHERE customer_name = $1 AND deleted_at IS NULL AND ($2 IS NULL OR tenant_id = $2)",
+        )
+        .bind(name.as_str())
+        .bind(scope)
+        .map_one(read_tenant)
+        .await
+    }
+
+    /// The tenant that has an external id now.
+    pub async fn tenant_by_external_id(&mut self, id: &ExternalId) -> Result<Option<Tenant>, StoreError> {
+        let scope = self.tenant();
+        self.query(
+            "SELECT * FROM tenants WHERE external_id = $1 AND deleted_at IS NULL AND ($2 IS NULL OR tenant_id = $2)",
+        )
+        .bind(id.as_str())
+        .bind(scope)
+        .map_one(read_tenant)
+        .await
+    }
+
+    /// A page of tenants. Deleted ones are listed only when their state is asked for.
+    pub async fn tenants(&mut self, filter: &TenantFilter, page: PageRequest) -> Result<Vec<Tenant>, StoreError> {
+        let scope = self.tenant();
+        self.query(
+            "SELECT * FROM tenants
+             WHERE tenant_id > $1 AND ($2 IS NULL OR tenant_id = $2)
+               AND ($3 IS NULL OR customer_name = $3)
+               AND ((CAST($4 AS TEXT) IS NULL AND deleted_at IS NULL) OR status = $4)
+               AND ($5 IS NULL OR tier = $5)
+             ORDER BY tenant_id LIMIT $6",
+        )
+        .bind(page.after())
+        .bind(scope)
+        .bind(filter.customer_name.as_ref().map(CustomerName::as_str))
+        .bind(filter.status.as_deref())
+        .bind(filter.tier.as_ref().map(TierName::as_str))
+        .bind(page.fetch_limit())
+        .map(read_tenant)
+        .await
+    }
+}

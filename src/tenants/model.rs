@@ -1,0 +1,103 @@
+//! A tenant and the states it goes through.
+
+use crate::kernel::{CustomerName, ExternalId, TenantId, TierName, Timestamp};
+
+/// A customer's organisation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Fixed before anything else is made for it.
+    pub id: TenantId,
+    /// What people call it.
+    pub customer_name: CustomerName,
+    /// What a foreign issuer calls it.
+    pub external_id: Option<ExternalId>,
+    /// Its tier.
+    pub tier: TierName,
+    /// Its state.
+    pub status: Status,
+    /// Grows by one with every change: tells caches which of two copies is newer.
+    pub revision: i64,
+    /// When it was first registered.
+    pub created_at: Timestamp,
+}
+
+/// The states of a tenant:
+/// `provisioning → active ⇄ suspended`, `active → changing_tier → active`, any `→ offboarding → deleted`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// Being made; not usable yet.
+    Provisioning,
+    /// In use.
+    Active,
+    /// Kept, but no call gets through.
+    Suspended,
+    /// In use while its infrastructure moves.
+    ChangingTier {
+        /// The tier it moves to.
+        to: TierName,
+    },
+    /// A step of making it failed.
+    Failed(Failure),
+    /// Being taken apart.
+    Offboarding,
+    /// Gone; a tombstone.
+    Deleted {
+        /// Since when.
+        at: Timestamp,
+    },
+}
+
+/// Which step failed, and what now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The step's name.
+    pub step: String,
+    /// Why.
+    pub reason: String,
+    /// Whether trying again may help.
+    pub retryable: bool,
+}
+
+impl Status {
+    /// The name in the API.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Provisioning => "provisioning",
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::ChangingTier { .. } => "changing_tier",
+            Self::Failed(_) => "failed",
+            Self::Offboarding => "offboarding",
+            Self::Deleted { .. } => "deleted",
+        }
+    }
+
+    /// All names, for checking a filter.
+    pub const NAMES: [&'static str; 7] =
+        ["provisioning", "active", "suspended", "changing_tier", "failed", "offboarding", "deleted"];
+
+    /// Whether users may sign in and calls may pass.
+    pub const fn is_usable(&self) -> bool {
+        matches!(self, Self::Active | Self::ChangingTier { .. })
+    }
+}
+
+/// What a list of tenants is narrowed to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TenantFilter {
+    /// Exactly this customer name.
+    pub customer_name: Option<CustomerName>,
+    /// Exactly this state's name.
+    pub status: Option<String>,
+    /// Exactly this tier.
+    pub tier: Option<TierName>,
+}
+
+/// From when a tenant had a tier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TierSpan {
+    /// The first instant.
+    pub since: Timestamp,
+    /// The tier.
+    pub tier: TierName,
+}

@@ -1,0 +1,167 @@
+//! Which transition a state allows. Each consumes the tenant and gives the next one, or says why not.
+
+use super::{
+    error::Error,
+    model::{Failure, Status, Tenant},
+};
+use crate::kernel::{TierName, Timestamp};
+
+impl Tenant {
+    /// All steps of onboarding are done.
+    pub fn activate(self) -> Result<Self, Error> {
+        match self.status {
+            Status::Provisioning | Status::Failed(_) | Status::Suspended | Status::Active => {
+                Ok(self.becomes(Status::Active))
+            }
+            _ => Err(self.refuses("be activated")),
+        }
+    }
+
+    /// No call gets through any more.
+    pub fn suspend(self) -> Result<Self, Error> {
+        match self.status {
+            Status::Active | Status::Suspended => Ok(self.becomes(Status::Suspended)),
+            _ => Err(self.refuses("be suspended")),
+        }
+    }
+
+    /// A step failed.
+    pub fn fail(self, failure: Failure) -> Result<Self, Error> {
+        match self.status {
+            Status::Provisioning | Status::Failed(_) => Ok(self.becomes(Status::Failed(failure))),
+            _ => Err(self.refuses("fail to come about")),
+        }
+    }
+
+    /// Trying again after a failure.
+    pub fn retry(self) -> Result<Self, Error> {
+        match self.status {
+            Status::Provisioning | Status::Failed(_) => Ok(self.becomes(Status::Provisioning)),
+            _ => Err(self.refuses("be tried again")),
+        }
+    }
+
+    /// Its infrastructure starts to move to another tier's. Asking again for the same tier goes on with the move.
+    pub fn begin_tier_change(self, to: TierName) -> Result<Self, Error> {
+        match &self.status {
+            Status::Active => Ok(self.becomes(Status::ChangingTier { to })),
+            Status::ChangingTier { to: under_way } if *under_way == to => Ok(self),
+            _ => Err(self.refuses("change its tier")),
+        }
+    }
+
+    /// The move is done: the new tier holds.
+    pub fn finish_tier_change(mut self) -> Result<Self, Error> {
+        match self.status {
+            Status::ChangingTier { ref to } => {
+                self.tier = to.clone();
+                Ok(self.becomes(Status::Active))
+            }
+            _ => Err(self.refuses("finish a tier change")),
+        }
+    }
+
+    /// The move failed: the old tier stays.
+    pub fn abandon_tier_change(self) -> Result<Self, Error> {
+        match self.status {
+            Status::ChangingTier { .. } => Ok(self.becomes(Status::Active)),
+            _ => Err(self.refuses("abandon a tier change")),
+        }
+    }
+
+    /// It starts to be taken apart; a second time goes on with it.
+    pub fn begin_offboarding(self) -> Result<Self, Error> {
+        match self.status {
+            Status::Deleted { .. } => Err(self.refuses("be taken apart")),
+            _ => Ok(self.becomes(Status::Offboarding)),
+        }
+    }
+
+    /// Everything of it is gone but the tombstone.
+    pub fn bury(self, at: Timestamp) -> Result<Self, Error> {
+        match self.status {
+            Status::Offboarding => Ok(self.becomes(Status::Deleted { at })),
+            _ => Err(self.refuses("be deleted")),
+        }
+    }
+
+    fn becomes(self, status: Status) -> Self {
+        Self { status, ..self }
+    }
+
+    fn refuses(&self, verb: &'static str) -> Error {
+        Error::WrongState { id: self.id, status: self.status.name(), verb }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{SeededRng, TenantId};
+
+    const NOW: fn() -> Timestamp = || Timestamp::from_secs(1_800_000_000).unwrap();
+
+    fn tenant(status: Status) -> Tenant {
+        Tenant {
+            id: TenantId::generate(NOW(), &SeededRng::new(1)),
+            customer_name: "Acme".parse().unwrap(),
+            external_id: None,
+            tier: "standard".parse().unwrap(),
+            status,
+            revision: 1,
+            created_at: NOW(),
+        }
+    }
+
+    fn all_states() -> Vec<Status> {
+        let failure = Failure { step: "provisioning".into(), reason: "disk".into(), retryable: true };
+        let to = "premium".parse().unwrap();
+        vec![
+            Status::Provisioning,
+            Status::Active,
+            Status::Suspended,
+            Status::ChangingTier { to },
+            Status::Failed(failure),
+            Status::Offboarding,
+            Status::Deleted { at: NOW() },
+        ]
+    }
+
+    #[test]
+    fn a_deleted_tenant_stays_deleted() {
+        let deleted = || tenant(Status::Deleted { at: NOW() });
+        assert!(deleted().activate().is_err());
+        assert!(deleted().suspend().is_err());
+        assert!(deleted().retry().is_err());
+        assert!(deleted().begin_tier_change("free".parse().unwrap()).is_err());
+        assert!(deleted().begin_offboarding().is_err());
+    }
+
+    #[test]
+    fn every_state_but_deleted_can_be_offboarded() {
+        for status in all_states() {
+            let gone = matches!(status, Status::Deleted { .. });
+            assert_eq!(tenant(status.clone()).begin_offboarding().is_err(), gone, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn only_active_and_moving_tenants_are_usable() {
+        let usable: Vec<_> = all_states().iter().filter(|s| s.is_usable()).map(Status::name).collect();
+        assert_eq!(usable, ["active", "changing_tier"]);
+    }
+
+    #[test]
+    fn the_tier_changes_only_when_the_move_is_done() {
+        let moving = tenant(Status::Active).begin_tier_change("premium".parse().unwrap()).unwrap();
+        assert_eq!(moving.tier.as_str(), "standard");
+        assert_eq!(moving.clone().abandon_tier_change().unwrap().tier.as_str(), "standard");
+        assert_eq!(moving.finish_tier_change().unwrap().tier.as_str(), "premium");
+    }
+
+    #[test]
+    fn names_match_the_states() {
+        let names: Vec<_> = all_states().iter().map(Status::name).collect();
+        assert_eq!(names, Status::NAMES);
+    }
+}

@@ -1,0 +1,180 @@
+//! Use cases of tenants.
+
+use std::sync::Arc;
+
+use super::{
+    error::Error,
+    model::{Status, Tenant, TenantFilter, TierSpan},
+};
+use crate::{
+    kernel::{Clock, CustomerName, ExternalId, Page, PageRequest, Rng, TenantId, TierName},
+    store::{Scope, Store, StoreError, Tx},
+};
+
+/// Somebody on this node who must hear of a change before the next request: the gateway's directory.
+pub trait TenantObserver: Send + Sync {
+    /// The tenant's state, tier, plan or limits may have changed. Must not block.
+    fn tenant_changed(&self, id: TenantId);
+}
+
+/// What an administrator may change of a tenant directly; the outer `None` leaves a field as it is.
+#[derive(Debug, Clone, Default)]
+pub struct TenantPatch {
+    /// A new customer name.
+    pub customer_name: Option<CustomerName>,
+    /// A new external id, or none.
+    pub external_id: Option<Option<ExternalId>>,
+}
+
+/// The tenants service; cheap to clone.
+#[derive(Clone)]
+pub struct Tenants {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    observer: Arc<dyn TenantObserver>,
+}
+
+impl Tenants {
+    /// Over a store; `observer` hears of every change made through this service.
+    pub fn new(store: Store, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, observer: Arc<dyn TenantObserver>) -> Self {
+        Self { store, clock, rng, observer }
+    }
+
+    /// A tenant by its id.
+    pub async fn find(&self, scope: Scope, id: TenantId) -> Result<Tenant, Error> {
+        let mut tx = self.store.read(scope).await?;
+        tx.tenant_by_id(id).await?.ok_or(Error::Unknown(id))
+    }
+
+    /// The tenant that has a customer name, if one has.
+    pub async fn find_by_customer_name(&self, scope: Scope, name: &CustomerName) -> Result<Option<Tenant>, Error> {
+        let mut tx = self.store.read(scope).await?;
+        Ok(tx.tenant_by_customer_name(name).await?)
+    }
+
+    /// A page of tenants.
+    pub async fn list(&self, scope: Scope, filter: &TenantFilter, page: PageRequest) -> Result<Page<Tenant>, Error> {
+        let mut tx = self.store.read(scope).await?;
+        let rows = tx.tenants(filter, page).await?;
+        Ok(page.page(rows, |tenant| tenant.id.as_uuid()))
+    }
+
+    /// The tiers a tenant has had, oldest first.
+    pub async fn tiers(&self, scope: Scope, id: TenantId) -> Result<Vec<TierSpan>, Error> {
+        let mut tx = self.store.read(scope).await?;
+        Ok(tx.tenant_tiers(id).await?)
+    }
+
+    /// A new tenant within the caller's transaction, or `None` when the customer name is taken.
+    pub async fn create_in(
+        &self,
+        tx: &mut Tx,
+        customer_name: CustomerName,
+        tier: TierName,
+        external_id: Option<ExternalId>,
+    ) -> Result<Option<Tenant>, Error> {
+        if let Some(external_id) = &external_id
+            && tx.tenant_by_external_id(external_id).await?.is_some()
+        {
+            return Err(Error::ExternalIdTaken(external_id.clone()));
+        }
+        let now = self.clock.now();
+        let id = TenantId::generate(now, &*self.rng);
+        let tenant =
+            Tenant { id, customer_name, external_id, tier, status: Status::Provisioning, revision: 1, created_at: now };
+        Ok(tx.tenant_insert(&tenant).await?.then_some(tenant))
+    }
+
+    /// Sets name and external id.
+    pub async fn patch(&self, scope: Scope, id: TenantId, patch: TenantPatch) -> Result<Tenant, Error> {
+        let TenantPatch { customer_name, external_id } = patch;
+        let taken_name = customer_name.clone();
+        let taken_id = external_id.clone().flatten();
+        let changed = self
+            .change(scope, id, |mut tenant| {
+                if matches!(tenant.status, Status::Deleted { .. }) {
+                    return Err(Error::WrongState { id, status: "deleted", verb: "be changed" });
+                }
+                tenant.customer_name = customer_name.unwrap_or(tenant.customer_name);
+                tenant.external_id = external_id.unwrap_or(tenant.external_id);
+                Ok(tenant)
+            })
+            .await;
+        match (changed, taken_name, taken_id) {
+            (Err(Error::Store(StoreError::Duplicate)), _, Some(external_id))
+                if self.external_id_in_use(scope, &external_id, id).await? =>
+            {
+                Err(Error::ExternalIdTaken(external_id))
+            }
+            (Err(Error::Store(StoreError::Duplicate)), Some(name), _) => Err(Error::NameTaken(name)),
+            (changed, _, _) => changed,
+        }
+    }
+
+    async fn external_id_in_use(
+        &self,
+        scope: Scope,
+        external_id: &ExternalId,
+        by_other_than: TenantId,
+    ) -> Result<bool, Error> {
+        let mut tx = self.store.read(scope).await?;
+        Ok(tx.tenant_by_external_id(external_id).await?.is_some_and(|tenant| tenant.id != by_other_than))
+    }
+
+    /// Lets calls through again.
+    pub async fn activate(&self, scope: Scope, id: TenantId) -> Result<Tenant, Error> {
+        self.change(scope, id, |tenant| match tenant.status {
+            Status::Suspended | Status::Active => tenant.activate(),
+            _ => Err(Error::WrongState { id, status: tenant.status.name(), verb: "be activated" }),
+        })
+        .await
+    }
+
+    /// Stops every call.
+    pub async fn suspend(&self, scope: Scope, id: TenantId) -> Result<Tenant, Error> {
+        self.change(scope, id, Tenant::suspend).await
+    }
+
+    /// Applies a transition of `rules.rs`, written only if nobody else changed the tenant meanwhile; tried again then.
+    pub async fn change(
+        &self,
+        scope: Scope,
+        id: TenantId,
+        transition: impl FnOnce(Tenant) -> Result<Tenant, Error>,
+    ) -> Result<Tenant, Error> {
+        let mut tx = self.store.begin(scope).await?;
+        let tenant = self.change_in(&mut tx, id, transition).await?;
+        tx.commit().await?;
+        self.observer.tenant_changed(id);
+        Ok(tenant)
+    }
+
+    /// The same within the caller's transaction; the caller tells the observer by [`Self::announce`] after its commit.
+    pub async fn change_in(
+        &self,
+        tx: &mut Tx,
+        id: TenantId,
+        transition: impl FnOnce(Tenant) -> Result<Tenant, Error>,
+    ) -> Result<Tenant, Error> {
+        let before = tx.tenant_by_id(id).await?.ok_or(Error::Unknown(id))?;
+        let now = self.clock.now();
+        let mut after = transition(before.clone())?;
+        if after == before {
+            return Ok(after);
+        }
+        if !tx.tenant_update(&after, now).await? {
+            return Err(Error::WrongState { id, status: "being changed by somebody else", verb: "be changed now" });
+        }
+        if after.tier != before.tier {
+            tx.tenant_tier_insert(id, now.floor_minute().max(before.created_at), &after.tier).await?;
+        }
+        after.revision += 1;
+        Ok(after)
+    }
+
+    /// Tells this node that a tenant's facts may have changed.
+    pub fn announce(&self, id: TenantId) {
+        self.observer.tenant_changed(id);
+    }
+}

@@ -1,0 +1,152 @@
+//! Use cases of users.
+
+use std::sync::Arc;
+
+use super::{
+    error::Error,
+    model::{Member, Membership, MembershipStatus, Role, User},
+    rules::{self, KnownEmail},
+};
+use crate::{
+    kernel::{Clock, Email, Page, PageRequest, Rng, TenantId, UserId},
+    store::{Scope, Store, Tx},
+};
+
+/// The users service; cheap to clone.
+#[derive(Clone)]
+pub struct Users {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+}
+
+/// The outcome of joining a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// The person.
+    pub user: User,
+    /// Their place, new or found.
+    pub membership: Membership,
+    /// Whether the person was not known before.
+    pub new_user: bool,
+    /// Whether the place was not there before.
+    pub new_membership: bool,
+}
+
+impl Users {
+    /// Over a store.
+    pub fn new(store: Store, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Self {
+        Self { store, clock, rng }
+    }
+
+    /// Brings a person into a tenant within the caller's transaction. Doing it twice changes nothing.
+    pub async fn join_in(
+        &self,
+        tx: &mut Tx,
+        tenant: TenantId,
+        email: &Email,
+        role: Role,
+        policy: KnownEmail,
+    ) -> Result<Joined, Error> {
+        let (user, new_user) = self.find_or_create(tx, email, false).await?;
+        let memberships = tx.memberships_of_user(user.id).await?;
+        if let Some(membership) = rules::joining(&user, &memberships, tenant, policy)? {
+            return Ok(Joined { user, membership, new_user, new_membership: false });
+        }
+        let membership = Membership {
+            tenant_id: tenant,
+            user_id: user.id,
+            role,
+            status: MembershipStatus::Active,
+            created_at: self.clock.now(),
+        };
+        tx.membership_insert(&membership).await?;
+        Ok(Joined { user, membership, new_user, new_membership: true })
+    }
+
+    /// The platform administrator with this address, within the caller's transaction; made when there is none.
+    pub async fn platform_admin_in(&self, tx: &mut Tx, email: &Email) -> Result<User, Error> {
+        let (user, _) = self.find_or_create(tx, email, true).await?;
+        if user.platform_admin { Ok(user) } else { Err(Error::EmailElsewhere) }
+    }
+
+    async fn find_or_create(&self, tx: &mut Tx, email: &Email, platform_admin: bool) -> Result<(User, bool), Error> {
+        if let Some(user) = tx.user_by_email(email).await? {
+            return Ok((user, false));
+        }
+        let now = self.clock.now();
+        let user =
+            User { id: UserId::generate(now, &*self.rng), email: email.clone(), platform_admin, created_at: now };
+        if tx.user_insert(&user).await? {
+            return Ok((user, true));
+        }
+        // Somebody else made it between the two statements; it is visible now.
+        let user = tx.user_by_email(email).await?.ok_or(Error::Unknown(user.id))?;
+        Ok((user, false))
+    }
+
+    /// A page of a tenant's members.
+    pub async fn list(&self, scope: Scope, tenant: TenantId, page: PageRequest) -> Result<Page<Member>, Error> {
+        let mut tx = self.store.read(scope).await?;
+        tx.tenant_by_id(tenant).await?.ok_or(Error::UnknownTenant(tenant))?;
+        let rows = tx.members(tenant, page).await?;
+        Ok(page.page(rows, |member| member.user.id.as_uuid()))
+    }
+
+    /// One member.
+    pub async fn find(&self, scope: Scope, tenant: TenantId, id: UserId) -> Result<Member, Error> {
+        let mut tx = self.store.read(scope).await?;
+        tx.member(tenant, id).await?.ok_or(Error::Unknown(id))
+    }
+
+    /// Puts a membership out of force; the last owner's cannot be.
+    pub async fn disable_in(&self, tx: &mut Tx, tenant: TenantId, id: UserId) -> Result<Member, Error> {
+        rules::keeps_an_owner(&tx.owners_locked(tenant).await?, id)?;
+        self.set_status(tx, tenant, id, MembershipStatus::Disabled).await
+    }
+
+    /// Puts a membership back in force.
+    pub async fn enable_in(&self, tx: &mut Tx, tenant: TenantId, id: UserId) -> Result<Member, Error> {
+        self.set_status(tx, tenant, id, MembershipStatus::Active).await
+    }
+
+    async fn set_status(
+        &self,
+        tx: &mut Tx,
+        tenant: TenantId,
+        id: UserId,
+        status: MembershipStatus,
+    ) -> Result<Member, Error> {
+        if !tx.membership_set_status(tenant, id, status).await? {
+            return Err(Error::Unknown(id));
+        }
+        tx.member(tenant, id).await?.ok_or(Error::Unknown(id))
+    }
+
+    /// Ends a membership and forgets a person who belongs nowhere else; the last owner stays.
+    pub async fn remove_in(&self, tx: &mut Tx, tenant: TenantId, id: UserId) -> Result<(), Error> {
+        rules::keeps_an_owner(&tx.owners_locked(tenant).await?, id)?;
+        if !tx.membership_delete(tenant, id).await? {
+            return Err(Error::Unknown(id));
+        }
+        tx.user_forget_if_homeless(id).await?;
+        Ok(())
+    }
+
+    /// Ends every membership of a tenant that is being taken apart; the people who were forgotten with it.
+    pub async fn remove_all_in(&self, tx: &mut Tx, tenant: TenantId) -> Result<Vec<UserId>, Error> {
+        let mut forgotten = Vec::new();
+        loop {
+            let members = tx.members(tenant, PageRequest::default()).await?;
+            if members.is_empty() {
+                return Ok(forgotten);
+            }
+            for member in members {
+                tx.membership_delete(tenant, member.user.id).await?;
+                if tx.user_forget_if_homeless(member.user.id).await? {
+                    forgotten.push(member.user.id);
+                }
+            }
+        }
+    }
+}
