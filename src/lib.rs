@@ -4,3 +4,4 @@ pub mod kernel;
 pub mod store;
 pub mod tenants;
 pub mod users;
+pub mod web;

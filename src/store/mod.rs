@@ -14,6 +14,7 @@ mod query;
 mod scope;
 mod value;
 
+mod idempotency;
 mod tenants;
 mod users;
 
@@ -27,6 +28,7 @@ use sqlx::{
 
 pub use dialect::Engine;
 pub use error::StoreError;
+pub use idempotency::Claim;
 pub use query::Tx;
 pub use scope::Scope;
 

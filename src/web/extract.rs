@@ -1,0 +1,230 @@
+//! Extractors: who calls and in which scope, bodies, paths and queries, each refusing with a problem that names the
+//! field. Scopes of requests are made here and nowhere else.
+
+use std::sync::Arc;
+
+use axum::{
+    body::to_bytes,
+    extract::{FromRef, FromRequest, FromRequestParts, Request},
+    http::{HeaderValue, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{kinds::Kind, problem::Problem};
+use crate::{
+    identity::{ADMIN_SCOPE, Access, Subject, TokenError, Verifier},
+    kernel::{TenantId, UserId},
+    store::Scope,
+    users::Role,
+};
+
+/// The largest JSON body taken, in bytes.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// A call by the platform administrator: a token with `tollgate:admin`.
+#[derive(Debug, Clone)]
+pub struct AdminScope {
+    /// Who.
+    pub admin: UserId,
+}
+
+impl From<&AdminScope> for Scope {
+    fn from(_: &AdminScope) -> Self {
+        Self::Platform
+    }
+}
+
+/// A call by a tenant's user or machine client.
+#[derive(Debug, Clone)]
+pub struct TenantAccess {
+    /// For which tenant.
+    pub tenant: TenantId,
+    /// What the token says.
+    pub access: Arc<Access>,
+}
+
+impl From<&TenantAccess> for Scope {
+    fn from(call: &TenantAccess) -> Self {
+        Self::Tenant(call.tenant)
+    }
+}
+
+impl TenantAccess {
+    /// An error unless the token carries a scope value.
+    pub fn require_scope(&self, value: &str) -> Result<(), Problem> {
+        if self.access.scope.contains(value) { Ok(()) } else { Err(insufficient_scope(value)) }
+    }
+
+    /// The user, when their role is at least `role`.
+    pub fn require_role(&self, role: Role) -> Result<UserId, Problem> {
+        match self.access.subject {
+            Subject::User(user) if self.access.role.is_some_and(|own| own >= role) => Ok(user),
+            _ => Err(Problem::new(Kind::FORBIDDEN, format!("needs a user with the role {} or higher", role.name()))),
+        }
+    }
+}
+
+/// The bearer token of a request: exactly one `Authorization` header of that scheme.
+pub fn bearer(headers: &axum::http::HeaderMap) -> Result<&str, Problem> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(Problem::new(Kind::UNAUTHENTICATED, "one Authorization header with a bearer token is needed")
+            .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tollgate\"")));
+    };
+    let token = value.to_str().ok().and_then(|text| {
+        let (scheme, token) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+    });
+    token.ok_or_else(|| unauthenticated(&TokenError::Invalid("not a bearer token")))
+}
+
+/// 401 with the challenge of RFC 6750 section 3.
+pub fn unauthenticated(error: &TokenError) -> Problem {
+    let text = error.to_string();
+    let challenge = format!("Bearer realm=\"tollgate\", error=\"invalid_token\", error_description=\"{text}\"");
+    let challenge = HeaderValue::try_from(challenge).unwrap_or(HeaderValue::from_static("Bearer"));
+    Problem::new(Kind::UNAUTHENTICATED, text).header(header::WWW_AUTHENTICATE, challenge)
+}
+
+/// 403 with the challenge of RFC 6750 section 3.
+pub fn insufficient_scope(value: &str) -> Problem {
+    let challenge = format!("Bearer realm=\"tollgate\", error=\"insufficient_scope\", scope=\"{value}\"");
+    let challenge = HeaderValue::try_from(challenge).unwrap_or(HeaderValue::from_static("Bearer"));
+    Problem::new(Kind::FORBIDDEN, format!("the token lacks the scope {value}"))
+        .header(header::WWW_AUTHENTICATE, challenge)
+}
+
+fn access<S>(parts: &Parts, state: &S) -> Result<Arc<Access>, Problem>
+where
+    Verifier: FromRef<S>,
+{
+    Verifier::from_ref(state).verify(bearer(&parts.headers)?).map_err(|error| unauthenticated(&error))
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for AdminScope
+where
+    Verifier: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let access = access(parts, state)?;
+        match (access.subject, access.tenant) {
+            (Subject::User(admin), None) if access.scope.contains(ADMIN_SCOPE) => Ok(Self { admin }),
+            _ => Err(insufficient_scope(ADMIN_SCOPE)),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for TenantAccess
+where
+    Verifier: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let access = access(parts, state)?;
+        let Some(tenant) = access.tenant else {
+            return Err(Problem::new(Kind::FORBIDDEN, "this is a tenant's own view; the token names no tenant"));
+        };
+        Ok(Self { tenant, access })
+    }
+}
+
+/// A JSON body, in and out.
+#[derive(Debug, Clone, Copy)]
+pub struct Json<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        if !is_json(request.headers().get(header::CONTENT_TYPE)) {
+            return Err(Problem::new(Kind::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"));
+        }
+        let bytes = to_bytes(request.into_body(), MAX_BODY_BYTES).await.map_err(|error| body_problem(&error))?;
+        from_json(&bytes).map(Self)
+    }
+}
+
+/// A body that could not be read: too large, or broken off.
+pub fn body_problem(error: &axum::Error) -> Problem {
+    let source = std::error::Error::source(error);
+    if source.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+        Problem::new(Kind::TOO_LARGE, format!("the body is larger than {MAX_BODY_BYTES} bytes"))
+    } else {
+        Problem::new(Kind::MALFORMED, "the body broke off")
+    }
+}
+
+fn is_json(content_type: Option<&HeaderValue>) -> bool {
+    let essence = content_type.and_then(|value| value.to_str().ok()).and_then(|text| text.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// Reads JSON, saying which field is wrong.
+pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        if inner.is_data() {
+            Problem::invalid_field(&field_of(&path, &inner), inner)
+        } else {
+            Problem::new(Kind::MALFORMED, format!("the body is not JSON: {inner}"))
+        }
+    })?;
+    reader.end().map_err(|error| Problem::new(Kind::MALFORMED, format!("the body is not JSON: {error}")))?;
+    Ok(value)
+}
+
+/// The field an error of serde is about: its path, or for a missing or unknown field the name it quotes.
+fn field_of(path: &str, error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let quoted =
+        text.split('`').nth(1).filter(|_| text.starts_with("missing field") || text.starts_with("unknown field"));
+    match (path, quoted) {
+        ("." | "", Some(name)) => name.to_owned(),
+        (path, Some(name)) if !path.ends_with(name) => format!("{path}.{name}"),
+        (path, _) => path.to_owned(),
+    }
+}
+
+/// Path parameters; one that is not an id is a thing that does not exist.
+#[derive(Debug, Clone, Copy)]
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(_) => Err(Problem::new(Kind::NOT_FOUND, "there is no such thing")),
+        }
+    }
+}
+
+/// Query parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        let reader = serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(query.as_bytes()));
+        serde_path_to_error::deserialize(reader).map(Self).map_err(|error| {
+            let path = error.path().to_string();
+            Problem::invalid_field(if path == "." { "query" } else { &path }, error.into_inner())
+        })
+    }
+}

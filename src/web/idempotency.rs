@@ -1,0 +1,143 @@
+//! `Idempotency-Key` on creating POSTs: the first answer again for the same key and body, 409 for another body.
+//!
+//! The key belongs to the caller (by its token's subject) and the path. It is claimed in the store before the handler
+//! runs, and the answer is written after it; a claim whose process died is free again after [`CLAIM_S`]. Answers with
+//! status 500 and above are not kept: trying again is what the key is for.
+
+use std::sync::Arc;
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    extract::{MAX_BODY_BYTES, bearer, body_problem},
+    kinds::Kind,
+    problem::Problem,
+};
+use crate::{
+    identity::Verifier,
+    kernel::{Clock, Timestamp},
+    store::{Claim, Scope, Store},
+};
+
+/// A claim without an answer holds this long, in seconds: longer than any request is allowed to take.
+const CLAIM_S: i64 = 120;
+/// The longest key taken.
+const MAX_KEY: usize = 255;
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// What the layer needs.
+#[derive(Clone)]
+pub struct Idempotency {
+    /// Where keys are kept.
+    pub store: Store,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Says who calls.
+    pub verifier: Verifier,
+}
+
+/// An answer as kept.
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+/// The layer.
+pub async fn idempotent(State(state): State<Idempotency>, request: Request, next: Next) -> Response {
+    match run(&state, request, next).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn run(state: &Idempotency, request: Request, next: Next) -> Result<Response, Problem> {
+    let (true, Some(key)) = (request.method() == Method::POST, request.headers().get(IDEMPOTENCY_KEY)) else {
+        return Ok(next.run(request).await);
+    };
+    let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= MAX_KEY).map(str::to_owned);
+    let key = key.ok_or_else(|| Problem::invalid_field("Idempotency-Key", "must be 1 to 255 visible characters"))?;
+    // Without a valid token the handler refuses by itself; there is nobody to keep an answer for.
+    let Ok(access) = bearer(request.headers()).map(|token| state.verifier.verify(token)) else {
+        return Ok(next.run(request).await);
+    };
+    let Ok(access) = access else { return Ok(next.run(request).await) };
+    let owner = format!("{:?} {:?} {}", access.tenant, access.subject, request.uri().path());
+
+    let (parts, body) = request.into_parts();
+    let bytes = to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| body_problem(&error))?;
+    let digest = blake3::hash(&bytes);
+    let now = state.clock.now();
+    match claim(state, &owner, &key, digest.as_bytes(), now).await? {
+        Claim::New => {}
+        Claim::Answered(answer) => return replay(&answer),
+        Claim::OtherBody => {
+            return Err(Problem::new(Kind::IDEMPOTENCY_MISMATCH, "this Idempotency-Key was used with another body"));
+        }
+        Claim::Running => {
+            let problem = Problem::new(Kind::IDEMPOTENCY_RUNNING, "the first request with this key is still running");
+            return Err(problem.retry_after(1));
+        }
+    }
+    let path = parts.uri.path().to_owned();
+    let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+    keep(state, &owner, &key, &path, response).await
+}
+
+async fn claim(state: &Idempotency, owner: &str, key: &str, digest: &[u8], now: Timestamp) -> Result<Claim, Problem> {
+    let mut tx = state.store.begin(Scope::Job("idempotency")).await?;
+    let claim = tx.idempotency_claim(owner, key, digest, now, now.plus_secs(-CLAIM_S)).await?;
+    tx.commit().await?;
+    Ok(claim)
+}
+
+/// Keeps the answer and passes it on; gives the key back when there is nothing worth keeping.
+async fn keep(
+    state: &Idempotency,
+    owner: &str,
+    key: &str,
+    path: &str,
+    response: Response,
+) -> Result<Response, Problem> {
+    let response = super::instance::written(response, path);
+    let (parts, body) = response.into_parts();
+    let bytes = to_bytes(body, usize::MAX).await.map_err(|error| body_problem(&error))?;
+    let mut tx = state.store.begin(Scope::Job("idempotency")).await?;
+    if parts.status.is_server_error() {
+        tx.idempotency_release(owner, key).await?;
+    } else {
+        let headers =
+            parts.headers.iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+        let answer = Answer {
+            status: parts.status.as_u16(),
+            headers: headers.collect(),
+            body: String::from_utf8_lossy(&bytes).into_owned(),
+        };
+        tx.idempotency_answer(owner, key, &serde_json::to_string(&answer).map_err(Problem::internal)?).await?;
+    }
+    tx.commit().await?;
+    Ok(Response::from_parts(parts, Body::from(bytes)))
+}
+
+fn replay(answer: &str) -> Result<Response, Problem> {
+    let Answer { status, headers, body } = serde_json::from_str(answer).map_err(Problem::internal)?;
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).map_err(Problem::internal)?;
+    for (name, value) in headers {
+        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else { continue };
+        if name != header::CONTENT_LENGTH {
+            response.headers_mut().append(name, value);
+        }
+    }
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    Ok(response)
+}

@@ -1,0 +1,159 @@
+//! A problem as it travels: built where something went wrong, written out with the address it happened at.
+
+use std::error::Error as StdError;
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde_json::{Map, Value, json};
+
+use super::{kinds::Kind, problem::Problem};
+use crate::kernel::Fault;
+
+/// The media type of RFC 9457, exactly.
+pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+impl Problem {
+    /// A problem of a documented kind, told in one sentence.
+    pub fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
+        let parts = Parts { kind, detail: detail.into(), members: Map::new(), headers: HeaderMap::new(), cause: None };
+        Self(Box::new(parts))
+    }
+
+    /// Refused fields, all of them.
+    pub fn invalid(faults: &[Fault]) -> Self {
+        let detail = match faults {
+            [one] => format!("{}: {}", one.field, one.detail),
+            many => format!("{} fields were refused", many.len()),
+        };
+        let errors: Vec<Value> =
+            faults.iter().map(|fault| json!({"field": fault.field, "detail": fault.detail})).collect();
+        Self::new(Kind::INVALID, detail).member("errors", Value::Array(errors))
+    }
+
+    /// One refused field.
+    pub fn invalid_field(field: &str, detail: impl ToString) -> Self {
+        Self::invalid(&[Fault { field: field.to_owned(), detail: detail.to_string() }])
+    }
+
+    /// A fault of ours: the caller learns that, the log learns why.
+    pub fn internal(cause: impl StdError + Send + Sync + 'static) -> Self {
+        Self::new(Kind::INTERNAL, "the request failed through no fault of yours").caused_by(cause)
+    }
+
+    /// An extension member (RFC 9457 section 3.2).
+    #[must_use]
+    pub fn member(mut self, name: &str, value: Value) -> Self {
+        self.0.members.insert(name.to_owned(), value);
+        self
+    }
+
+    /// A header that goes with it.
+    #[must_use]
+    pub fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.insert(name, value);
+        self
+    }
+
+    /// How long to wait before asking again, in seconds.
+    #[must_use]
+    pub fn retry_after(self, secs: u64) -> Self {
+        self.header(header::RETRY_AFTER, HeaderValue::from(secs))
+    }
+
+    /// What made it happen: logged once, never sent.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl StdError + Send + Sync + 'static) -> Self {
+        self.0.cause = Some(Box::new(cause));
+        self
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> &'static Kind {
+        self.0.kind
+    }
+
+    /// Writes it out as the answer to a request for `path`.
+    pub fn render(self, path: &str) -> Response {
+        let Parts { kind, detail, members, headers, cause } = *self.0;
+        if let Some(cause) = cause {
+            tracing::error!(path, error = chain(&*cause), "request failed");
+        }
+        let mut document = Map::new();
+        document.insert("type".into(), kind.uri.into());
+        document.insert("title".into(), kind.title.into());
+        document.insert("status".into(), kind.status.as_u16().into());
+        document.insert("detail".into(), detail.into());
+        document.insert("instance".into(), path.into());
+        document.extend(members);
+        let mut response = Response::new(Body::from(Value::Object(document).to_string()));
+        *response.status_mut() = kind.status;
+        *response.headers_mut() = headers;
+        response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        response
+    }
+}
+
+/// What a problem is made of; boxed, so that a `Result` with it stays small.
+#[derive(Debug)]
+pub(super) struct Parts {
+    kind: &'static Kind,
+    detail: String,
+    members: Map<String, Value>,
+    headers: HeaderMap,
+    cause: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// A problem on its way through the layers; taken out and written by [`write_problems`].
+#[derive(Clone)]
+struct Pending(std::sync::Arc<std::sync::Mutex<Option<Problem>>>);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.kind().status.into_response();
+        response.extensions_mut().insert(Pending(std::sync::Arc::new(std::sync::Mutex::new(Some(self)))));
+        response
+    }
+}
+
+/// The layer that writes problems out, with the request's path as `instance`; also gives axum's own bare refusals
+/// (an unknown method) a body.
+pub async fn write_problems(request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    written(next.run(request).await, &path)
+}
+
+/// The response with its problem, if it carries one, written out.
+pub(super) fn written(mut response: Response, path: &str) -> Response {
+    let pending = response.extensions_mut().remove::<Pending>();
+    // A lock poisoned by a panic elsewhere still holds a whole problem.
+    if let Some(problem) =
+        pending.and_then(|Pending(p)| p.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take())
+    {
+        return problem.render(path);
+    }
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED && !response.headers().contains_key(header::CONTENT_TYPE) {
+        let mut problem = Problem::new(Kind::METHOD_NOT_ALLOWED, "this path does not have that method");
+        if let Some(allow) = response.headers().get(header::ALLOW) {
+            problem = problem.header(header::ALLOW, allow.clone());
+        }
+        return problem.render(path);
+    }
+    response
+}
+
+/// An error and everything below it, in one line.
+pub fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,18 @@
+//! The HTTP kit: extractors, problem documents, paging, idempotency, the API's description.
+//!
+//! Everything here is about HTTP and nothing about one feature, except `problem.rs`, which alone knows how each
+//! feature's errors look from outside.
+
+pub mod docs;
+pub mod extract;
+pub mod idempotency;
+pub mod instance;
+pub mod kinds;
+pub mod page;
+pub mod problem;
+pub mod schema;
+
+pub use extract::{AdminScope, Json, Path, Query, TenantAccess};
+pub use kinds::Kind;
+pub use page::{List, PageQuery};
+pub use problem::Problem;

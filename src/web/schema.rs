@@ -1,0 +1,44 @@
+//! How the kernel's words look in the API's description.
+
+use utoipa::openapi::{
+    ObjectBuilder, RefOr, Schema,
+    schema::{SchemaType, Type},
+};
+
+use crate::kernel::{
+    BillingAccountId, ClientId, Currency, InfrastructureId, Quantity, RegistrationId, SessionId, TenantId, Timestamp,
+    UserId,
+};
+
+fn text(format: &str, description: &str) -> RefOr<Schema> {
+    let format = utoipa::openapi::SchemaFormat::Custom(format.to_owned());
+    let object = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .format(Some(format))
+        .description(Some(description.to_owned()));
+    RefOr::T(Schema::Object(object.build()))
+}
+
+macro_rules! schemas {
+    ($($type:ty => $format:expr, $description:expr;)*) => {$(
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> RefOr<Schema> {
+                text($format, $description)
+            }
+        }
+        impl utoipa::ToSchema for $type {}
+    )*};
+}
+
+schemas! {
+    TenantId => "uuid", "A tenant (UUIDv7).";
+    UserId => "uuid", "A user (UUIDv7).";
+    RegistrationId => "uuid", "A registration (UUIDv7).";
+    BillingAccountId => "uuid", "A billing account (UUIDv7).";
+    InfrastructureId => "uuid", "A piece of infrastructure (UUIDv7).";
+    SessionId => "uuid", "A session (UUIDv7).";
+    ClientId => "uuid", "A machine client (UUIDv7).";
+    Timestamp => "date-time", "RFC 3339, UTC.";
+    Quantity => "decimal", "An exact decimal number as text, up to 28 significant digits.";
+    Currency => "iso-4217", "A currency code such as USD.";
+}
