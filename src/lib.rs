@@ -1,6 +1,7 @@
 //! Tollgate.
 pub mod identity;
 pub mod kernel;
+pub mod provisioning;
 pub mod store;
 pub mod tenants;
 pub mod users;

@@ -16,7 +16,7 @@ pub mod time;
 pub use fault::{Fault, Faults};
 pub use ids::*;
 pub use money::{Currency, Money, MoneyError};
-pub use names::{CustomerName, Email, ExternalId, NameError, TierName};
+pub use names::{CustomerName, Email, ExternalId, Isolation, NameError, TierName};
 pub use page::{Cursor, Page, PageRequest};
 pub use quantity::{Quantity, QuantityError};
 pub use rng::{Rng, SeededRng, SystemRng};

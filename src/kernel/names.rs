@@ -19,6 +19,9 @@ pub enum NameError {
     /// Not the form of a tier's name.
     #[error("must be lower-case letters, digits, `-` or `_`, beginning with a letter")]
     Tier,
+    /// Not a kind of isolation.
+    #[error("must be pool or silo")]
+    Isolation,
     /// Not the form of an email address.
     #[error("is not an email address such as ada@example.com")]
     Email,
@@ -126,6 +129,38 @@ impl FromStr for Email {
         match email_address::EmailAddress::parse_with_options(&text, options) {
             Ok(_) => Ok(Self(text)),
             Err(_) => Err(NameError::Email),
+        }
+    }
+}
+
+/// Whether a tier's tenants share infrastructure or have their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// A place in what all share.
+    Pool,
+    /// A place of their own.
+    Silo,
+}
+
+impl Isolation {
+    /// The name in the API and in plans.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pool => "pool",
+            Self::Silo => "silo",
+        }
+    }
+}
+
+impl FromStr for Isolation {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "pool" => Ok(Self::Pool),
+            "silo" => Ok(Self::Silo),
+            _ => Err(NameError::Isolation),
         }
     }
 }

@@ -15,6 +15,7 @@ mod scope;
 mod value;
 
 mod idempotency;
+mod provisioning;
 mod tenants;
 mod users;
 

@@ -2,7 +2,7 @@
 //! new variant needs a status and a documented kind before it compiles.
 
 use super::{instance::Parts, kinds::Kind};
-use crate::{store::StoreError, tenants, users};
+use crate::{provisioning, store::StoreError, tenants, users};
 
 /// An RFC 9457 problem document in the making.
 #[derive(Debug)]
@@ -46,6 +46,18 @@ impl From<users::Error> for Problem {
             Error::EmailElsewhere | Error::EmailOfAdministrator | Error::AlreadyMember(_) | Error::LastOwner(_) => {
                 Self::new(Kind::CONFLICT, text)
             }
+            Error::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<provisioning::Error> for Problem {
+    fn from(error: provisioning::Error) -> Self {
+        use provisioning::Error;
+        match error {
+            Error::None(_) => Self::new(Kind::NOT_FOUND, error.to_string()),
+            Error::Driver { .. } => Self::new(Kind::UNAVAILABLE, error.to_string()).retry_after(5).caused_by(error),
+            Error::ForeignDriver { .. } => Self::new(Kind::CONFLICT, error.to_string()),
             Error::Store(error) => error.into(),
         }
     }

@@ -144,6 +144,15 @@ CREATE TABLE infrastructure (
     created_at {time} NOT NULL
 ) {strict};
 
+-- Places that were left and are still to be taken down.
+CREATE TABLE infrastructure_leftovers (
+    tenant_id {uuid} NOT NULL,
+    isolation TEXT NOT NULL,
+    driver TEXT NOT NULL,
+    location TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, isolation, driver)
+) {strict};
+
 -- metering: totals, and how far each node's journal has gone into them.
 CREATE TABLE journal_cursors (
     node_id {uuid} PRIMARY KEY,
