@@ -1,7 +1,7 @@
 //! What a verified access token says: the proof that is carried inward.
 
 use crate::{
-    kernel::{ClientId, TenantId, Timestamp, UserId},
+    kernel::{ClientId, SessionId, TenantId, Timestamp, UserId},
     users::Role,
 };
 
@@ -20,7 +20,9 @@ pub struct Access {
     pub client_id: String,
     /// `jti`.
     pub token_id: String,
-    /// `iat`.
+    /// The sign-in it belongs to; `None` for machine clients.
+    pub session: Option<SessionId>,
+    /// When it was issued: `iat`, to the millisecond where its id tells.
     pub issued_at: Timestamp,
     /// `exp`.
     pub expires_at: Timestamp,

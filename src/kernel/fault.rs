@@ -53,3 +53,18 @@ impl Faults {
         }
     }
 }
+
+/// An error and everything below it, in one line: for logs.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let below = cause.to_string();
+        if !text.ends_with(&below) {
+            text.push_str(": ");
+            text.push_str(&below);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -33,6 +33,9 @@ impl Timestamp {
     /// 9998-12-31T23:59:59.999999Z: a year of room below what calendars here can say.
     const MAX_MICROS: i64 = 253_370_764_799_999_999;
 
+    /// The earliest.
+    pub const MIN: Self = Self(Self::MIN_MICROS);
+
     /// `None` outside the years 1 to 9998.
     pub fn from_micros(micros: i64) -> Option<Self> {
         (Self::MIN_MICROS..=Self::MAX_MICROS).contains(&micros).then_some(Self(micros))

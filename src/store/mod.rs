@@ -14,7 +14,11 @@ mod query;
 mod scope;
 mod value;
 
+mod billing;
 mod idempotency;
+mod identity;
+mod metering;
+mod onboarding;
 mod provisioning;
 mod tenants;
 mod users;
@@ -27,6 +31,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+pub use billing::PlanRow;
 pub use dialect::Engine;
 pub use error::StoreError;
 pub use idempotency::Claim;

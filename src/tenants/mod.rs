@@ -14,4 +14,4 @@ mod service;
 
 pub use error::Error;
 pub use model::{Failure, Status, Tenant, TenantFilter, TierSpan};
-pub use service::{TenantObserver, TenantPatch, Tenants};
+pub use service::{TenantPatch, Tenants};

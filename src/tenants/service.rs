@@ -7,15 +7,9 @@ use super::{
     model::{Status, Tenant, TenantFilter, TierSpan},
 };
 use crate::{
-    kernel::{Clock, CustomerName, ExternalId, Page, PageRequest, Rng, TenantId, TierName},
+    kernel::{Clock, CustomerName, ExternalId, Page, PageRequest, Rng, TenantId, TenantObserver, TierName},
     store::{Scope, Store, StoreError, Tx},
 };
-
-/// Somebody on this node who must hear of a change before the next request: the gateway's directory.
-pub trait TenantObserver: Send + Sync {
-    /// The tenant's state, tier, plan or limits may have changed. Must not block.
-    fn tenant_changed(&self, id: TenantId);
-}
 
 /// What an administrator may change of a tenant directly; the outer `None` leaves a field as it is.
 #[derive(Debug, Clone, Default)]

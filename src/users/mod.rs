@@ -6,7 +6,6 @@
 //! Not here: passwords and sessions (`identity`).
 
 pub mod error;
-pub mod http;
 pub mod model;
 pub mod rules;
 mod service;

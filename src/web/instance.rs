@@ -12,7 +12,7 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::{kinds::Kind, problem::Problem};
-use crate::kernel::Fault;
+use crate::kernel::{Fault, fault::chain};
 
 /// The media type of RFC 9457, exactly.
 pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -144,16 +144,4 @@ pub(super) fn written(mut response: Response, path: &str) -> Response {
         return problem.render(path);
     }
     response
-}
-
-/// An error and everything below it, in one line.
-pub fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -8,6 +8,7 @@ pub mod extract;
 pub mod idempotency;
 pub mod instance;
 pub mod kinds;
+pub mod oauth;
 pub mod page;
 pub mod problem;
 pub mod schema;

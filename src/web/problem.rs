@@ -1,8 +1,11 @@
 //! How each feature's errors look from outside. This file alone turns errors into problems, by `match` without `_`: a
 //! new variant needs a status and a documented kind before it compiles.
 
+use axum::http::HeaderValue;
+use serde_json::json;
+
 use super::{instance::Parts, kinds::Kind};
-use crate::{provisioning, store::StoreError, tenants, users};
+use crate::{billing, identity, metering, onboarding, provisioning, store::StoreError, tenants, users};
 
 /// An RFC 9457 problem document in the making.
 #[derive(Debug)]
@@ -58,6 +61,85 @@ impl From<provisioning::Error> for Problem {
             Error::None(_) => Self::new(Kind::NOT_FOUND, error.to_string()),
             Error::Driver { .. } => Self::new(Kind::UNAVAILABLE, error.to_string()).retry_after(5).caused_by(error),
             Error::ForeignDriver { .. } => Self::new(Kind::CONFLICT, error.to_string()),
+            Error::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<identity::Error> for Problem {
+    fn from(error: identity::Error) -> Self {
+        use identity::Error;
+        let text = error.to_string();
+        match error {
+            Error::WrongCredentials | Error::InvalidClient => Self::new(Kind::WRONG_CREDENTIALS, text)
+                .header(axum::http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tollgate\"")),
+            Error::ChooseTenant(tenants) => {
+                let tenants = tenants.iter().map(|(id, name)| json!({"tenant_id": id, "customer_name": name}));
+                Self::new(Kind::CHOOSE_TENANT, text).member("tenants", tenants.collect())
+            }
+            Error::TenantNotActive(_) => Self::new(Kind::TENANT_NOT_ACTIVE, text),
+            Error::Disabled => Self::new(Kind::FORBIDDEN, text),
+            Error::WeakPassword(why) => Self::invalid_field("password", why),
+            Error::InvalidGrant(_) => Self::new(Kind::UNAUTHENTICATED, text),
+            Error::InvalidScope(_) => Self::invalid_field("scope", text),
+            Error::UnknownClient(_) | Error::UnknownTenant(_) | Error::UnknownSession(_) => {
+                Self::new(Kind::NOT_FOUND, text)
+            }
+            Error::KeyFile { .. } | Error::Key(_) | Error::Stopped => Self::internal(error),
+            Error::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<metering::Error> for Problem {
+    fn from(error: metering::Error) -> Self {
+        use metering::Error;
+        let text = error.to_string();
+        match error {
+            Error::UnknownMeter(_) => Self::invalid_field("meter", text),
+            Error::UnknownTenant(_) => Self::new(Kind::NOT_FOUND, text),
+            Error::Inexact { .. } => Self::new(Kind::CONFLICT, text),
+            Error::Cloned(_) | Error::Journal(_) => {
+                Self::new(Kind::UNAVAILABLE, "usage is recorded but cannot be counted now")
+                    .retry_after(1)
+                    .caused_by(error)
+            }
+            Error::Stopped => Self::internal(error),
+            Error::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<billing::Error> for Problem {
+    fn from(error: billing::Error) -> Self {
+        use billing::Error;
+        let text = error.to_string();
+        match error {
+            Error::NoAccount(_) => Self::new(Kind::NOT_FOUND, text),
+            Error::UnknownTier(_) => Self::invalid_field("tier", text),
+            Error::Invalid(faults) => Self::invalid(&faults),
+            Error::Rating(error) => Self::invalid_field("usage", error),
+            Error::Money(_) => Self::new(Kind::CONFLICT, text),
+            Error::Usage(error) => error.into(),
+            Error::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<onboarding::Error> for Problem {
+    fn from(error: onboarding::Error) -> Self {
+        use onboarding::Error;
+        let text = error.to_string();
+        match error {
+            Error::Unknown(_) => Self::new(Kind::NOT_FOUND, text),
+            Error::UnknownTier(_) => Self::invalid_field("tier", text),
+            Error::NameTaken(_) | Error::EmailTaken | Error::NothingToRetry { .. } => Self::new(Kind::CONFLICT, text),
+            Error::SignUpClosed => Self::new(Kind::FORBIDDEN, text),
+            Error::Tenants(error) => error.into(),
+            Error::Users(error) => error.into(),
+            Error::Identity(error) => error.into(),
+            Error::Billing(error) => error.into(),
+            Error::Provisioning(error) => error.into(),
             Error::Store(error) => error.into(),
         }
     }

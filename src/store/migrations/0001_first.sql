@@ -53,8 +53,7 @@ CREATE TABLE signing_keys (
     public_jwk TEXT NOT NULL,
     sealed_private {bytes} NOT NULL,
     created_at {time} NOT NULL,
-    retired_at {time},
-    removed_at {time}
+    retired_at {time}
 ) {strict};
 CREATE TABLE sessions (
     session_id {uuid} PRIMARY KEY,
@@ -85,14 +84,18 @@ CREATE TABLE clients (
 ) {strict};
 CREATE INDEX clients_tenant ON clients (tenant_id);
 
+CREATE TABLE revocations (
+    subject TEXT PRIMARY KEY,
+    revoked_at {time} NOT NULL
+) {strict};
+
 -- onboarding: sagas and how far each step came.
 CREATE TABLE registrations (
     registration_id {uuid} PRIMARY KEY,
     tenant_id {uuid} NOT NULL,
     user_id {uuid} NOT NULL,
-    email TEXT NOT NULL,
+    email TEXT,
     customer_name TEXT NOT NULL,
-    billing_address TEXT NOT NULL,
     tier TEXT NOT NULL,
     status TEXT NOT NULL,
     notes TEXT NOT NULL,
@@ -166,9 +169,9 @@ CREATE TABLE usage_minutes (
     meter TEXT NOT NULL,
     minute {time} NOT NULL,
     grp TEXT NOT NULL,
-    node_id {uuid} NOT NULL,
+    writer {uuid} NOT NULL,
     value {decimal} NOT NULL,
-    PRIMARY KEY (tenant_id, meter, minute, grp, node_id)
+    PRIMARY KEY (tenant_id, meter, minute, grp, writer)
 ) {strict};
 
 -- web: first answers to requests that carried an Idempotency-Key.

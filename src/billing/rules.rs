@@ -1,0 +1,129 @@
+//! Rating: prices and usage become lines and a total. Pure, exact, and the same for a bill and for
+//! `POST /admin/v1/rate`.
+//!
+//! The order within a line: included units, the model with its tiers, the percentage discount, the maximum, the
+//! minimum; then one rounding, half away from zero. Totals add rounded lines. When an amount would need more than 28
+//! digits, rating fails and names the meter rather than rounding in between.
+
+use std::collections::BTreeMap;
+
+use super::{
+    amounts::{Amount, amount},
+    model::{Line, Plan, Price, PriceModel, Rated, Usage},
+};
+use crate::{
+    kernel::{Currency, Money, MoneyError, Period, Quantity, QuantityError},
+    metering::MeterKey,
+};
+
+/// Why an amount cannot be worked out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RatingError {
+    /// The exact amount of a line needs more digits than can be held.
+    #[error("the amount of {meter} cannot be held exactly: {source}")]
+    Inexact {
+        /// The line's meter.
+        meter: String,
+        /// Why.
+        source: QuantityError,
+    },
+    /// The amount of a line, or the total, is too large.
+    #[error("the amount of {meter} cannot be formed: {source}")]
+    Amount {
+        /// The line's meter, or `total`.
+        meter: String,
+        /// Why.
+        source: MoneyError,
+    },
+}
+
+/// Usage by meter.
+pub type UsageByMeter = BTreeMap<MeterKey, Usage>;
+
+/// Rates usage by prices. A priced meter without usage is rated at zero; usage without a price costs nothing. With
+/// `already`, each line is what the usage adds to what was billed before.
+pub fn rate(
+    prices: &[Price],
+    usage: &UsageByMeter,
+    already: Option<&BTreeMap<MeterKey, Quantity>>,
+    currency: Currency,
+) -> Result<Rated, RatingError> {
+    let nothing = Usage::Quantity(Quantity::ZERO);
+    let lines = prices.iter().map(|price| {
+        let used = usage.get(&price.meter).unwrap_or(&nothing);
+        let before = already.map(|already| already.get(&price.meter).copied().unwrap_or(Quantity::ZERO));
+        rate_line(price, used, before, currency)
+    });
+    let lines: Vec<Line> = lines.collect::<Result<_, _>>()?;
+    let total = lines.iter().try_fold(Money::zero(currency), |sum, line| sum.add(line.amount));
+    let total = total.map_err(|source| RatingError::Amount { meter: "total".into(), source })?;
+    Ok(Rated { lines, total })
+}
+
+fn rate_line(price: &Price, used: &Usage, before: Option<Quantity>, currency: Currency) -> Result<Line, RatingError> {
+    let meter = || price.meter.to_string();
+    let inexact = |source| RatingError::Inexact { meter: meter(), source };
+    let quantity = match price.model {
+        PriceModel::Flat { .. } => Quantity::ONE,
+        _ => used.total().map_err(inexact)?,
+    };
+    let rated = match before {
+        None => price_of(price, used),
+        Some(before) => increment(price, used, before),
+    };
+    let rated = rated.map_err(inexact)?;
+    let amount = Money::round_half_up(rated.exact, currency);
+    let amount = amount.map_err(|source| RatingError::Amount { meter: meter(), source })?;
+    Ok(Line { meter: meter(), model: price.model.name(), quantity, unrounded: rated.exact, amount, tiers: rated.tiers })
+}
+
+/// `rate(already + usage) − rate(already)`: what was due at zero usage counts as billed.
+fn increment(price: &Price, used: &Usage, before: Quantity) -> Result<Amount, QuantityError> {
+    let earlier = price_of(price, &Usage::Quantity(before))?;
+    let whole = price_of(price, &used.after(before)?)?;
+    Ok(Amount { exact: whole.exact.sub(earlier.exact)?, tiers: whole.tiers })
+}
+
+/// One line's exact amount.
+fn price_of(price: &Price, used: &Usage) -> Result<Amount, QuantityError> {
+    let mut rated = match price.included {
+        Some(included) => amount(&price.model, &used.beyond(included)?)?,
+        None => amount(&price.model, used)?,
+    };
+    if let Some(percent) = price.discount_percent {
+        rated.exact = rated.exact.sub(rated.exact.mul(percent.percent()?)?)?;
+    }
+    if let Some(maximum) = price.maximum {
+        rated.exact = rated.exact.min(maximum);
+    }
+    if let Some(minimum) = price.minimum {
+        rated.exact = rated.exact.max(minimum);
+    }
+    Ok(rated)
+}
+
+/// The share of a plan's base that falls on a part of the period, by time. The shares of parts that make up the whole
+/// add up to the base: each is what is due by its end less what was due by its start.
+pub fn base_share(base: Money, part: Period, whole: Period) -> Money {
+    let due_by = |at: i64| {
+        let elapsed = i128::from(at - whole.from().as_micros());
+        let length = i128::from(whole.micros());
+        // Half up, in whole numbers. |minor| < 2^63 and elapsed ≤ length < 2^60, so nothing overflows 127 bits.
+        let doubled = 2 * i128::from(base.minor()) * elapsed + length;
+        doubled.div_euclid(2 * length)
+    };
+    let share = due_by(part.to().as_micros()) - due_by(part.from().as_micros());
+    // A share is no larger than the base, which fits.
+    Money::from_minor(i64::try_from(share).unwrap_or(base.minor()), base.currency())
+}
+
+/// The base of a plan as a line.
+pub fn base_line(plan: &Plan, part: Period, whole: Period) -> Line {
+    let amount = if part == whole { plan.base } else { base_share(plan.base, part, whole) };
+    let (quantity, unrounded) = (Quantity::ONE, amount.quantity());
+    Line { meter: "base".into(), model: "flat", quantity, unrounded, amount, tiers: Vec::new() }
+}
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

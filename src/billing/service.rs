@@ -1,0 +1,277 @@
+//! Use cases of billing.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use super::{
+    address::BillingAddress,
+    error::Error,
+    model::{Bill, BillLine, BillStatus, Plan, Quota, Usage},
+    plan::{PlanBody, QuotaBody},
+    rules::{self, UsageByMeter},
+    spans::{Catalogue, PlanVersion, Span},
+};
+use crate::{
+    kernel::{
+        BillingAccountId, CalendarUnit, Clock, Currency, Faults, Money, Period, Rng, TenantId, TenantObserver,
+        TierName, Timestamp,
+    },
+    metering::Metering,
+    store::{PlanRow, Scope, Store, StoreError, Tx},
+};
+
+/// A tenant's billing account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Which.
+    pub id: BillingAccountId,
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// Where bills go.
+    pub billing_address: BillingAddress,
+    /// In which currency.
+    pub currency: Currency,
+    /// Since when.
+    pub opened_at: Timestamp,
+    /// Until when, once the tenant is gone.
+    pub closed_at: Option<Timestamp>,
+}
+
+/// From when a new version of a plan holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effective {
+    /// From this minute on.
+    Now,
+    /// From the next month on (UTC).
+    NextPeriod,
+}
+
+/// The billing service; cheap to clone.
+#[derive(Clone)]
+pub struct Billing {
+    store: Store,
+    metering: Metering,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    observer: Arc<dyn TenantObserver>,
+    currency: Currency,
+    catalogue: Arc<RwLock<Arc<Catalogue>>>,
+}
+
+impl Billing {
+    /// Over a store; `stock` are the plans that a store without any begins with.
+    pub async fn open(
+        store: Store,
+        metering: Metering,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        observer: Arc<dyn TenantObserver>,
+        currency: Currency,
+        stock: &[Plan],
+    ) -> Result<Self, Error> {
+        let catalogue = Arc::new(RwLock::new(Arc::new(Catalogue::default())));
+        let billing = Self { store, metering, clock, rng, observer, currency, catalogue };
+        billing.put_stock_plans(stock).await?;
+        billing.reload_plans().await?;
+        Ok(billing)
+    }
+
+    async fn put_stock_plans(&self, stock: &[Plan]) -> Result<(), Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin(Scope::Job("stock-plans")).await?;
+        let known = tx.plans().await?;
+        for plan in stock.iter().filter(|plan| !known.iter().any(|row| row.tier == plan.tier.as_str())) {
+            tx.plan_insert(&plan_row(plan, now), now).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Reads the plans from the store anew.
+    pub async fn reload_plans(&self) -> Result<(), Error> {
+        let rows = self.store.read(Scope::Job("plans")).await?.plans().await?;
+        let versions = rows.iter().map(read_plan).collect::<Result<Vec<_>, _>>()?;
+        *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Catalogue::new(versions));
+        Ok(())
+    }
+
+    /// All plans, as a snapshot.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The time, for callers that ask about now.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The plan of a tier in force now.
+    pub fn plan(&self, tier: &TierName) -> Option<Arc<Plan>> {
+        self.catalogue().at(tier, self.clock.now()).map(|version| Arc::clone(&version.plan))
+    }
+
+    /// Adds a version of a tier's plan.
+    pub async fn put_plan(&self, mut plan: Plan, effective: Effective) -> Result<PlanVersion, Error> {
+        let now = self.clock.now();
+        let effective_from = match effective {
+            Effective::Now => now.floor_minute(),
+            Effective::NextPeriod => Period::containing(now, CalendarUnit::Month).to(),
+        };
+        let newest = self.catalogue().newest(&plan.tier).map_or(0, |version| version.plan.version);
+        plan.version = newest + 1;
+        // The first plan of a new tier holds at once: nobody has that tier yet.
+        let effective_from = if newest == 0 { now.floor_minute() } else { effective_from };
+        let mut tx = self.store.begin(Scope::Platform).await?;
+        if !tx.plan_insert(&plan_row(&plan, effective_from), now).await? {
+            return Err(Error::Store(StoreError::Duplicate));
+        }
+        tx.commit().await?;
+        self.reload_plans().await?;
+        self.observer.all_changed();
+        Ok(PlanVersion { effective_from, plan: Arc::new(plan) })
+    }
+
+    /// A tenant's account, opened when there is none, within the caller's transaction.
+    pub async fn ensure_account_in(
+        &self,
+        tx: &mut Tx,
+        tenant: TenantId,
+        address: &BillingAddress,
+    ) -> Result<Account, Error> {
+        if let Some(account) = tx.billing_account(tenant).await? {
+            return Ok(account);
+        }
+        let now = self.clock.now();
+        let account = Account {
+            id: BillingAccountId::generate(now, &*self.rng),
+            tenant_id: tenant,
+            billing_address: address.clone(),
+            currency: self.currency,
+            opened_at: now,
+            closed_at: None,
+        };
+        if tx.billing_account_insert(&account).await? {
+            return Ok(account);
+        }
+        tx.billing_account(tenant).await?.ok_or(Error::NoAccount(tenant))
+    }
+
+    /// Closes a tenant's account within the caller's transaction.
+    pub async fn close_account_in(&self, tx: &mut Tx, tenant: TenantId) -> Result<(), Error> {
+        tx.tenant_quotas_set(tenant, None, self.clock.now()).await?;
+        Ok(tx.billing_account_close(tenant, self.clock.now()).await?)
+    }
+
+    /// A tenant's account.
+    pub async fn account(&self, scope: Scope, tenant: TenantId) -> Result<Account, Error> {
+        let mut tx = self.store.read(scope).await?;
+        tx.billing_account(tenant).await?.ok_or(Error::NoAccount(tenant))
+    }
+
+    /// Sets where bills go.
+    pub async fn set_address(&self, scope: Scope, tenant: TenantId, address: &BillingAddress) -> Result<(), Error> {
+        let mut tx = self.store.begin(scope).await?;
+        if !tx.billing_address_set(tenant, address).await? {
+            return Err(Error::NoAccount(tenant));
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// A tenant's own quotas in place of its plan's, if it has any.
+    pub async fn quotas(&self, scope: Scope, tenant: TenantId) -> Result<Option<Vec<Quota>>, Error> {
+        let Some(json) = self.store.read(scope).await?.tenant_quotas(tenant).await? else { return Ok(None) };
+        let bodies: Vec<QuotaBody> =
+            serde_json::from_str(&json).map_err(|error| StoreError::Corrupt(format!("quotas: {error}")))?;
+        let mut faults = Faults::new();
+        let quotas = bodies.iter().map(|body| body.parse("", &mut faults)).collect::<Option<_>>();
+        Ok(Some(faults.finish(quotas).map_err(Error::Invalid)?))
+    }
+
+    /// Overrides the quotas of a tenant's plan; an empty list ends that.
+    pub async fn set_quotas(&self, scope: Scope, tenant: TenantId, quotas: &[Quota]) -> Result<(), Error> {
+        let bodies: Vec<QuotaBody> = quotas.iter().map(QuotaBody::from).collect();
+        let json = serde_json::to_string(&bodies).unwrap_or_default();
+        let json = (!quotas.is_empty()).then_some(json.as_str());
+        let mut tx = self.store.begin(scope).await?;
+        let account = tx.billing_account(tenant).await?;
+        account.filter(|account| account.closed_at.is_none()).ok_or(Error::NoAccount(tenant))?;
+        tx.tenant_quotas_set(tenant, json, self.clock.now()).await?;
+        tx.commit().await?;
+        self.observer.tenant_changed(tenant);
+        Ok(())
+    }
+
+    /// What a tenant owes for the month that `at` lies in. The same answer whenever it is asked for, once the month
+    /// is over.
+    pub async fn bill(&self, scope: Scope, tenant: TenantId, at: Timestamp) -> Result<Bill, Error> {
+        let period = Period::containing(at, CalendarUnit::Month);
+        let mut tx = self.store.read(scope).await?;
+        let account = tx.billing_account(tenant).await?.ok_or(Error::NoAccount(tenant))?;
+        let tiers = tx.billed_tiers(tenant).await?;
+        drop(tx);
+        let status = if period.contains(self.clock.now()) || self.clock.now() < period.from() {
+            BillStatus::Open
+        } else {
+            BillStatus::Closed
+        };
+        let mut bill = Bill { tenant_id: tenant, period, status, lines: Vec::new(), total: Money::zero(self.currency) };
+        let outside = account.opened_at >= period.to() || account.closed_at.is_some_and(|at| at < period.from());
+        if outside {
+            return Ok(bill);
+        }
+        for span in self.catalogue().spans(period, &tiers) {
+            let lines = self.span_lines(scope, tenant, &span, period).await?;
+            for line in lines {
+                bill.total = bill.total.add(line.line.amount)?;
+                bill.lines.push(line);
+            }
+        }
+        Ok(bill)
+    }
+
+    async fn span_lines(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        span: &Span,
+        whole: Period,
+    ) -> Result<Vec<BillLine>, Error> {
+        let Span { period, plan } = span;
+        let mut usage = UsageByMeter::new();
+        for meter in plan.prices.iter().map(|price| &price.meter) {
+            if !usage.contains_key(meter) {
+                let used = self.metering.total(scope, tenant, meter, *period).await?;
+                usage.insert(meter.clone(), Usage::Quantity(used));
+            }
+        }
+        let rated = rules::rate(&plan.prices, &usage, None, plan.currency())?;
+        let base = rules::base_line(plan, *period, whole);
+        let about = |line| BillLine { line, tier: plan.tier.clone(), price_version: plan.version, period: *period };
+        Ok(std::iter::once(base).chain(rated.lines).map(about).collect())
+    }
+
+    /// Rates usage by prices; changes nothing.
+    pub fn rate(
+        prices: &[super::model::Price],
+        usage: &UsageByMeter,
+        already: Option<&BTreeMap<crate::metering::MeterKey, crate::kernel::Quantity>>,
+        currency: Currency,
+    ) -> Result<super::model::Rated, Error> {
+        Ok(rules::rate(prices, usage, already, currency)?)
+    }
+}
+
+fn plan_row(plan: &Plan, effective_from: Timestamp) -> PlanRow {
+    let body = serde_json::to_string(&PlanBody::from(plan)).unwrap_or_default();
+    PlanRow { tier: plan.tier.to_string(), version: plan.version, effective_from, body }
+}
+
+fn read_plan(row: &PlanRow) -> Result<PlanVersion, Error> {
+    let body: PlanBody =
+        serde_json::from_str(&row.body).map_err(|error| StoreError::Corrupt(format!("plan: {error}")))?;
+    let mut faults = Faults::new();
+    let plan = body.parse("", row.version, &mut faults);
+    let plan = faults.finish(plan).map_err(Error::Invalid)?;
+    Ok(PlanVersion { effective_from: row.effective_from, plan: Arc::new(plan) })
+}

@@ -1,0 +1,145 @@
+//! Which plan was in force when, within a period: the tenant's tiers and the versions of their plans, cut into spans.
+
+use std::sync::Arc;
+
+use super::model::Plan;
+use crate::kernel::{Period, TierName, Timestamp};
+
+/// A part of a period with one plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// The part.
+    pub period: Period,
+    /// The plan in force.
+    pub plan: Arc<Plan>,
+}
+
+/// A plan and from when its version holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanVersion {
+    /// The first instant at which it holds.
+    pub effective_from: Timestamp,
+    /// The plan.
+    pub plan: Arc<Plan>,
+}
+
+/// The versions of all plans, oldest first within a tier.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    versions: Vec<PlanVersion>,
+}
+
+impl Catalogue {
+    /// From all versions of all tiers, in any order.
+    pub fn new(mut versions: Vec<PlanVersion>) -> Self {
+        versions.sort_by(|a, b| (&a.plan.tier, a.plan.version).cmp(&(&b.plan.tier, b.plan.version)));
+        Self { versions }
+    }
+
+    /// The plan of a tier in force at an instant; a tier's first version also before it was made.
+    pub fn at(&self, tier: &TierName, at: Timestamp) -> Option<&PlanVersion> {
+        let of_tier = || self.versions.iter().filter(|version| version.plan.tier == *tier);
+        of_tier().rfind(|version| version.effective_from <= at).or_else(|| of_tier().next())
+    }
+
+    /// The newest version of a tier's plan, in force or not yet.
+    pub fn newest(&self, tier: &TierName) -> Option<&PlanVersion> {
+        self.versions.iter().rfind(|version| version.plan.tier == *tier)
+    }
+
+    /// The tiers that have a plan.
+    pub fn tiers(&self) -> impl Iterator<Item = &TierName> {
+        let mut last = None;
+        self.versions.iter().map(|version| &version.plan.tier).filter(move |tier| last.replace(*tier) != Some(*tier))
+    }
+
+    /// Cuts a period where the tier or the version of its plan changes. The first tier reaches back to the start:
+    /// a customer who comes in mid-period pays the period's base in full.
+    pub fn spans(&self, period: Period, tiers: &[(Timestamp, TierName)]) -> Vec<Span> {
+        let mut cuts: Vec<Timestamp> = vec![period.from()];
+        let changes = tiers.iter().skip(1).map(|(since, _)| *since);
+        let versions = self.versions.iter().map(|version| version.effective_from);
+        cuts.extend(changes.chain(versions).filter(|at| period.from() < *at && *at < period.to()));
+        cuts.sort_unstable();
+        cuts.dedup();
+        cuts.push(period.to());
+        let mut spans: Vec<Span> = Vec::new();
+        for cut in cuts.windows(2) {
+            let Ok(part) = Period::new(cut[0], cut[1]) else { continue };
+            let Some(plan) = self.plan_during(part, tiers) else { continue };
+            match spans.last_mut() {
+                Some(last) if last.plan == plan && last.period.to() == part.from() => {
+                    last.period = Period::new(last.period.from(), part.to()).unwrap_or(last.period);
+                }
+                _ => spans.push(Span { period: part, plan }),
+            }
+        }
+        spans
+    }
+
+    fn plan_during(&self, part: Period, tiers: &[(Timestamp, TierName)]) -> Option<Arc<Plan>> {
+        let in_force = tiers.iter().rfind(|(since, _)| *since <= part.from()).or_else(|| tiers.first());
+        let (_, tier) = in_force?;
+        self.at(tier, part.from()).map(|version| Arc::clone(&version.plan))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{billing::stock_plans, kernel::CalendarUnit};
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn catalogue() -> Catalogue {
+        let epoch = Timestamp::from_secs(0).unwrap();
+        let versions =
+            stock_plans().into_iter().map(|plan| PlanVersion { effective_from: epoch, plan: Arc::new(plan) });
+        Catalogue::new(versions.collect())
+    }
+
+    fn tiers(changes: &[(&str, &str)]) -> Vec<(Timestamp, TierName)> {
+        changes.iter().map(|(since, tier)| (at(since), tier.parse().unwrap())).collect()
+    }
+
+    fn spans(changes: &[(&str, &str)]) -> Vec<(String, String)> {
+        let november = Period::containing(at("2026-11-10T00:00:00Z"), CalendarUnit::Month);
+        let spans = catalogue().spans(november, &tiers(changes));
+        spans.iter().map(|span| (span.plan.tier.to_string(), span.period.from().to_string())).collect()
+    }
+
+    #[test]
+    fn one_tier_is_one_span_that_reaches_back_to_the_start() {
+        assert_eq!(
+            spans(&[("2026-11-20T10:00:00Z", "standard")]),
+            [("standard".into(), "2026-11-01T00:00:00Z".into())]
+        );
+    }
+
+    #[test]
+    fn a_change_of_tier_cuts_the_period() {
+        let found = spans(&[("2026-01-01T00:00:00Z", "standard"), ("2026-11-20T10:00:00Z", "premium")]);
+        let expected =
+            [("standard".into(), "2026-11-01T00:00:00Z".into()), ("premium".into(), "2026-11-20T10:00:00Z".into())];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_change_before_or_after_the_period_does_not_cut_it() {
+        let found = spans(&[
+            ("2026-01-01T00:00:00Z", "free"),
+            ("2026-02-01T00:00:00Z", "premium"),
+            ("2026-12-01T00:00:00Z", "free"),
+        ]);
+        assert_eq!(found, [("premium".into(), "2026-11-01T00:00:00Z".into())]);
+    }
+
+    #[test]
+    fn the_tiers_are_listed_once() {
+        let catalogue = catalogue();
+        let tiers: Vec<_> = catalogue.tiers().map(TierName::as_str).collect();
+        assert_eq!(tiers, ["free", "premium", "standard"]);
+    }
+}

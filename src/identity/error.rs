@@ -1,0 +1,66 @@
+//! What can go wrong with identity.
+
+use std::{io, path::PathBuf};
+
+use crate::{
+    kernel::{ClientId, CustomerName, SessionId, TenantId},
+    store::StoreError,
+};
+
+/// An error of the identity service.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Email and password do not belong together, or the tenant named is not the user's.
+    #[error("email and password do not belong together")]
+    WrongCredentials,
+    /// The user belongs to several tenants and named none.
+    #[error("the user belongs to several tenants")]
+    ChooseTenant(Vec<(TenantId, CustomerName)>),
+    /// The user's tenant is not in use.
+    #[error("the tenant is {0}")]
+    TenantNotActive(&'static str),
+    /// The user was put out of force.
+    #[error("the user is disabled in this tenant")]
+    Disabled,
+    /// A password that is too easy to guess.
+    #[error("{0}")]
+    WeakPassword(String),
+    /// A client that is not known, or its secret is not.
+    #[error("client authentication failed")]
+    InvalidClient,
+    /// A refresh token that is not known, used, expired or withdrawn.
+    #[error("{0}")]
+    InvalidGrant(&'static str),
+    /// More scope than was granted.
+    #[error("the scope {0} was not granted")]
+    InvalidScope(String),
+    /// No such client.
+    #[error("there is no client {0}")]
+    UnknownClient(ClientId),
+    /// No such tenant.
+    #[error("there is no tenant {0}")]
+    UnknownTenant(TenantId),
+    /// No such session.
+    #[error("there is no session {0}")]
+    UnknownSession(SessionId),
+    /// The key file cannot be used.
+    #[error("the key file {path} {why}")]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: &'static str,
+        /// What the file system said.
+        #[source]
+        source: Option<io::Error>,
+    },
+    /// A signing key in the store cannot be opened or made.
+    #[error("signing key: {0}")]
+    Key(&'static str),
+    /// A worker of ours stopped: a bug.
+    #[error("a worker stopped")]
+    Stopped,
+    /// The store failed.
+    #[error("the store did not answer")]
+    Store(#[from] StoreError),
+}

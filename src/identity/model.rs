@@ -1,0 +1,87 @@
+//! Sessions, refresh tokens, machine clients, keys as they are kept, and tokens as they are given out.
+
+use crate::{
+    identity::access::ScopeSet,
+    kernel::{ClientId, Secret, SessionId, TenantId, Timestamp, UserId},
+};
+
+/// One sign-in: a family of refresh tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Which.
+    pub id: SessionId,
+    /// Who signed in.
+    pub user_id: UserId,
+    /// To which tenant; `None` for the platform administrator.
+    pub tenant_id: Option<TenantId>,
+    /// What its tokens may be used for.
+    pub scope: ScopeSet,
+    /// When.
+    pub created_at: Timestamp,
+    /// Since when it is over.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// A refresh token as kept: its keyed hash, never itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefreshToken {
+    /// The hash.
+    pub hash: [u8; 32],
+    /// Its session.
+    pub session_id: SessionId,
+    /// When it was given out.
+    pub issued_at: Timestamp,
+    /// Until when it works.
+    pub expires_at: Timestamp,
+    /// When it was used.
+    pub used_at: Option<Timestamp>,
+}
+
+/// A tenant's machine client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Its `client_id`.
+    pub id: ClientId,
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// What people call it.
+    pub name: String,
+    /// What its tokens may be used for.
+    pub scope: ScopeSet,
+    /// The keyed hash of its secret.
+    pub secret_hash: [u8; 32],
+    /// Since when.
+    pub created_at: Timestamp,
+}
+
+/// A signing key as kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Its RFC 7638 thumbprint.
+    pub kid: String,
+    /// RFC 7518 name of its algorithm.
+    pub algorithm: String,
+    /// The public half, as a JWK.
+    pub public_jwk: String,
+    /// The private half, sealed.
+    pub sealed_private: Vec<u8>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Since when it signs no more.
+    pub retired_at: Option<Timestamp>,
+}
+
+/// What a successful grant gives.
+#[derive(Debug)]
+pub struct TokenSet {
+    /// The access token.
+    pub access_token: Secret,
+    /// Its life, in seconds.
+    pub expires_in_s: i64,
+    /// The refresh token, for grants that have one.
+    pub refresh_token: Option<Secret>,
+    /// What the access token may be used for.
+    pub scope: ScopeSet,
+    /// For which tenant.
+    pub tenant_id: Option<TenantId>,
+}

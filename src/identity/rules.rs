@@ -1,0 +1,86 @@
+//! Which scope a sign-in gets, which tenant it is for, what a used refresh token means. Pure.
+
+use super::{
+    access::{ADMIN_SCOPE, ScopeSet},
+    error::Error,
+};
+use crate::{
+    kernel::Timestamp,
+    tenants::{Status, Tenant},
+    users::{Membership, MembershipStatus, Role},
+};
+
+/// The `client_id` of people who sign in with us directly.
+pub const FIRST_PARTY: &str = "tollgate";
+/// What a tenant's machine client may register.
+pub const CLIENT_SCOPES: [&str; 2] = ["usage:read", "usage:write"];
+
+/// The scope of a user's sign-in.
+pub fn user_scope(role: Role) -> ScopeSet {
+    match role {
+        Role::Member => ScopeSet::parse("usage:read offline_access"),
+        Role::Admin | Role::Owner => ScopeSet::parse("usage:read usage:write offline_access"),
+    }
+}
+
+/// The scope of the platform administrator's sign-in.
+pub fn admin_scope() -> ScopeSet {
+    ScopeSet::parse(&format!("{ADMIN_SCOPE} offline_access"))
+}
+
+/// What was asked for, if all of it was granted; all of it, when nothing was asked for.
+pub fn narrowed(granted: &ScopeSet, asked: Option<&str>) -> Result<ScopeSet, Error> {
+    let Some(asked) = asked.map(ScopeSet::parse) else { return Ok(granted.clone()) };
+    let too_much = asked.iter().find(|value| !granted.contains(value)).map(str::to_owned);
+    match too_much {
+        Some(value) => Err(Error::InvalidScope(value)),
+        None => Ok(asked),
+    }
+}
+
+/// An error unless somebody may sign in to a tenant now.
+pub fn may_enter(tenant: &Tenant, membership: Option<&Membership>) -> Result<(), Error> {
+    if membership.is_some_and(|membership| membership.status == MembershipStatus::Disabled) {
+        return Err(Error::Disabled);
+    }
+    if tenant.status.is_usable() { Ok(()) } else { Err(Error::TenantNotActive(tenant.status.name())) }
+}
+
+/// Whether a tenant is gone, for whom it is as if it had never been.
+pub fn is_gone(tenant: &Tenant) -> bool {
+    matches!(tenant.status, Status::Deleted { .. } | Status::Offboarding)
+}
+
+/// What it means that a refresh token had been used before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// Two requests of one client crossed.
+    Race,
+    /// Somebody else has it.
+    Theft,
+}
+
+/// Tells a race from a theft by the time in between.
+pub fn reuse(used_at: Timestamp, now: Timestamp, grace_s: i64) -> Reuse {
+    if now <= used_at.plus_secs(grace_s) { Reuse::Race } else { Reuse::Theft }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scope_is_narrowed_never_widened() {
+        let granted = user_scope(Role::Member);
+        assert_eq!(narrowed(&granted, None).unwrap(), granted);
+        assert_eq!(narrowed(&granted, Some("usage:read")).unwrap().to_string(), "usage:read");
+        assert!(matches!(narrowed(&granted, Some("usage:read usage:write")), Err(Error::InvalidScope(_))));
+    }
+
+    #[test]
+    fn a_second_use_within_the_grace_is_a_race_and_later_a_theft() {
+        let used = Timestamp::from_secs(100).unwrap();
+        assert_eq!(reuse(used, used.plus_secs(10), 10), Reuse::Race);
+        assert_eq!(reuse(used, used.plus_secs(11), 10), Reuse::Theft);
+    }
+}

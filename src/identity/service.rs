@@ -1,0 +1,231 @@
+//! The identity service: keys, passwords, and issuing access tokens.
+
+use std::{path::PathBuf, sync::Arc};
+
+use jsonwebtoken::{Algorithm, Header, encode};
+use serde_json::Value;
+
+use super::{
+    access::{ScopeSet, Subject},
+    error::Error,
+    keys::{self, KeyRing, MasterKey},
+    model::StoredKey,
+    password::{PasswordHash, Passwords, check_strength},
+    revocation::Revoked,
+    verifier::{Claims, Verifier},
+};
+use crate::{
+    kernel::{Clock, Rng, Secret, SessionId, TenantId, Timestamp, UserId, ids::uuid_v7},
+    store::{Scope, Store, Tx},
+    users::Role,
+};
+
+/// How identity is set up.
+#[derive(Debug, Clone)]
+pub struct IdentityConfig {
+    /// `iss` of every token, and its audience.
+    pub issuer: String,
+    /// Life of an access token, in seconds.
+    pub access_token_ttl_s: i64,
+    /// Life of a refresh token, in seconds.
+    pub refresh_token_ttl_s: i64,
+    /// A second use of a refresh token within this is a race, later a theft.
+    pub refresh_grace_s: i64,
+    /// Passwords hashed at once.
+    pub hash_concurrency: usize,
+    /// The file under whose key private keys are sealed.
+    pub key_file: PathBuf,
+}
+
+/// The identity service; cheap to clone.
+#[derive(Clone)]
+pub struct Identity {
+    pub(super) store: Store,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) rng: Arc<dyn Rng>,
+    pub(super) config: Arc<IdentityConfig>,
+    pub(super) master: Arc<MasterKey>,
+    pub(super) passwords: Passwords,
+    verifier: Verifier,
+}
+
+/// Who an access token is for.
+pub(super) struct Grant {
+    pub(super) subject: Subject,
+    pub(super) tenant: Option<TenantId>,
+    pub(super) role: Option<Role>,
+    pub(super) scope: ScopeSet,
+    pub(super) client_id: String,
+    pub(super) session: Option<SessionId>,
+}
+
+impl Identity {
+    /// Over a store. The first start makes the key file and a signing key.
+    pub async fn open(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        config: IdentityConfig,
+    ) -> Result<Self, Error> {
+        let stored = store.read(Scope::Job("identity")).await?.signing_keys().await?;
+        let master = MasterKey::open(&config.key_file, stored.is_empty(), &*rng)?;
+        let ring = match KeyRing::open(&master, &stored)? {
+            Some(ring) => ring,
+            None => Self::first_key(&store, &master, &*clock, &*rng).await?,
+        };
+        let verifier = Verifier::new(config.issuer.clone(), Arc::clone(&clock), ring);
+        for (key, at) in store.read(Scope::Job("identity")).await?.revocations().await? {
+            if let Some(revoked) = Revoked::from_key(&key) {
+                verifier.revocations().add(revoked, at);
+            }
+        }
+        let passwords = Passwords::new(config.hash_concurrency, Arc::clone(&rng));
+        Ok(Self { store, clock, rng, config: Arc::new(config), master: Arc::new(master), passwords, verifier })
+    }
+
+    /// Two nodes that start together each make a key; both verify, the newer signs.
+    async fn first_key(store: &Store, master: &MasterKey, clock: &dyn Clock, rng: &dyn Rng) -> Result<KeyRing, Error> {
+        let key = keys::generate(master, clock.now(), rng)?;
+        let mut tx = store.begin(Scope::Job("identity")).await?;
+        tx.signing_key_insert(&key).await?;
+        let stored = tx.signing_keys().await?;
+        tx.commit().await?;
+        KeyRing::open(master, &stored)?.ok_or(Error::Key("is missing"))
+    }
+
+    /// Verifies access tokens.
+    pub const fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    /// `iss` of every token.
+    pub fn issuer(&self) -> &str {
+        &self.config.issuer
+    }
+
+    /// The public keys (RFC 7517).
+    pub fn jwks(&self) -> Value {
+        self.verifier.keys().jwks().clone()
+    }
+
+    /// All signing keys, the newest last.
+    pub async fn keys(&self, scope: Scope) -> Result<Vec<StoredKey>, Error> {
+        Ok(self.store.read(scope).await?.signing_keys().await?)
+    }
+
+    /// Makes a new signing key. The one before verifies until the last token it signed has expired.
+    pub async fn rotate_keys(&self, scope: Scope) -> Result<StoredKey, Error> {
+        let now = self.clock.now();
+        let key = keys::generate(&self.master, now, &*self.rng)?;
+        let mut tx = self.store.begin(scope).await?;
+        tx.signing_keys_retire(now).await?;
+        tx.signing_key_insert(&key).await?;
+        tx.commit().await?;
+        self.reload_keys().await?;
+        Ok(key)
+    }
+
+    /// Removes keys whose last token has expired, forgets withdrawals that cover none any more, and takes over keys
+    /// that another node made.
+    pub async fn tidy(&self) -> Result<(), Error> {
+        let horizon = self.clock.now().plus_secs(-self.config.access_token_ttl_s);
+        let mut tx = self.store.begin(Scope::Job("identity")).await?;
+        tx.signing_keys_remove(horizon).await?;
+        tx.revocations_forget(horizon).await?;
+        tx.commit().await?;
+        self.verifier.revocations().forget_before(horizon);
+        self.reload_keys().await
+    }
+
+    async fn reload_keys(&self) -> Result<(), Error> {
+        let stored = self.store.read(Scope::Job("identity")).await?.signing_keys().await?;
+        let current = self.verifier.keys();
+        let ring = KeyRing::open(&self.master, &stored)?.ok_or(Error::Key("is missing"))?;
+        if ring.current_kid != current.current_kid || ring.jwks() != current.jwks() {
+            self.verifier.replace_keys(ring);
+        }
+        Ok(())
+    }
+
+    /// Hashes a new password, after refusing one that is easy to guess; `hints` are what an attacker tries first.
+    pub async fn hash_new_password(&self, password: &Secret, hints: &[&str]) -> Result<PasswordHash, Error> {
+        check_strength(password, hints)?;
+        self.passwords.hash(password).await
+    }
+
+    /// Sets a user's password within the caller's transaction.
+    pub async fn set_password_in(&self, tx: &mut Tx, user: UserId, hash: &PasswordHash) -> Result<(), Error> {
+        Ok(tx.credential_put(user, hash, self.clock.now()).await?)
+    }
+
+    /// Signs an access token (RFC 9068).
+    pub(super) fn issue(&self, grant: &Grant) -> Result<Secret, Error> {
+        let now = self.clock.now();
+        let claims = Claims {
+            iss: self.config.issuer.clone(),
+            aud: self.config.issuer.clone(),
+            sub: match grant.subject {
+                Subject::User(user) => user.as_uuid(),
+                Subject::Client(client) => client.as_uuid(),
+            },
+            client_id: grant.client_id.clone(),
+            iat: now.as_secs(),
+            exp: now.as_secs() + self.config.access_token_ttl_s,
+            nbf: None,
+            jti: uuid_v7(now, &*self.rng),
+            scope: grant.scope.to_string(),
+            tenant_id: grant.tenant,
+            roles: grant.role.map(|role| vec![role.name().to_owned()]),
+            sid: grant.session,
+        };
+        let keys = self.verifier.keys();
+        let mut header = Header::new(Algorithm::ES256);
+        header.typ = Some("at+jwt".to_owned());
+        header.kid = Some(keys.current_kid.clone());
+        let token = encode(&header, &claims, &keys.signing).map_err(|_| Error::Key("cannot sign"))?;
+        Ok(Secret::new(token))
+    }
+
+    /// Notes withdrawals within the caller's transaction; [`Self::revoke_now`] makes them hold on this node after it.
+    pub(super) async fn revoke_in(&self, tx: &mut Tx, revoked: Revoked) -> Result<Withdrawal, Error> {
+        let at = self.clock.now();
+        tx.revocation_put(&revoked.key(), at).await?;
+        Ok(Withdrawal { revoked, at })
+    }
+
+    /// Makes a committed withdrawal hold on this node from the next request on.
+    pub fn revoke_now(&self, withdrawal: Withdrawal) {
+        self.verifier.revocations().add(withdrawal.revoked, withdrawal.at);
+    }
+
+    /// Ends a user's sign-ins to a tenant within the caller's transaction.
+    pub async fn end_sessions_of_user_in(
+        &self,
+        tx: &mut Tx,
+        tenant: TenantId,
+        user: UserId,
+    ) -> Result<Withdrawal, Error> {
+        tx.sessions_end_of_user(tenant, user, self.clock.now()).await?;
+        self.revoke_in(tx, Revoked::User(tenant, user)).await
+    }
+
+    /// Ends every sign-in to a tenant and deletes its machine clients, within the caller's transaction.
+    pub async fn forget_tenant_in(&self, tx: &mut Tx, tenant: TenantId) -> Result<Withdrawal, Error> {
+        tx.sessions_end_of_tenant(tenant, self.clock.now()).await?;
+        tx.clients_delete_of_tenant(tenant).await?;
+        self.revoke_in(tx, Revoked::Tenant(tenant)).await
+    }
+
+    /// The time now, by this service's clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// A withdrawal that a transaction has noted.
+#[derive(Debug, Clone, Copy)]
+#[must_use = "after the commit, pass it to `revoke_now`"]
+pub struct Withdrawal {
+    revoked: Revoked,
+    at: Timestamp,
+}

@@ -1,0 +1,200 @@
+//! Signing in, refreshing, and ending sign-ins.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::{
+    access::{ScopeSet, Subject},
+    error::Error,
+    model::{RefreshToken, Session, TokenSet},
+    revocation::Revoked,
+    rules::{self, FIRST_PARTY, Reuse},
+    service::{Grant, Identity},
+};
+use crate::{
+    kernel::{Email, Page, PageRequest, Secret, SessionId, TenantId, rng::random_bytes},
+    store::{Scope, Tx},
+    users::{Membership, MembershipStatus, Role, User},
+};
+
+/// Somebody signs in with a password.
+#[derive(Debug, Clone)]
+pub struct LoginRequest {
+    /// Who.
+    pub email: Email,
+    /// Proof.
+    pub password: Secret,
+    /// To which tenant; may be left out by who belongs to one.
+    pub tenant: Option<TenantId>,
+}
+
+/// To what somebody signs in.
+enum Entry {
+    Platform,
+    Tenant(Membership),
+}
+
+impl Identity {
+    /// Signs in with a password. Wrong password, unknown email and a tenant that is not the user's are one error, with
+    /// the same work done.
+    pub async fn login(&self, request: LoginRequest) -> Result<TokenSet, Error> {
+        let scope = Scope::Job("login");
+        let mut tx = self.store.read(scope).await?;
+        let user = tx.user_by_email(&request.email).await?;
+        let hash = match &user {
+            Some(user) => tx.credential(user.id).await?,
+            None => None,
+        };
+        drop(tx);
+        let matches = self.passwords.verify(&request.password, hash).await?;
+        let user = user.filter(|_| matches).ok_or(Error::WrongCredentials)?;
+
+        let mut tx = self.store.begin(scope).await?;
+        let entry = self.entry(&mut tx, &user, request.tenant).await?;
+        let now = self.clock.now();
+        let (tenant_id, role, granted) = match &entry {
+            Entry::Platform => (None, None, rules::admin_scope()),
+            Entry::Tenant(place) => (Some(place.tenant_id), Some(place.role), rules::user_scope(place.role)),
+        };
+        let id = SessionId::generate(now, &*self.rng);
+        let session = Session { id, user_id: user.id, tenant_id, scope: granted, created_at: now, ended_at: None };
+        tx.session_insert(&session).await?;
+        let refresh_token = self.new_refresh_token(&mut tx, id).await?;
+        tx.commit().await?;
+        self.token_set(&session, role, session.scope.clone(), refresh_token)
+    }
+
+    /// Which tenant a user signs in to.
+    async fn entry(&self, tx: &mut Tx, user: &User, asked: Option<TenantId>) -> Result<Entry, Error> {
+        if user.platform_admin {
+            return if asked.is_none() { Ok(Entry::Platform) } else { Err(Error::WrongCredentials) };
+        }
+        let mut places = Vec::new();
+        for membership in tx.memberships_of_user(user.id).await? {
+            if let Some(tenant) = tx.tenant_by_id(membership.tenant_id).await?
+                && !rules::is_gone(&tenant)
+                && asked.is_none_or(|asked| asked == tenant.id)
+            {
+                places.push((membership, tenant));
+            }
+        }
+        // A tenant that cannot be entered does not stand in the way of one that can.
+        let open = |(place, tenant): &(Membership, _)| rules::may_enter(tenant, Some(place)).is_ok();
+        if places.iter().any(open) {
+            places.retain(open);
+        }
+        match &places[..] {
+            [] => Err(Error::WrongCredentials),
+            [(place, tenant)] => {
+                rules::may_enter(tenant, Some(place))?;
+                Ok(Entry::Tenant(place.clone()))
+            }
+            several if several.iter().any(open) => {
+                let choices = several.iter().map(|(_, tenant)| (tenant.id, tenant.customer_name.clone()));
+                Err(Error::ChooseTenant(choices.collect()))
+            }
+            [(place, tenant), ..] => {
+                rules::may_enter(tenant, Some(place))?;
+                Err(Error::WrongCredentials)
+            }
+        }
+    }
+
+    /// Gives a new token set for a refresh token, which works once. `asked` may narrow the scope of the access token.
+    pub async fn refresh(&self, token: &Secret, asked: Option<&str>) -> Result<TokenSet, Error> {
+        const UNKNOWN: Error = Error::InvalidGrant("the refresh token is not valid");
+        let now = self.clock.now();
+        let hash = self.master.hash(token);
+        let mut tx = self.store.begin(Scope::Job("refresh")).await?;
+        let used_now = tx.refresh_token_use(&hash, now).await?;
+        let (token, session) = tx.refresh_token(&hash).await?.ok_or(UNKNOWN)?;
+        if session.ended_at.is_some() || now >= token.expires_at {
+            return Err(UNKNOWN);
+        }
+        if !used_now {
+            let used_at = token.used_at.unwrap_or(now);
+            if rules::reuse(used_at, now, self.config.refresh_grace_s) == Reuse::Theft {
+                tx.session_end(session.id, now, "refresh token used twice").await?;
+                let withdrawal = self.revoke_in(&mut tx, Revoked::Session(session.id)).await?;
+                tx.commit().await?;
+                self.revoke_now(withdrawal);
+                tracing::warn!(session_id = %session.id, "a refresh token was used twice: its session was ended");
+                return Err(UNKNOWN);
+            }
+        }
+        let role = self.still_welcome(&mut tx, &session).await?;
+        let granted = role.map_or_else(rules::admin_scope, rules::user_scope);
+        let scope = rules::narrowed(&session.scope.intersect(&granted), asked)?;
+        let refresh_token = self.new_refresh_token(&mut tx, session.id).await?;
+        tx.commit().await?;
+        self.token_set(&session, role, scope, refresh_token)
+    }
+
+    /// The role that a session's user has now; an error when they may not enter any more.
+    async fn still_welcome(&self, tx: &mut Tx, session: &Session) -> Result<Option<Role>, Error> {
+        const GONE: Error = Error::InvalidGrant("the user may not sign in any more");
+        let Some(tenant_id) = session.tenant_id else {
+            let user = tx.user_by_id(session.user_id).await?;
+            return user.filter(|user| user.platform_admin).map(|_| None).ok_or(GONE);
+        };
+        let member = tx.member(tenant_id, session.user_id).await?.ok_or(GONE)?;
+        let tenant = tx.tenant_by_id(tenant_id).await?.ok_or(GONE)?;
+        let in_force = member.membership.status == MembershipStatus::Active && tenant.status.is_usable();
+        if in_force { Ok(Some(member.membership.role)) } else { Err(GONE) }
+    }
+
+    async fn new_refresh_token(&self, tx: &mut Tx, session_id: SessionId) -> Result<Secret, Error> {
+        let token = Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>(&*self.rng)));
+        let now = self.clock.now();
+        let expires_at = now.plus_secs(self.config.refresh_token_ttl_s);
+        let hash = self.master.hash(&token);
+        tx.refresh_token_insert(&RefreshToken { hash, session_id, issued_at: now, expires_at, used_at: None }).await?;
+        Ok(token)
+    }
+
+    fn token_set(
+        &self,
+        session: &Session,
+        role: Option<Role>,
+        scope: ScopeSet,
+        refresh_token: Secret,
+    ) -> Result<TokenSet, Error> {
+        let grant = Grant {
+            subject: Subject::User(session.user_id),
+            tenant: session.tenant_id,
+            role,
+            scope: scope.clone(),
+            client_id: FIRST_PARTY.to_owned(),
+            session: Some(session.id),
+        };
+        Ok(TokenSet {
+            access_token: self.issue(&grant)?,
+            expires_in_s: self.config.access_token_ttl_s,
+            refresh_token: Some(refresh_token),
+            scope,
+            tenant_id: session.tenant_id,
+        })
+    }
+
+    /// A page of sessions that are not over, of one tenant or of all.
+    pub async fn sessions(
+        &self,
+        scope: Scope,
+        tenant: Option<TenantId>,
+        page: PageRequest,
+    ) -> Result<Page<Session>, Error> {
+        let rows = self.store.read(scope).await?.sessions(tenant, page).await?;
+        Ok(page.page(rows, |session| session.id.as_uuid()))
+    }
+
+    /// Ends a session; its tokens die at once.
+    pub async fn end_session(&self, scope: Scope, id: SessionId) -> Result<(), Error> {
+        let mut tx = self.store.begin(scope).await?;
+        if !tx.session_end(id, self.clock.now(), "ended by an administrator").await? {
+            return Err(Error::UnknownSession(id));
+        }
+        let withdrawal = self.revoke_in(&mut tx, Revoked::Session(id)).await?;
+        tx.commit().await?;
+        self.revoke_now(withdrawal);
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! The flusher: one thread that syncs what was written, prepares the next segment, and mends the journal after a
+//! failed disk.
+
+use std::{
+    io,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::{
+    segment,
+    writer::{Inner, Shared},
+};
+
+/// A broken journal is tried again this often.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Starts the thread; it ends when the journal is closed or gone.
+pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
+    let weak = Arc::downgrade(shared);
+    std::thread::Builder::new().name("journal-flush".into()).spawn(move || run(&weak)).map(drop)
+}
+
+fn run(weak: &Weak<Shared>) {
+    while let Some(shared) = weak.upgrade() {
+        if !wait(&shared) {
+            return;
+        }
+        flush(&shared);
+        mend(&shared);
+        prepare(&shared);
+    }
+}
+
+/// Waits for something to do, then for the rest of the interval unless somebody waits for the disk.
+fn wait(shared: &Shared) -> bool {
+    let interval = Duration::from_millis(shared.options.flush_ms);
+    let inner = shared.lock();
+    let idle = |inner: &mut Inner| {
+        inner.unsynced.is_empty() && inner.broken.is_none() && inner.prepared.is_some() && !inner.closed
+    };
+    // The timeout lets the thread see that the journal was dropped.
+    let Ok((inner, _)) = shared.wake.wait_timeout_while(inner, RETRY, idle) else { return false };
+    if inner.closed {
+        return false;
+    }
+    let hurry = |inner: &mut Inner| !inner.waiting_durable && !inner.closed;
+    let pause = if inner.broken.is_some() { RETRY } else { interval };
+    shared.wake.wait_timeout_while(inner, pause, hurry).is_ok()
+}
+
+/// Syncs what was written until now.
+pub(super) fn flush(shared: &Shared) {
+    let (file, number, upto, bytes) = {
+        let mut inner = shared.lock();
+        inner.waiting_durable = false;
+        let synced = super::writer::Synced { offset: inner.offset, seq: inner.last_seq, hash: inner.last_hash };
+        (Arc::clone(&inner.file), inner.number, synced, inner.unsynced.len())
+    };
+    if bytes == 0 {
+        shared.durable.send_replace(upto.seq);
+        return;
+    }
+    // Without the lock: records go on being written meanwhile.
+    let result = file.sync_data();
+    let mut inner = shared.lock();
+    match result {
+        // The next segment was begun meanwhile, and what this sync was about was synced then.
+        Ok(()) if inner.number != number => {}
+        Ok(()) => {
+            inner.unsynced.drain(..bytes);
+            inner.synced = upto;
+        }
+        Err(error) => {
+            tracing::error!(%error, "syncing the journal failed");
+            write_again(shared, &mut inner);
+            return;
+        }
+    }
+    let reached = inner.synced.seq.max(if inner.unsynced.is_empty() { inner.last_seq } else { 0 });
+    drop(inner);
+    shared.durable.send_if_modified(|durable| {
+        let more = reached > *durable;
+        *durable = reached.max(*durable);
+        more
+    });
+}
+
+/// After a failed sync the kernel may have thrown the pages away, and the file is not trusted again: the next
+/// segment says how much of it holds, and what came after that is written there once more, with the same numbers.
+pub(super) fn write_again(shared: &Shared, inner: &mut Inner) {
+    let frames = std::mem::take(&mut inner.unsynced);
+    let (last_seq, last_hash) = (inner.last_seq, inner.last_hash);
+    inner.last_seq = inner.synced.seq;
+    inner.last_hash = inner.synced.hash;
+    let holds = inner.synced.offset;
+    if shared.next_segment(inner, Some(holds)).is_err() {
+        // Nothing is lost: the frames stay in memory until there is a segment again.
+        inner.unsynced = frames;
+        inner.last_seq = last_seq;
+        inner.last_hash = last_hash;
+        return;
+    }
+    for record in super::reader::usage_in(&frames) {
+        let mut buffer = [0; super::frame::MAX_USAGE_FRAME];
+        let seq = inner.last_seq + 1;
+        let len = super::frame::encode_usage(&mut buffer, seq, &inner.last_hash, &record);
+        if let Err(error) = inner.rewrite(&buffer[..len], seq) {
+            inner.broken = Some(format!("writing again after a failed sync failed: {error}"));
+            return;
+        }
+    }
+}
+
+/// Tries to get a broken journal going again, with another segment.
+fn mend(shared: &Shared) {
+    let mut inner = shared.lock();
+    if inner.broken.is_none() || inner.closed {
+        return;
+    }
+    inner.broken = None;
+    write_again(shared, &mut inner);
+    if inner.broken.is_none() {
+        tracing::info!("the journal takes records again");
+    }
+}
+
+/// Makes room for the next segment ahead of need.
+fn prepare(shared: &Shared) {
+    let needed = {
+        let inner = shared.lock();
+        inner.prepared.is_none() && inner.broken.is_none() && !inner.closed
+    };
+    if !needed {
+        return;
+    }
+    match segment::prepare(&shared.options.folder, shared.options.segment_bytes) {
+        Ok(prepared) => shared.lock().prepared = Some(prepared),
+        Err(error) => {
+            tracing::warn!(error = crate::kernel::fault::chain(&error), "no room for the next journal segment")
+        }
+    }
+}

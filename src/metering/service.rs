@@ -1,0 +1,161 @@
+//! Use cases of metering.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    error::Error,
+    journal::{Journal, JournalError, JournalHealth, Options, Record, Reservation},
+    model::{Meter, MeterKey, Window, WindowTotal},
+    roller::Roller,
+    rules,
+};
+use crate::{
+    kernel::{Clock, Period, Quantity, Rng, TenantId},
+    store::{Scope, Store},
+};
+
+/// A meter that comes with the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StockMeter {
+    /// Its key; its place in [`STOCK_METERS`] is its number in the journal.
+    pub key: &'static str,
+    /// What it counts.
+    pub description: &'static str,
+    /// The unit of its quantities.
+    pub unit: &'static str,
+}
+
+/// The stock meters (contract, section 4). A meter's index is its number in journal records.
+pub const STOCK_METERS: [StockMeter; 5] = [
+    StockMeter { key: "apis", description: "requests answered by the upstream", unit: "request" },
+    StockMeter { key: "compute", description: "upstream work", unit: "millisecond" },
+    StockMeter { key: "memory", description: "memory held, as the upstream reports it", unit: "megabyte-second" },
+    StockMeter { key: "egress_bytes", description: "bytes of response bodies", unit: "byte" },
+    StockMeter { key: "ingress_bytes", description: "bytes of request bodies", unit: "byte" },
+];
+
+/// What somebody wants to know.
+#[derive(Debug, Clone)]
+pub struct UsageQuery {
+    /// Of what.
+    pub meter: MeterKey,
+    /// When.
+    pub period: Period,
+    /// Cut how; not at all when absent.
+    pub window: Option<Window>,
+    /// Whether by route.
+    pub by_route: bool,
+}
+
+/// How metering is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeteringHealth {
+    /// The journal.
+    pub journal: JournalHealth,
+    /// Why the roller does not count, if it does not.
+    pub roller_error: Option<String>,
+}
+
+/// The metering service; cheap to clone.
+#[derive(Clone)]
+pub struct Metering {
+    store: Store,
+    journal: Journal,
+    clock: Arc<dyn Clock>,
+    roller: Arc<Mutex<Roller>>,
+    roller_error: Arc<std::sync::Mutex<Option<String>>>,
+}
+
+impl Metering {
+    /// Opens the journal and counts what the last process left in it. Reads files: call it before serving.
+    pub async fn open(store: Store, options: Options, clock: Arc<dyn Clock>, rng: &dyn Rng) -> Result<Self, Error> {
+        let journal = Journal::open(options, &*clock, rng)?;
+        let roller = Roller::open(journal.clone(), store.clone()).await?;
+        let roller = Arc::new(Mutex::new(roller));
+        let metering = Self { store, journal, clock, roller, roller_error: Arc::default() };
+        metering.catch_up().await?;
+        Ok(metering)
+    }
+
+    /// The stock meters.
+    pub fn meters() -> impl Iterator<Item = Meter> {
+        STOCK_METERS.into_iter().filter_map(|stock| {
+            Some(Meter { key: stock.key.parse().ok()?, description: stock.description, unit: stock.unit })
+        })
+    }
+
+    /// Room for the record of a request that is about to be forwarded.
+    pub fn reserve(&self) -> Result<Reservation, JournalError> {
+        self.journal.reserve()
+    }
+
+    /// Writes the record of a settled request; its sequence number.
+    pub fn record(&self, reservation: Reservation, record: &Record) -> Result<u64, JournalError> {
+        reservation.append(record)
+    }
+
+    /// Waits until the disk has a record.
+    pub async fn durable(&self, seq: u64) {
+        self.journal.durable(seq).await;
+    }
+
+    /// Counts everything that was recorded on this node before the call.
+    pub async fn catch_up(&self) -> Result<(), Error> {
+        let result = self.roller.lock().await.catch_up(&*self.clock).await;
+        let error = result.as_ref().err().map(|error| crate::kernel::fault::chain(error));
+        *self.roller_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = error;
+        result
+    }
+
+    /// Counts at an interval until told to stop, and once more then.
+    pub async fn run(self, every: Duration, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+            if let Err(error) = self.catch_up().await {
+                tracing::error!(error = crate::kernel::fault::chain(&error), "usage is recorded but not counted yet");
+            }
+        }
+    }
+
+    /// Counts what is left, syncs the journal and takes no more records.
+    pub async fn close(&self) -> Result<(), Error> {
+        let journal = self.journal.clone();
+        tokio::task::spawn_blocking(move || journal.close()).await.map_err(|_| Error::Stopped)?;
+        self.catch_up().await
+    }
+
+    /// How it is doing.
+    pub fn health(&self) -> MeteringHealth {
+        let roller_error = self.roller_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        MeteringHealth { journal: self.journal.health(), roller_error }
+    }
+
+    /// A tenant's usage by window. What was settled on this node before the call is in it.
+    pub async fn usage(&self, scope: Scope, tenant: TenantId, query: &UsageQuery) -> Result<Vec<WindowTotal>, Error> {
+        let UsageQuery { meter, period, window, by_route } = query;
+        if !Self::meters().any(|known| known.key == *meter) {
+            return Err(Error::UnknownMeter(meter.clone()));
+        }
+        self.catch_up().await?;
+        let mut tx = self.store.read(scope).await?;
+        tx.tenant_by_id(tenant).await?.ok_or(Error::UnknownTenant(tenant))?;
+        let minutes = tx.usage_minutes(tenant, meter, *period).await?;
+        rules::windows(meter, &minutes, *period, *window, *by_route)
+    }
+
+    /// A tenant's usage of a meter in a period, in all.
+    pub async fn total(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        meter: &MeterKey,
+        period: Period,
+    ) -> Result<Quantity, Error> {
+        self.catch_up().await?;
+        let minutes = self.store.read(scope).await?.usage_minutes(tenant, meter, period).await?;
+        let whole = rules::windows(meter, &minutes, period, None, false)?;
+        Ok(whole.first().map_or(Quantity::ZERO, |total| total.value))
+    }
+}

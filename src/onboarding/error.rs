@@ -1,0 +1,55 @@
+//! What can go wrong with onboarding: its own refusals, and those of the services it orchestrates.
+
+use crate::{
+    billing, identity,
+    kernel::{CustomerName, RegistrationId, TierName},
+    provisioning,
+    store::StoreError,
+    tenants, users,
+};
+
+/// An error of the onboarding service.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such registration.
+    #[error("there is no registration {0}")]
+    Unknown(RegistrationId),
+    /// No plan has this tier.
+    #[error("there is no tier {0}")]
+    UnknownTier(TierName),
+    /// Somebody else has the customer name, and signing up does not join tenants.
+    #[error("the customer name {0} is taken")]
+    NameTaken(CustomerName),
+    /// The email address is known already.
+    #[error("this email address is registered already")]
+    EmailTaken,
+    /// Self-service sign-up is switched off.
+    #[error("sign-up is switched off here: ask the administrator for a registration")]
+    SignUpClosed,
+    /// The registration is done, or its tenant is gone.
+    #[error("registration {id} is {status}: there is nothing to try again")]
+    NothingToRetry {
+        /// Which.
+        id: RegistrationId,
+        /// Its status.
+        status: &'static str,
+    },
+    /// From the tenants service.
+    #[error(transparent)]
+    Tenants(#[from] tenants::Error),
+    /// From the users service.
+    #[error(transparent)]
+    Users(#[from] users::Error),
+    /// From the identity service.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// From the billing service.
+    #[error(transparent)]
+    Billing(#[from] billing::Error),
+    /// From the provisioning service.
+    #[error(transparent)]
+    Provisioning(#[from] provisioning::Error),
+    /// The store failed.
+    #[error("the store did not answer")]
+    Store(#[from] StoreError),
+}

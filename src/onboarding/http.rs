@@ -1,0 +1,417 @@
+//! Registrations, sign-up, offboarding and changes of tier.
+
+use axum::{
+    extract::{FromRef, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Entrance, Move, Onboarding, Registration, RegistrationStatus, Request, TierChange, people_http};
+use crate::{
+    billing::{AddressBody, BillingAddress},
+    identity::Verifier,
+    kernel::{Faults, Isolation, RegistrationId, Secret, TenantId, Timestamp, UserId},
+    provisioning::http::InfrastructureView,
+    store::Scope,
+    tenants::{TenantPatch, http::TenantView},
+    users::Users,
+    web::{AdminScope, Json, List, PageQuery, Path, Problem, Query},
+};
+
+/// The routes.
+pub fn routes<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Onboarding: FromRef<S>,
+    Users: FromRef<S>,
+    Verifier: FromRef<S>,
+{
+    OpenApiRouter::new()
+        .routes(routes!(create_registration, list_registrations))
+        .routes(routes!(read_registration))
+        .routes(routes!(retry_registration))
+        .routes(routes!(sign_up))
+        .routes(routes!(offboard_tenant, update_tenant))
+        .routes(routes!(change_tier))
+        .merge(people_http::routes())
+}
+
+/// A registration by the administrator.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegistrationRequest {
+    /// Email of the first user.
+    email: Option<String>,
+    /// The customer, 1 to 200 characters. An existing one is joined.
+    customer_name: Option<String>,
+    /// A text, or an object with `line1 line2 city region postal_code country`.
+    billing_address: Option<AddressBody>,
+    /// A tier that has a plan: `free`, `standard`, `premium`, or one that was added.
+    tier: Option<String>,
+    /// Password of the first user; without one they cannot sign in yet.
+    #[schema(value_type = Option<String>)]
+    password: Option<Secret>,
+    /// What a foreign issuer calls the tenant; unique.
+    external_id: Option<String>,
+    /// Whether an email that lives in another tenant may become a member of this one too.
+    #[serde(default)]
+    allow_membership: bool,
+}
+
+/// A self-service sign-up.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignUpRequest {
+    /// Email of the first user; must not be known.
+    email: Option<String>,
+    /// Their password.
+    #[schema(value_type = Option<String>)]
+    password: Option<Secret>,
+    /// The customer; must be new.
+    customer_name: Option<String>,
+    /// A text, or an object with `line1 line2 city region postal_code country`.
+    billing_address: Option<AddressBody>,
+    /// The tier; `free` when absent.
+    tier: Option<String>,
+}
+
+/// The tier of a sign-up that names none.
+const SIGN_UP_TIER: &str = "free";
+
+impl RegistrationRequest {
+    fn parse(self) -> Result<Request, Problem> {
+        let entrance = Entrance::Administrator { allow_membership: self.allow_membership };
+        let mut faults = Faults::new();
+        let email = faults.require("email", self.email.as_deref());
+        let customer_name = faults.require("customer_name", self.customer_name.as_deref());
+        let billing_address = require_address(&mut faults, self.billing_address);
+        let tier = faults.require("tier", self.tier.as_deref());
+        let external_id = self.external_id.map(|text| faults.parse("external_id", &text));
+        let external_id_fine = external_id.as_ref().is_none_or(Option::is_some);
+        let request = (|| {
+            Some(Request {
+                email: email?,
+                customer_name: customer_name?,
+                billing_address: billing_address?,
+                tier: tier?,
+                password: self.password,
+                external_id: external_id.flatten(),
+                entrance,
+            })
+        })();
+        faults.finish(request.filter(|_| external_id_fine)).map_err(|faults| Problem::invalid(&faults))
+    }
+}
+
+impl SignUpRequest {
+    fn parse(self) -> Result<Request, Problem> {
+        let mut faults = Faults::new();
+        let email = faults.require("email", self.email.as_deref());
+        let customer_name = faults.require("customer_name", self.customer_name.as_deref());
+        let billing_address = require_address(&mut faults, self.billing_address);
+        let tier = faults.parse("tier", self.tier.as_deref().unwrap_or(SIGN_UP_TIER));
+        if self.password.is_none() {
+            faults.add("password", "is required");
+        }
+        let request = (|| {
+            Some(Request {
+                email: email?,
+                customer_name: customer_name?,
+                billing_address: billing_address?,
+                tier: tier?,
+                password: self.password,
+                external_id: None,
+                entrance: Entrance::SignUp,
+            })
+        })();
+        faults.finish(request).map_err(|faults| Problem::invalid(&faults))
+    }
+}
+
+fn require_address(faults: &mut Faults, address: Option<AddressBody>) -> Option<BillingAddress> {
+    match address {
+        Some(address) => address.parse("billing_address", faults),
+        None => {
+            faults.add("billing_address", "is required");
+            None
+        }
+    }
+}
+
+/// A registration and how far it came.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RegistrationView {
+    registration_id: RegistrationId,
+    tenant_id: TenantId,
+    user_id: UserId,
+    customer_name: String,
+    /// The tier that was asked for; the tenant's own decides.
+    tier: String,
+    /// `running`, `active`, `failed` or `compensated`.
+    status: &'static str,
+    steps: Vec<StepView>,
+    /// What was asked for and not taken over, because the tenant existed.
+    notes: Vec<String>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+/// One step.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StepView {
+    /// `tenant`, `user`, `billing_account` or `provisioning`.
+    name: &'static str,
+    /// `pending`, `running`, `done`, `failed` or `undone`.
+    status: &'static str,
+    attempts: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl From<Registration> for RegistrationView {
+    fn from(registration: Registration) -> Self {
+        let step = |step: super::Step| StepView {
+            name: step.name.name(),
+            status: step.status.name(),
+            attempts: step.attempts,
+            error: step.error,
+        };
+        Self {
+            registration_id: registration.id,
+            tenant_id: registration.tenant_id,
+            user_id: registration.user_id,
+            customer_name: registration.customer_name.to_string(),
+            tier: registration.tier.to_string(),
+            status: registration.status.name(),
+            steps: registration.steps.into_iter().map(step).collect(),
+            notes: registration.notes,
+            created_at: registration.created_at,
+            updated_at: registration.updated_at,
+        }
+    }
+}
+
+/// 201 with the finished registration, or 202 while it runs; `Location` says where to look.
+fn registered(registration: Registration) -> Response {
+    let status = match registration.status {
+        RegistrationStatus::Running => StatusCode::ACCEPTED,
+        RegistrationStatus::Active | RegistrationStatus::Failed | RegistrationStatus::Compensated => {
+            StatusCode::CREATED
+        }
+    };
+    let location = format!("/admin/v1/registrations/{}", registration.id);
+    let mut response = (status, Json(RegistrationView::from(registration))).into_response();
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// Registers a customer: tenant, user, billing account, infrastructure. Twice makes nothing twice.
+#[utoipa::path(post, path = "/admin/v1/registrations", tag = "registrations", request_body = RegistrationRequest,
+    responses((status = 201, body = RegistrationView), (status = 202, body = RegistrationView), (status = 409), (status = 422)))]
+async fn create_registration(
+    scope: AdminScope,
+    State(onboarding): State<Onboarding>,
+    Json(request): Json<RegistrationRequest>,
+) -> Result<Response, Problem> {
+    Ok(registered(onboarding.register((&scope).into(), request.parse()?).await?))
+}
+
+/// Lists registrations, oldest first.
+#[utoipa::path(get, path = "/admin/v1/registrations", tag = "registrations", params(PageQuery),
+    responses((status = 200, body = List<RegistrationView>)))]
+async fn list_registrations(
+    scope: AdminScope,
+    State(onboarding): State<Onboarding>,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<List<RegistrationView>>, Problem> {
+    Ok(Json(List::of(onboarding.list((&scope).into(), page.try_into()?).await?, RegistrationView::from)))
+}
+
+/// Reads a registration.
+#[utoipa::path(get, path = "/admin/v1/registrations/{registration_id}", tag = "registrations",
+    params(("registration_id" = RegistrationId, Path)), responses((status = 200, body = RegistrationView), (status = 404)))]
+async fn read_registration(
+    scope: AdminScope,
+    State(onboarding): State<Onboarding>,
+    Path(id): Path<RegistrationId>,
+) -> Result<Json<RegistrationView>, Problem> {
+    Ok(Json(onboarding.find((&scope).into(), id).await?.into()))
+}
+
+/// Tries a failed registration again.
+#[utoipa::path(post, path = "/admin/v1/registrations/{registration_id}/retry", tag = "registrations",
+    params(("registration_id" = RegistrationId, Path)),
+    responses((status = 200, body = RegistrationView), (status = 404), (status = 409)))]
+async fn retry_registration(
+    scope: AdminScope,
+    State(onboarding): State<Onboarding>,
+    Path(id): Path<RegistrationId>,
+) -> Result<Json<RegistrationView>, Problem> {
+    Ok(Json(onboarding.retry((&scope).into(), id).await?.into()))
+}
+
+/// Self-service sign-up of a new customer.
+#[utoipa::path(post, path = "/v1/signup", tag = "sign-up", request_body = SignUpRequest,
+    responses((status = 201, body = RegistrationView), (status = 403), (status = 409), (status = 422)))]
+async fn sign_up(
+    State(onboarding): State<Onboarding>,
+    Json(request): Json<SignUpRequest>,
+) -> Result<Response, Problem> {
+    let registration = onboarding.register(Scope::Job("sign-up"), request.parse()?).await?;
+    let mut response = registered(registration);
+    response.headers_mut().remove(header::LOCATION);
+    Ok(response)
+}
+
+/// Takes a tenant out: infrastructure, billing account, users, tenant. Twice gives the same answer.
+#[utoipa::path(delete, path = "/admin/v1/tenants/{tenant_id}", tag = "tenants", params(("tenant_id" = TenantId, Path)),
+    responses((status = 200, body = TenantView), (status = 404)))]
+async fn offboard_tenant(
+    scope: AdminScope,
+    State(onboarding): State<Onboarding>,
+    Path(id): Path<TenantId>,
+) -> Result<Json<TenantView>, Problem> {
+    Ok(Json(onboarding.offboard((&scope).into(), id).await?.into()))
+}
+
+/// What may be changed of a tenant directly; an absent field stays as it is.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TenantUpdate {
+    /// A new name, 1 to 200 characters.
+    customer_name: Option<String>,
+    /// A new external id; `null` takes it away.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    external_id: Option<Option<String>>,
+    /// A new billing address.
+    billing_address: Option<AddressBody>,
+}
+
+/// Tells an explicit `null` from an absent field.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl TenantUpdate {
+    fn parse(self) -> Result<(TenantPatch, Option<BillingAddress>), Problem> {
+        let mut faults = Faults::new();
+        let mut patch = TenantPatch::default();
+        if let Some(name) = &self.customer_name {
+            patch.customer_name = faults.parse("customer_name", name);
+        }
+        if let Some(external_id) = &self.external_id {
+            patch.external_id = Some(external_id.as_ref().and_then(|text| faults.parse("external_id", text)));
+        }
+        let address = self.billing_address.map(|address| address.parse("billing_address", &mut faults));
+        let parsed = Some((patch, address.flatten()));
+        faults.finish(parsed).map_err(|faults| Problem::invalid(&faults))
+    }
+}
+
+/// Changes a tenant's name, external id or billing address.
+#[utoipa::path(patch, path = "/admin/v1/tenants/{tenant_id}", tag = "tenants", params(("tenant_id" = TenantId, Path)),
+    request_body = TenantUpdate, responses((status = 200, body = TenantView), (status = 404), (status = 409), (status = 422)))]
+async fn update_tenant(
+    scope: AdminScope,
+    State(onboarding): State<Onboarding>,
+    Path(id): Path<TenantId>,
+    Json(update): Json<TenantUpdate>,
+) -> Result<Json<TenantView>, Problem> {
+    let (patch, address) = update.parse()?;
+    Ok(Json(onboarding.update_tenant((&scope).into(), id, patch, address).await?.into()))
+}
+
+/// A change of tier.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TierChangeRequest {
+    /// The tier to move to.
+    tier: Option<String>,
+    /// `true` says what would happen and changes nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What a change of tier did, or would do.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TierChangeView {
+    tenant_id: TenantId,
+    from_tier: String,
+    tier: String,
+    /// The tenant's state.
+    status: &'static str,
+    dry_run: bool,
+    infrastructure: MoveView,
+}
+
+/// What happens to the infrastructure.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MoveView {
+    /// `keep` or `move`.
+    action: &'static str,
+    isolation: Option<Isolation>,
+    /// What was there before.
+    from: Option<InfrastructureView>,
+    /// What is there now; absent in a dry run.
+    to: Option<InfrastructureView>,
+}
+
+impl From<Move> for MoveView {
+    fn from(infrastructure: Move) -> Self {
+        match infrastructure {
+            Move::Kept(kept) => Self {
+                action: "keep",
+                isolation: kept.as_ref().map(|made| made.isolation),
+                from: kept.clone().map(Into::into),
+                to: kept.map(Into::into),
+            },
+            Move::Planned { from, to } => {
+                Self { action: "move", isolation: Some(to), from: from.map(Into::into), to: None }
+            }
+            Move::Moved { from, to } => {
+                Self { action: "move", isolation: Some(to.isolation), from: from.map(Into::into), to: Some(to.into()) }
+            }
+        }
+    }
+}
+
+impl TierChangeView {
+    fn new(change: TierChange, dry_run: bool) -> Self {
+        Self {
+            tenant_id: change.tenant.id,
+            from_tier: change.from.to_string(),
+            tier: change.to.to_string(),
+            status: change.tenant.status.name(),
+            dry_run,
+            infrastructure: change.infrastructure.into(),
+        }
+    }
+}
+
+/// Moves a tenant to another tier, with its infrastructure.
+#[utoipa::path(post, path = "/admin/v1/tenants/{tenant_id}/tier", tag = "tenants", request_body = TierChangeRequest,
+    params(("tenant_id" = TenantId, Path)),
+    responses((status = 200, body = TierChangeView), (status = 404), (status = 409), (status = 422)))]
+async fn change_tier(
+    scope: AdminScope,
+    State(onboarding): State<Onboarding>,
+    Path(id): Path<TenantId>,
+    Json(request): Json<TierChangeRequest>,
+) -> Result<Json<TierChangeView>, Problem> {
+    let mut faults = Faults::new();
+    let tier = faults.require("tier", request.tier.as_deref());
+    let tier = faults.finish(tier).map_err(|faults| Problem::invalid(&faults))?;
+    let scope = Scope::from(&scope);
+    let change = if request.dry_run {
+        onboarding.plan_tier_change(scope, id, tier).await?
+    } else {
+        onboarding.change_tier(scope, id, tier).await?
+    };
+    Ok(Json(TierChangeView::new(change, request.dry_run)))
+}

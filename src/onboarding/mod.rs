@@ -1,0 +1,23 @@
+//! Onboarding: brings a customer in (tenant → user → billing account → provisioning), takes it out again in the
+//! reverse order, moves it between tiers, and manages its people. It owns registrations and orchestrates the services
+//! that own the rest.
+//!
+//! Invariants: the facts of a registration (tenant, user, billing account) appear together or not at all, in one
+//! transaction; provisioning follows and can be tried again; registering twice makes nothing twice; whatever was
+//! interrupted by a crash goes on at the next start. Only an administrator's registration joins an existing tenant by
+//! its name; public sign-up never does.
+
+pub mod error;
+pub mod http;
+pub mod model;
+mod offboard;
+pub mod people;
+mod people_http;
+pub mod rules;
+mod service;
+mod tier_change;
+
+pub use error::Error;
+pub use model::{Entrance, Registration, RegistrationStatus, Request, Step, StepName, StepStatus};
+pub use service::{Onboarding, Services};
+pub use tier_change::{Move, TierChange};

@@ -1,0 +1,155 @@
+//! A registration and its steps.
+
+use std::str::FromStr;
+
+use crate::{
+    billing::BillingAddress,
+    kernel::{CustomerName, Email, ExternalId, RegistrationId, Secret, TenantId, TierName, Timestamp, UserId},
+};
+
+/// What somebody asks for when they register, already checked field by field.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// How the first user signs in.
+    pub email: Email,
+    /// The customer.
+    pub customer_name: CustomerName,
+    /// Where bills go.
+    pub billing_address: BillingAddress,
+    /// The tier asked for.
+    pub tier: TierName,
+    /// The first user's password; without one they cannot sign in until one is set.
+    pub password: Option<Secret>,
+    /// What a foreign issuer calls the tenant.
+    pub external_id: Option<ExternalId>,
+    /// Through which door they come.
+    pub entrance: Entrance,
+}
+
+/// The two ways in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entrance {
+    /// An administrator registers: an existing customer name is joined.
+    Administrator {
+        /// Whether an email that lives in another tenant may become a member of this one too.
+        allow_membership: bool,
+    },
+    /// Anybody signs up: an existing customer name or email is refused.
+    SignUp,
+}
+
+/// One run of the onboarding saga.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// Which run.
+    pub id: RegistrationId,
+    /// The tenant it made or joined.
+    pub tenant_id: TenantId,
+    /// The user it made or found.
+    pub user_id: UserId,
+    /// The email it was made with; forgotten when the tenant is.
+    pub email: Option<Email>,
+    /// The customer.
+    pub customer_name: CustomerName,
+    /// The tier that was asked for (the tenant's own decides).
+    pub tier: TierName,
+    /// How it stands.
+    pub status: RegistrationStatus,
+    /// Its steps, in order.
+    pub steps: Vec<Step>,
+    /// What the caller should know: a tier or an address that was not taken over.
+    pub notes: Vec<String>,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When it last moved.
+    pub updated_at: Timestamp,
+}
+
+/// How a registration stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegistrationStatus {
+    /// Steps are under way.
+    Running,
+    /// Every step is done.
+    Active,
+    /// A step failed; it can be tried again.
+    Failed,
+    /// Its tenant was taken out again.
+    Compensated,
+}
+
+/// One step of a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Which.
+    pub name: StepName,
+    /// How it stands.
+    pub status: StepStatus,
+    /// How often it was tried.
+    pub attempts: i64,
+    /// Why it failed last.
+    pub error: Option<String>,
+}
+
+/// The steps, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepName {
+    /// The tenant exists and has its id.
+    Tenant,
+    /// The user exists and belongs to it.
+    User,
+    /// The billing account exists.
+    BillingAccount,
+    /// The infrastructure exists.
+    Provisioning,
+}
+
+/// How a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepStatus {
+    /// Not begun.
+    Pending,
+    /// Under way.
+    Running,
+    /// Done.
+    Done,
+    /// Failed.
+    Failed,
+    /// Taken back.
+    Undone,
+}
+
+/// A stored name that is none of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a known name")]
+pub struct UnknownName;
+
+macro_rules! names {
+    ($type:ident { $($variant:ident = $name:literal),* }) => {
+        impl $type {
+            /// The name in the API and in the store.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name),*
+                }
+            }
+        }
+        impl FromStr for $type {
+            type Err = UnknownName;
+            fn from_str(text: &str) -> Result<Self, UnknownName> {
+                match text {
+                    $($name => Ok(Self::$variant),)*
+                    _ => Err(UnknownName),
+                }
+            }
+        }
+    };
+}
+names!(RegistrationStatus { Running = "running", Active = "active", Failed = "failed", Compensated = "compensated" });
+names!(StepName {
+    Tenant = "tenant",
+    User = "user",
+    BillingAccount = "billing_account",
+    Provisioning = "provisioning"
+});
+names!(StepStatus { Pending = "pending", Running = "running", Done = "done", Failed = "failed", Undone = "undone" });

@@ -1,0 +1,291 @@
+//! Registering: tenant → user → billing account in one transaction, then provisioning.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio_util::task::TaskTracker;
+
+use super::{
+    error::Error,
+    model::{Entrance, Registration, RegistrationStatus, Request},
+};
+use crate::{
+    billing::{Billing, BillingAddress},
+    identity::{Identity, PasswordHash},
+    kernel::{Clock, Page, PageRequest, RegistrationId, Rng, TenantId},
+    provisioning::Provisioning,
+    store::{Scope, Store, Tx},
+    tenants::{self, Failure, Status, Tenant, TenantFilter, TenantPatch, Tenants},
+    users::{self, Role, Users, rules::KnownEmail},
+};
+
+/// A registration whose provisioning takes longer than this is answered with 202 while it goes on.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The services that onboarding orchestrates.
+#[derive(Clone)]
+pub struct Services {
+    /// Who the tenants are.
+    pub tenants: Tenants,
+    /// People.
+    pub users: Users,
+    /// Passwords and sessions.
+    pub identity: Identity,
+    /// Accounts and plans.
+    pub billing: Billing,
+    /// Infrastructure.
+    pub provisioning: Provisioning,
+}
+
+/// The onboarding service; cheap to clone.
+#[derive(Clone)]
+pub struct Onboarding {
+    pub(super) store: Store,
+    pub(super) services: Services,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) rng: Arc<dyn Rng>,
+    pub(super) tasks: TaskTracker,
+    pub(super) allow_signup: bool,
+}
+
+impl Onboarding {
+    /// Over the other services; work that outlives its request runs on `tasks`.
+    pub fn new(
+        store: Store,
+        services: Services,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        tasks: TaskTracker,
+        allow_signup: bool,
+    ) -> Self {
+        Self { store, services, clock, rng, tasks, allow_signup }
+    }
+
+    /// Registers a customer. Refused input changes nothing. The answer is the registration as it stands when it is
+    /// done, or after a few seconds, while it goes on in the background.
+    pub async fn register(&self, scope: Scope, request: Request) -> Result<Registration, Error> {
+        if request.entrance == Entrance::SignUp && !self.allow_signup {
+            return Err(Error::SignUpClosed);
+        }
+        if self.services.billing.plan(&request.tier).is_none() {
+            return Err(Error::UnknownTier(request.tier));
+        }
+        let password = match &request.password {
+            Some(password) => {
+                let hints = [request.email.as_str(), request.customer_name.as_str()];
+                Some(self.services.identity.hash_new_password(password, &hints).await?)
+            }
+            None => None,
+        };
+        let registration = self.commit_facts(scope, &request, password).await?;
+        self.services.tenants.announce(registration.tenant_id);
+        self.in_background(scope, registration).await
+    }
+
+    /// Tries a failed registration again.
+    pub async fn retry(&self, scope: Scope, id: RegistrationId) -> Result<Registration, Error> {
+        let registration = self.find(scope, id).await?;
+        if !registration.can_be_retried() {
+            return Err(Error::NothingToRetry { id, status: registration.status.name() });
+        }
+        self.in_background(scope, registration).await
+    }
+
+    /// One registration.
+    pub async fn find(&self, scope: Scope, id: RegistrationId) -> Result<Registration, Error> {
+        let mut tx = self.store.read(scope).await?;
+        tx.registration_by_id(id).await?.ok_or(Error::Unknown(id))
+    }
+
+    /// A page of registrations.
+    pub async fn list(&self, scope: Scope, page: PageRequest) -> Result<Page<Registration>, Error> {
+        let mut tx = self.store.read(scope).await?;
+        let rows = tx.registrations(page).await?;
+        Ok(page.page(rows, |registration| registration.id.as_uuid()))
+    }
+
+    /// Sets a tenant's name, external id and billing address.
+    pub async fn update_tenant(
+        &self,
+        scope: Scope,
+        id: TenantId,
+        patch: TenantPatch,
+        address: Option<BillingAddress>,
+    ) -> Result<Tenant, Error> {
+        let tenant = self.services.tenants.patch(scope, id, patch).await?;
+        if let Some(address) = address {
+            self.services.billing.set_address(scope, id, &address).await?;
+        }
+        Ok(tenant)
+    }
+
+    /// Goes on with whatever a crash interrupted: registrations, tier changes, removals.
+    pub async fn resume(&self) -> Result<usize, Error> {
+        let scope = Scope::Job("resume");
+        let running = self.store.read(scope).await?.registrations_running().await?;
+        let mut resumed = running.len();
+        for registration in running {
+            self.finish(scope, registration).await?;
+        }
+        resumed += self.resume_tier_changes(scope).await?;
+        resumed += self.resume_offboardings(scope).await?;
+        resumed += self.services.provisioning.sweep().await?;
+        Ok(resumed)
+    }
+
+    /// Tenants in a state, for resuming.
+    pub(super) async fn in_state(&self, scope: Scope, status: &str) -> Result<Vec<Tenant>, Error> {
+        let filter = TenantFilter { status: Some(status.to_owned()), ..TenantFilter::default() };
+        let mut tx = self.store.read(scope).await?;
+        let most = PageRequest::new(Some(PageRequest::MAX_LIMIT), None).unwrap_or_default();
+        Ok(tx.tenants(&filter, most).await?)
+    }
+
+    /// Tenant, user and billing account, together or not at all.
+    async fn commit_facts(
+        &self,
+        scope: Scope,
+        request: &Request,
+        password: Option<PasswordHash>,
+    ) -> Result<Registration, Error> {
+        let mut tx = self.store.begin(scope).await?;
+        let mut notes = Vec::new();
+        let tenant = self.create_or_join(&mut tx, request, &mut notes).await?;
+
+        let policy = match request.entrance {
+            Entrance::Administrator { allow_membership: true } => KnownEmail::AnyTenant,
+            Entrance::Administrator { allow_membership: false } | Entrance::SignUp => KnownEmail::OnlyOwnTenant,
+        };
+        let first = tx.members(tenant.id, PageRequest::default()).await?.is_empty();
+        let role = if first { Role::Owner } else { Role::Member };
+        let joined = self.services.users.join_in(&mut tx, tenant.id, &request.email, role, policy).await;
+        let joined = joined.map_err(|error| self.told_to(request.entrance, error))?;
+        if request.entrance == Entrance::SignUp && !joined.new_user {
+            return Err(Error::EmailTaken);
+        }
+        match password {
+            Some(hash) if joined.new_user => {
+                self.services.identity.set_password_in(&mut tx, joined.user.id, &hash).await?
+            }
+            Some(_) => notes.push("the user exists: the password was not changed".to_owned()),
+            None => {}
+        }
+        let account = self.services.billing.ensure_account_in(&mut tx, tenant.id, &request.billing_address).await?;
+        if account.billing_address != request.billing_address {
+            notes.push("the billing account exists: its address was not changed".to_owned());
+        }
+
+        let now = self.clock.now();
+        let registration = Registration {
+            id: RegistrationId::generate(now, &*self.rng),
+            tenant_id: tenant.id,
+            user_id: joined.user.id,
+            email: Some(request.email.clone()),
+            customer_name: request.customer_name.clone(),
+            tier: request.tier.clone(),
+            status: RegistrationStatus::Running,
+            steps: Registration::steps_after_facts(),
+            notes,
+            created_at: now,
+            updated_at: now,
+        };
+        tx.registration_put(&registration).await?;
+        tx.commit().await?;
+        Ok(registration)
+    }
+
+    async fn create_or_join(&self, tx: &mut Tx, request: &Request, notes: &mut Vec<String>) -> Result<Tenant, Error> {
+        let Request { customer_name, tier, external_id, .. } = request;
+        let created =
+            self.services.tenants.create_in(tx, customer_name.clone(), tier.clone(), external_id.clone()).await;
+        // With an external id that is this very tenant's, a second registration is a join like any other.
+        let created = match created {
+            Err(tenants::Error::ExternalIdTaken(_)) if self.is_own_external_id(tx, request).await? => None,
+            created => created?,
+        };
+        if let Some(tenant) = created {
+            return Ok(tenant);
+        }
+        let existing = tx.tenant_by_customer_name(customer_name).await?;
+        let tenant = existing.ok_or_else(|| Error::NameTaken(customer_name.clone()))?;
+        if request.entrance == Entrance::SignUp {
+            return Err(Error::NameTaken(customer_name.clone()));
+        }
+        if matches!(tenant.status, Status::Offboarding) {
+            let (id, status) = (tenant.id, tenant.status.name());
+            return Err(tenants::Error::WrongState { id, status, verb: "be joined" }.into());
+        }
+        if tenant.tier != *tier {
+            notes.push(format!("the tenant exists and keeps its tier {}", tenant.tier));
+        }
+        if external_id.is_some() && tenant.external_id != *external_id {
+            notes.push("the tenant exists: its external id was not changed".to_owned());
+        }
+        Ok(tenant)
+    }
+
+    async fn is_own_external_id(&self, tx: &mut Tx, request: &Request) -> Result<bool, Error> {
+        let own = tx.tenant_by_customer_name(&request.customer_name).await?;
+        Ok(own.is_some_and(|tenant| tenant.external_id == request.external_id))
+    }
+
+    /// Somebody who signs up learns that the email is in use, and nothing of where.
+    fn told_to(&self, entrance: Entrance, error: users::Error) -> Error {
+        match (entrance, error) {
+            (Entrance::SignUp, users::Error::EmailElsewhere | users::Error::EmailOfAdministrator) => Error::EmailTaken,
+            (_, error) => error.into(),
+        }
+    }
+
+    /// Runs [`Self::finish`] so that a caller who goes away does not stop it.
+    async fn in_background(&self, scope: Scope, registration: Registration) -> Result<Registration, Error> {
+        let id = registration.id;
+        let this = self.clone();
+        let work = self.run_detached(async move { this.finish(scope, registration).await });
+        match tokio::time::timeout(PATIENCE, work).await {
+            Ok(Some(finished)) => finished,
+            Ok(None) | Err(_) => self.find(scope, id).await,
+        }
+    }
+
+    /// Runs work to its end even when nobody waits for it any more; `None` when it panicked.
+    pub(super) async fn run_detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        self.tasks.spawn(work).await.ok()
+    }
+
+    /// The rest of a registration: provisioning, then the tenant becomes active.
+    async fn finish(&self, scope: Scope, registration: Registration) -> Result<Registration, Error> {
+        let id = registration.tenant_id;
+        let registration = self.save(scope, registration.provisioning_begins(self.clock.now())).await?;
+        let tenant = self.services.tenants.find(scope, id).await?;
+        let made = match self.services.billing.plan(&tenant.tier) {
+            Some(plan) => self.services.provisioning.ensure(scope, id, plan.isolation).await.map_err(|error| {
+                tracing::warn!(tenant_id = %id, error = crate::kernel::fault::chain(&error), "provisioning failed");
+                error.to_string()
+            }),
+            None => Err(format!("there is no plan for the tier {}", tenant.tier)),
+        };
+        let outcome = made.as_ref().map(|_| ()).map_err(String::clone);
+        self.services
+            .tenants
+            .change(scope, id, |tenant| match (outcome, &tenant.status) {
+                (Ok(()), Status::Provisioning | Status::Failed(_)) => tenant.activate(),
+                (Err(reason), Status::Provisioning | Status::Failed(_)) => {
+                    tenant.fail(Failure { step: "provisioning".to_owned(), reason, retryable: true })
+                }
+                // A join of a tenant that is in use, or was suspended meanwhile, leaves its state alone.
+                _ => Ok(tenant),
+            })
+            .await?;
+        self.save(scope, registration.provisioning_ends(made.map(drop), self.clock.now())).await
+    }
+
+    async fn save(&self, scope: Scope, registration: Registration) -> Result<Registration, Error> {
+        let mut tx = self.store.begin(scope).await?;
+        tx.registration_put(&registration).await?;
+        tx.commit().await?;
+        Ok(registration)
+    }
+}

@@ -1,0 +1,321 @@
+//! Queries about passwords, signing keys, sessions, machine clients and withdrawn tokens.
+
+use super::{StoreError, Tx, value::Row};
+use crate::{
+    identity::{Client, PasswordHash, RefreshToken, ScopeSet, Session, StoredKey},
+    kernel::{ClientId, PageRequest, SessionId, TenantId, Timestamp, UserId},
+};
+
+fn hash(row: &Row, name: &str) -> Result<[u8; 32], StoreError> {
+    let bytes: Vec<u8> = row.get(name)?;
+    bytes.try_into().map_err(|_| StoreError::Corrupt(format!("{name}: not 32 bytes")))
+}
+
+fn scope_set(row: &Row) -> Result<ScopeSet, StoreError> {
+    Ok(ScopeSet::parse(&row.get::<String>("scope")?))
+}
+
+fn read_key(row: &Row) -> Result<StoredKey, StoreError> {
+    Ok(StoredKey {
+        kid: row.get("kid")?,
+        algorithm: row.get("algorithm")?,
+        public_jwk: row.get("public_jwk")?,
+        sealed_private: row.get("sealed_private")?,
+        created_at: row.get("created_at")?,
+        retired_at: row.get("retired_at")?,
+    })
+}
+
+fn read_session(row: &Row) -> Result<Session, StoreError> {
+    Ok(Session {
+        id: row.get("session_id")?,
+        user_id: row.get("user_id")?,
+        tenant_id: row.get("tenant_id")?,
+        scope: scope_set(row)?,
+        created_at: row.get("created_at")?,
+        ended_at: row.get("ended_at")?,
+    })
+}
+
+fn read_client(row: &Row) -> Result<Client, StoreError> {
+    Ok(Client {
+        id: row.get("client_id")?,
+        tenant_id: row.get("tenant_id")?,
+        name: row.get("client_name")?,
+        scope: scope_set(row)?,
+        secret_hash: hash(row, "secret_hash")?,
+        created_at: row.get("created_at")?,
+    })
+}
+
+impl Tx {
+    /// A user's password hash.
+    pub async fn credential(&mut self, user: UserId) -> Result<Option<PasswordHash>, StoreError> {
+        self.query("SELECT password_hash FROM credentials WHERE user_id = $1")
+            .bind(user)
+            .map_one(|row| Ok(PasswordHash::from_phc(row.get("password_hash")?)))
+            .await
+    }
+
+    /// Sets a user's password hash.
+    pub async fn credential_put(
+        &mut self,
+        user: UserId,
+        hash: &PasswordHash,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.query(
+            "INSERT INTO credentials (user_id, password_hash, updated_at) VALUES ($1, $2, $3)
+             ON CONFLICT (user_id) DO UPDATE SET password_hash = excluded.password_hash, updated_at = excluded.updated_at",
+        )
+        .bind(user)
+        .bind(hash.as_str())
+        .bind(now)
+        .execute()
+        .await?;
+        Ok(())
+    }
+
+    /// The signing keys that verify, oldest first.
+    pub async fn signing_keys(&mut self) -> Result<Vec<StoredKey>, StoreError> {
+        self.query("SELECT * FROM signing_keys ORDER BY created_at, kid").map(read_key).await
+    }
+
+    /// Adds a signing key.
+    pub async fn signing_key_insert(&mut self, key: &StoredKey) -> Result<(), StoreError> {
+        self.query(
+            "INSERT INTO signing_keys (kid, algorithm, public_jwk, sealed_private, created_at) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(key.kid.as_str())
+        .bind(key.algorithm.as_str())
+        .bind(key.public_jwk.as_str())
+        .bind(&key.sealed_private[..])
+        .bind(key.created_at)
+        .execute()
+        .await?;
+        Ok(())
+    }
+
+    /// Every key that signs signs no more.
+    pub async fn signing_keys_retire(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.query("UPDATE signing_keys SET retired_at = $1 WHERE retired_at IS NULL").bind(now).execute().await?;
+        Ok(())
+    }
+
+    /// Removes keys that were retired before an instant.
+    pub async fn signing_keys_remove(&mut self, retired_before: Timestamp) -> Result<(), StoreError> {
+        self.query("DELETE FROM signing_keys WHERE retired_at < $1").bind(retired_before).execute().await?;
+        Ok(())
+    }
+
+    /// Adds a session.
+    pub async fn session_insert(&mut self, session: &Session) -> Result<(), StoreError> {
+        self.query(
+            "INSERT INTO sessions (session_id, user_id, tenant_id, scope, created_at) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(session.id)
+        .bind(session.user_id)
+        .bind(session.tenant_id)
+        .bind(session.scope.to_string())
+        .bind(session.created_at)
+        .execute()
+        .await?;
+        Ok(())
+    }
+
+    /// Ends a session; `false` when there is none that runs.
+    pub async fn session_end(&mut self, id: SessionId, now: Timestamp, reason: &str) -> Result<bool, StoreError> {
+        let scope = self.tenant();
+        self.query(
+            "UPDATE sessions SET ended_at = $2, end_reason = $3
+             WHERE session_id = $1 AND ended_at IS NULL AND ($4 IS NULL OR tenant_id = $4)",
+        )
+        .bind(id)
+        .bind(now)
+        .bind(reason)
+        .bind(scope)
+        .changed_one()
+        .await
+    }
+
+    /// Ends all sessions of a user in a tenant.
+    pub async fn sessions_end_of_user(
+        &mut self,
+        tenant: TenantId,
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.must_cover(tenant)?;
+        self.query(
+            "UPDATE sessions SET ended_at = $3, end_reason = 'user removed or disabled'
+             WHERE tenant_id = $1 AND user_id = $2 AND ended_at IS NULL",
+        )
+        .bind(tenant)
+        .bind(user)
+        .bind(now)
+        .execute()
+        .await
+    }
+
+    /// Ends all sessions of a tenant.
+    pub async fn sessions_end_of_tenant(&mut self, tenant: TenantId, now: Timestamp) -> Result<u64, StoreError> {
+        self.must_cover(tenant)?;
+        self.query(
+            "UPDATE sessions SET ended_at = $2, end_reason = 'tenant removed' WHERE tenant_id = $1 AND ended_at IS NULL",
+        )
+        .bind(tenant)
+        .bind(now)
+        .execute()
+        .await
+    }
+
+    /// A page of sessions that run, of one tenant or of all.
+    pub async fn sessions(&mut self, tenant: Option<TenantId>, page: PageRequest) -> Result<Vec<Session>, StoreError> {
+        let scope = self.tenant();
+        self.query(
+            "SELECT * FROM sessions
+             WHERE session_id > $1 AND ended_at IS NULL AND ($2 IS NULL OR tenant_id = $2) AND ($3 IS NULL OR tenant_id = $3)
+             ORDER BY session_id LIMIT $4",
+        )
+        .bind(page.after())
+        .bind(tenant)
+        .bind(scope)
+        .bind(page.fetch_limit())
+        .map(read_session)
+        .await
+    }
+
+    /// Adds a refresh token.
+    pub async fn refresh_token_insert(&mut self, token: &RefreshToken) -> Result<(), StoreError> {
+        self.query(
+            "INSERT INTO refresh_tokens (token_hash, session_id, issued_at, expires_at) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(&token.hash[..])
+        .bind(token.session_id)
+        .bind(token.issued_at)
+        .bind(token.expires_at)
+        .execute()
+        .await?;
+        Ok(())
+    }
+
+    /// Uses a refresh token up; `false` when it is not known or was used before.
+    pub async fn refresh_token_use(&mut self, hash: &[u8; 32], now: Timestamp) -> Result<bool, StoreError> {
+        self.query("UPDATE refresh_tokens SET used_at = $2 WHERE token_hash = $1 AND used_at IS NULL")
+            .bind(&hash[..])
+            .bind(now)
+            .changed_one()
+            .await
+    }
+
+    /// A refresh token and its session.
+    pub async fn refresh_token(
+        &mut self,
+        token_hash: &[u8; 32],
+    ) -> Result<Option<(RefreshToken, Session)>, StoreError> {
+        self.query(
+            "SELECT r.token_hash, r.issued_at, r.expires_at, r.used_at,
+                    s.session_id, s.user_id, s.tenant_id, s.scope, s.created_at, s.ended_at
+             FROM refresh_tokens r JOIN sessions s ON s.session_id = r.session_id WHERE r.token_hash = $1",
+        )
+        .bind(&token_hash[..])
+        .map_one(|row| {
+            let session = read_session(row)?;
+            let token = RefreshToken {
+                hash: hash(row, "token_hash")?,
+                session_id: session.id,
+                issued_at: row.get("issued_at")?,
+                expires_at: row.get("expires_at")?,
+                used_at: row.get("used_at")?,
+            };
+            Ok((token, session))
+        })
+        .await
+    }
+
+    /// Adds a machine client.
+    pub async fn client_insert(&mut self, client: &Client) -> Result<(), StoreError> {
+        self.must_cover(client.tenant_id)?;
+        self.query(
+            "INSERT INTO clients (client_id, tenant_id, client_name, scope, secret_hash, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(client.id)
+        .bind(client.tenant_id)
+        .bind(client.name.as_str())
+        .bind(client.scope.to_string())
+        .bind(&client.secret_hash[..])
+        .bind(client.created_at)
+        .execute()
+        .await?;
+        Ok(())
+    }
+
+    /// A machine client.
+    pub async fn client(&mut self, id: ClientId) -> Result<Option<Client>, StoreError> {
+        let scope = self.tenant();
+        self.query("SELECT * FROM clients WHERE client_id = $1 AND ($2 IS NULL OR tenant_id = $2)")
+            .bind(id)
+            .bind(scope)
+            .map_one(read_client)
+            .await
+    }
+
+    /// A page of machine clients, of one tenant or of all.
+    pub async fn clients(&mut self, tenant: Option<TenantId>, page: PageRequest) -> Result<Vec<Client>, StoreError> {
+        let scope = self.tenant();
+        self.query(
+            "SELECT * FROM clients
+             WHERE client_id > $1 AND ($2 IS NULL OR tenant_id = $2) AND ($3 IS NULL OR tenant_id = $3)
+             ORDER BY client_id LIMIT $4",
+        )
+        .bind(page.after())
+        .bind(tenant)
+        .bind(scope)
+        .bind(page.fetch_limit())
+        .map(read_client)
+        .await
+    }
+
+    /// Deletes a machine client; `false` when there is none.
+    pub async fn client_delete(&mut self, id: ClientId) -> Result<bool, StoreError> {
+        let scope = self.tenant();
+        self.query("DELETE FROM clients WHERE client_id = $1 AND ($2 IS NULL OR tenant_id = $2)")
+            .bind(id)
+            .bind(scope)
+            .changed_one()
+            .await
+    }
+
+    /// Deletes all machine clients of a tenant.
+    pub async fn clients_delete_of_tenant(&mut self, tenant: TenantId) -> Result<u64, StoreError> {
+        self.must_cover(tenant)?;
+        self.query("DELETE FROM clients WHERE tenant_id = $1").bind(tenant).execute().await
+    }
+
+    /// Notes that tokens issued up to now are withdrawn.
+    pub async fn revocation_put(&mut self, key: &str, at: Timestamp) -> Result<(), StoreError> {
+        self.query(
+            "INSERT INTO revocations (subject, revoked_at) VALUES ($1, $2)
+             ON CONFLICT (subject) DO UPDATE SET revoked_at = excluded.revoked_at",
+        )
+        .bind(key)
+        .bind(at)
+        .execute()
+        .await?;
+        Ok(())
+    }
+
+    /// All withdrawals.
+    pub async fn revocations(&mut self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        self.query("SELECT subject, revoked_at FROM revocations")
+            .map(|row| Ok((row.get("subject")?, row.get("revoked_at")?)))
+            .await
+    }
+
+    /// Forgets withdrawals before an instant.
+    pub async fn revocations_forget(&mut self, before: Timestamp) -> Result<(), StoreError> {
+        self.query("DELETE FROM revocations WHERE revoked_at < $1").bind(before).execute().await?;
+        Ok(())
+    }
+}
