@@ -14,11 +14,12 @@ use super::{
 
 /// A broken journal is tried again this often.
 const RETRY: Duration = Duration::from_millis(500);
+const THREAD: &str = "journal-flush";
 
 /// Starts the thread; it ends when the journal is closed or gone.
 pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
     let weak = Arc::downgrade(shared);
-    std::thread::Builder::new().name("journal-flush".into()).spawn(move || run(&weak)).map(drop)
+    std::thread::Builder::new().name(THREAD.into()).spawn(move || run(&weak)).map(drop)
 }
 
 fn run(weak: &Weak<Shared>) {
@@ -45,7 +46,7 @@ fn wait(shared: &Shared) -> bool {
         return false;
     }
     let hurry = |inner: &mut Inner| !inner.waiting_durable && !inner.closed;
-    let pause = if inner.broken.is_some() { RETRY } else { interval };
+    let pause = if inner.broken.is_some() || inner.no_room { RETRY } else { interval };
     shared.wake.wait_timeout_while(inner, pause, hurry).is_ok()
 }
 
@@ -125,19 +126,31 @@ fn mend(shared: &Shared) {
     }
 }
 
-/// Makes room for the next segment ahead of need.
-fn prepare(shared: &Shared) {
-    let needed = {
-        let inner = shared.lock();
-        inner.prepared.is_none() && inner.broken.is_none() && !inner.closed
-    };
-    if !needed {
-        return;
+/// Makes room for the next segment ahead of need; whether there is room now. After a failure only the flusher's own
+/// thread tries again, at its own pace.
+pub(super) fn prepare(shared: &Shared) -> bool {
+    let mut inner = shared.lock();
+    if inner.prepared.is_some() {
+        return true;
     }
+    let own_thread = std::thread::current().name() == Some(THREAD);
+    if inner.broken.is_some() || inner.closed || (inner.no_room && !own_thread) {
+        return false;
+    }
+    // Under the lock, so that two threads do not make it at once. The flusher does it ahead of need, so that requests
+    // rarely wait for this.
     match segment::prepare(&shared.options.folder, shared.options.segment_bytes) {
-        Ok(prepared) => shared.lock().prepared = Some(prepared),
+        Ok(prepared) => {
+            inner.prepared = Some(prepared);
+            inner.no_room = false;
+            true
+        }
         Err(error) => {
-            tracing::warn!(error = crate::kernel::fault::chain(&error), "no room for the next journal segment")
+            if !inner.no_room {
+                tracing::warn!(error = crate::kernel::fault::chain(&error), "no room for the next journal segment");
+            }
+            inner.no_room = true;
+            false
         }
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct Inner {
     /// Why records are refused now.
     pub(super) broken: Option<String>,
     pub(super) waiting_durable: bool,
+    /// Making room failed last time.
+    pub(super) no_room: bool,
     pub(super) closed: bool,
 }
 
@@ -110,6 +112,7 @@ impl Journal {
             synced,
             broken: None,
             waiting_durable: false,
+            no_room: false,
             closed: false,
         };
         inner.write_names(&options).map_err(JournalError::io("write", &folder))?;
@@ -139,21 +142,15 @@ impl Journal {
 
     /// Room for one record: taken before a request is forwarded, so that writing its record cannot fail for lack of it.
     pub fn reserve(&self) -> Result<Reservation, JournalError> {
-        let mut inner = self.shared.lock();
-        if inner.closed || inner.broken.is_some() {
-            return Err(JournalError::Unavailable);
+        match self.shared.promise() {
+            Some(()) => Ok(Reservation { journal: Some(self.clone()) }),
+            // A burst used the prepared room up before the flusher made more. On a full disk only the flusher tries.
+            None if flush::prepare(&self.shared) => match self.shared.promise() {
+                Some(()) => Ok(Reservation { journal: Some(self.clone()) }),
+                None => Err(JournalError::Unavailable),
+            },
+            None => Err(JournalError::Unavailable),
         }
-        let needed = inner.reserved + MAX_USAGE_FRAME as u64;
-        // Frames do not cross segments: the end of one may stay empty.
-        let here = self.shared.options.segment_bytes.saturating_sub(inner.offset + MAX_USAGE_FRAME as u64);
-        let next = if inner.prepared.is_some() { self.shared.segment_room() } else { 0 };
-        if here + next < needed {
-            self.shared.wake.notify_one();
-            return Err(JournalError::Unavailable);
-        }
-        inner.reserved = needed;
-        drop(inner);
-        Ok(Reservation { journal: Some(self.clone()) })
     }
 
     /// The last record written.
@@ -212,6 +209,23 @@ impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while the lock is held would be a bug in pure arithmetic; the state is whole between statements.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Promises the bytes of one record; `None` when there is no room for them.
+    fn promise(&self) -> Option<()> {
+        let mut inner = self.lock();
+        if inner.closed || inner.broken.is_some() {
+            return None;
+        }
+        let needed = inner.reserved + MAX_USAGE_FRAME as u64;
+        // Frames do not cross segments: the end of one may stay empty.
+        let here = self.options.segment_bytes.saturating_sub(inner.offset + MAX_USAGE_FRAME as u64);
+        let next = if inner.prepared.is_some() { self.segment_room() } else { 0 };
+        if here + next < needed {
+            return None;
+        }
+        inner.reserved = needed;
+        Some(())
     }
 
     fn segment_room(&self) -> u64 {
