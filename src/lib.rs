@@ -1,11 +1,25 @@
-//! Tollgate.
+//! Tollgate: a SaaS control plane in one binary.
+//!
+//! Seven services, each a module that owns its facts: [`onboarding`] orchestrates, [`tenants`] says who the customers are
+//! and owns their tier, [`users`] knows people, [`identity`] passwords, keys and tokens, [`metering`] usage, [`billing`]
+//! plans and bills, [`provisioning`] infrastructure. In front of them stands the [`gateway`], whose layers are usable in
+//! anybody's axum service. [`store`] is the one seam to a database, [`web`] the HTTP kit, [`kernel`] the words that all
+//! of them speak. `docs/architecture.md` has the picture.
+
+pub mod app;
 pub mod billing;
+pub mod cli;
+pub mod gateway;
 pub mod identity;
 pub mod kernel;
 pub mod metering;
 pub mod onboarding;
 pub mod provisioning;
+pub mod server;
+pub mod settings;
+pub mod shutdown;
 pub mod store;
+pub mod telemetry;
 pub mod tenants;
 pub mod users;
 pub mod web;

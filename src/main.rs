@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! Arguments, settings, `App::build`, run; no logic.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tollgate::cli::run()
+}

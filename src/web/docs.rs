@@ -1,1 +1,89 @@
-//! `/openapi.json` and `/docs`: the API's description and its reference page, from this binary alone.
+//! `/openapi.json`, `/docs` and `/docs/problems`: the API's description and its reference pages, from this binary alone.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderName, HeaderValue, header},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use utoipa::openapi::{
+    InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder,
+    security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+};
+
+use super::kinds::Kind;
+
+/// The page loads nothing and runs one script of ours.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
+);
+const PAGE: &str = include_str!("docs.html");
+
+/// The description before any route is in it.
+pub fn base() -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("Tollgate")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "Tenants, tokens, a metering gateway and bills. Errors are RFC 9457 problem documents; their kinds are at \
+             /docs/problems. Creating POSTs honour Idempotency-Key.",
+        ))
+        .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
+        .build();
+    let mut description = OpenApiBuilder::new().info(info).build();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("at+jwt").build();
+    let components = description.components.get_or_insert_with(Default::default);
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    description.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>("bearer", [])]);
+    description
+}
+
+/// The description, written out once.
+#[derive(Clone)]
+pub struct Description(Arc<str>);
+
+impl Description {
+    /// Writes a description out.
+    pub fn new(description: &OpenApi) -> Self {
+        // A description is made of texts, numbers and maps with text keys.
+        Self(serde_json::to_string(description).unwrap_or_default().into())
+    }
+}
+
+/// The pages.
+pub fn routes(description: Description) -> Router {
+    Router::new()
+        .route("/openapi.json", get(openapi))
+        .route("/docs", get(|| async { page(PAGE.to_owned()) }))
+        .route("/docs/problems", get(|| async { page(problems()) }))
+        .with_state(description)
+}
+
+async fn openapi(State(Description(text)): State<Description>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text.to_string()).into_response()
+}
+
+fn page(html: String) -> Response {
+    let headers: [(HeaderName, HeaderValue); 1] = [(header::CONTENT_SECURITY_POLICY, POLICY)];
+    (headers, Html(html)).into_response()
+}
+
+/// The kinds of problem, as a page. All of its text is ours.
+fn problems() -> String {
+    let mut rows = String::new();
+    for kind in Kind::ALL {
+        let anchor = kind.uri.rsplit('#').next().unwrap_or_default();
+        let (status, title, uri, advice) = (kind.status.as_u16(), kind.title, kind.uri, kind.advice);
+        rows.push_str(&format!(
+            "<section id=\"{anchor}\"><h2>{title} <small>{status}</small></h2><p><code>{uri}</code></p><p>{advice}</p></section>"
+        ));
+    }
+    format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Tollgate: problems</title>\
+         <style>body{{font:16px/1.5 system-ui;max-width:48rem;margin:2rem auto;padding:0 1rem}}small{{color:#666}}</style>\
+         <h1>Problems</h1><p>Errors are <code>application/problem+json</code> (RFC 9457). Their <code>type</code> is one of these.</p>{rows}</html>"
+    )
+}

@@ -1,0 +1,415 @@
+//! The composition root: the only place that names the concrete store, clock, rng and signer.
+
+use std::{
+    fs::{File, TryLockError},
+    future::Future,
+    io::{self, Read as _, Seek as _, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use axum::{
+    Router,
+    extract::{FromRef, State},
+    http::StatusCode,
+    middleware::{from_fn, from_fn_with_state},
+    routing::get,
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use tokio::net::TcpListener;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{
+    billing::{self, Billing},
+    gateway::{self, Directory, Gateway},
+    identity::{self, Identity, IdentityConfig, Verifier},
+    kernel::{Clock, Rng, Secret, rng::random_bytes},
+    metering::{self, Metering, STOCK_METERS, journal},
+    onboarding::{self, Onboarding},
+    provisioning::{self, Driver, Provisioning, SqliteDriver},
+    server,
+    settings::{DriverChoice, Settings},
+    shutdown::Shutdown,
+    store::{Scope, Store, StoreError},
+    tenants::{self, Tenants},
+    users::Users,
+    web::{self, docs::Description, idempotency::Idempotency},
+};
+
+/// What a process brings along; tests bring others.
+#[derive(Clone)]
+pub struct Deps {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub rng: Arc<dyn Rng>,
+}
+
+/// Why the server did not come up. Each is said in one line, and the program exits with 2.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Another process has the data folder.
+    #[error("the data folder {path} is in use by process {holder}")]
+    DataInUse {
+        /// The folder.
+        path: PathBuf,
+        /// The other process's id, if it left one.
+        holder: String,
+    },
+    /// The data folder cannot be used.
+    #[error("the data folder {path} cannot be used")]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The identity service.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// The metering service.
+    #[error(transparent)]
+    Metering(#[from] metering::Error),
+    /// The billing service.
+    #[error(transparent)]
+    Billing(#[from] billing::Error),
+    /// The onboarding service.
+    #[error(transparent)]
+    Onboarding(#[from] onboarding::Error),
+    /// The first administrator's email belongs to a customer.
+    #[error("the platform administrator cannot be made: {0}")]
+    Admin(String),
+}
+
+/// The services, as handlers get them.
+#[derive(Clone)]
+pub struct AppState {
+    tenants: Tenants,
+    users: Users,
+    identity: Identity,
+    verifier: Verifier,
+    billing: Billing,
+    metering: Metering,
+    provisioning: Provisioning,
+    onboarding: Onboarding,
+    clock: Arc<dyn Clock>,
+}
+
+macro_rules! parts_of_state {
+    ($($type:ty = $field:ident),*) => {$(
+        impl FromRef<AppState> for $type {
+            fn from_ref(state: &AppState) -> Self {
+                state.$field.clone()
+            }
+        }
+    )*};
+}
+parts_of_state!(
+    Tenants = tenants,
+    Users = users,
+    Identity = identity,
+    Verifier = verifier,
+    Billing = billing,
+    Metering = metering,
+    Provisioning = provisioning,
+    Onboarding = onboarding,
+    Arc<dyn Clock> = clock
+);
+
+/// A server, built and not yet listening.
+pub struct App {
+    settings: Settings,
+    store: Store,
+    state: AppState,
+    shutdown: Shutdown,
+    public: Router,
+    admin: Option<Router>,
+    /// A password that was made up for the first administrator: to be shown once.
+    made_up_password: Option<Secret>,
+    /// Held for as long as the data folder is ours.
+    _lock: File,
+}
+
+impl App {
+    /// Puts everything together: opens the store and the journal, finishes what a crash interrupted, makes the first
+    /// administrator.
+    pub async fn build(settings: Settings, deps: Deps) -> Result<Self, BuildError> {
+        let lock = lock_data(&settings.store.data)?;
+        let store = match &settings.store.url {
+            Some(url) => Store::open_postgres(url, settings.store.max_connections).await?,
+            None => Store::open_sqlite(&settings.store.data.join("tollgate.db")).await?,
+        };
+        let shutdown = Shutdown::default();
+        let Deps { clock, rng } = deps;
+        let directory = Directory::new(Arc::clone(&clock));
+        let state = build_state(&settings, &store, &shutdown, &clock, &rng, &directory).await?;
+        let made_up_password = first_admin(&settings, &store, &state, &*rng).await?;
+        let resumed = state.onboarding.resume().await?;
+        if resumed > 0 {
+            tracing::info!(resumed, "interrupted work was finished");
+        }
+        let source = gateway::Services {
+            tenants: state.tenants.clone(),
+            billing: state.billing.clone(),
+            metering: state.metering.clone(),
+        };
+        directory.connect(Arc::new(source));
+        let parts = gateway::routes::Parts {
+            verifier: state.verifier.clone(),
+            directory,
+            metering: state.metering.clone(),
+            clock: Arc::clone(&clock),
+            rng,
+        };
+        let gateway = Gateway::new(&settings.gateway.routes, &parts);
+        let idempotency = Idempotency { store: store.clone(), clock, verifier: state.verifier.clone() };
+        let (public, admin) = routers(&state, &gateway, &idempotency, settings.server.admin_listen.is_some());
+        Ok(Self { settings, store, state, shutdown, public, admin, made_up_password, _lock: lock })
+    }
+
+    /// The whole surface as one service, for tests in process.
+    pub fn router(&self) -> Router {
+        self.public.clone()
+    }
+
+    /// The services, for tests and the demo.
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    /// The first administrator's made-up password, if one was made up by this start. Taken once.
+    pub fn take_made_up_password(&mut self) -> Option<Secret> {
+        self.made_up_password.take()
+    }
+
+    /// Listens where the settings say.
+    pub async fn listen(&self) -> Result<Listeners, BuildError> {
+        let bind = |address: SocketAddr| async move {
+            TcpListener::bind(address).await.map_err(|source| BuildError::Listen { address, source })
+        };
+        let public = bind(self.settings.server.listen).await?;
+        let admin = match self.settings.server.admin_listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        Ok(Listeners { public, admin })
+    }
+
+    /// Serves until `stop` resolves, then drains: stops accepting, lets requests finish, counts what was used, closes
+    /// the store.
+    pub async fn run(self, listeners: Listeners, stop: impl Future<Output = ()>) -> Result<(), BuildError> {
+        let Shutdown { stop: token, tasks } = self.shutdown.clone();
+        let server = server::Config::from(&self.settings.server);
+        tasks.spawn(self.state.metering.clone().run(self.settings.metering.roll, token.clone()));
+        tasks.spawn(tidy(self.state.identity.clone(), token.clone()));
+        if let (Some(router), Some(listener)) = (self.admin.clone(), listeners.admin) {
+            tasks.spawn(server::serve(listener, router, server.clone(), self.shutdown.clone()));
+        }
+        tasks.spawn(server::serve(listeners.public, self.public.clone(), server, self.shutdown.clone()));
+        stop.await;
+        tracing::info!("draining");
+        token.cancel();
+        tasks.close();
+        if tokio::time::timeout(self.settings.server.drain, tasks.wait()).await.is_err() {
+            tracing::warn!("requests were still running at the drain's deadline");
+        }
+        self.state.metering.close().await?;
+        self.store.close().await;
+        Ok(())
+    }
+}
+
+/// What the server accepts connections on.
+pub struct Listeners {
+    /// For everybody.
+    pub public: TcpListener,
+    /// For administration alone, when it has a listener of its own.
+    pub admin: Option<TcpListener>,
+}
+
+async fn tidy(identity: Identity, stop: tokio_util::sync::CancellationToken) {
+    const EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+    while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+        if let Err(error) = identity.tidy().await {
+            tracing::warn!(error = crate::kernel::fault::chain(&error), "keys could not be tidied");
+        }
+    }
+}
+
+/// Makes the data folder and takes it; the lock goes with the process, however it ends.
+fn lock_data(path: &std::path::Path) -> Result<File, BuildError> {
+    let failed = |source| BuildError::Data { path: path.to_owned(), source };
+    std::fs::create_dir_all(path).map_err(failed)?;
+    let file = path.join("lock");
+    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(file).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            drop(file.read_to_string(&mut holder));
+            let holder = if holder.is_empty() { "unknown".to_owned() } else { holder };
+            return Err(BuildError::DataInUse { path: path.to_owned(), holder });
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+    write!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+async fn build_state(
+    settings: &Settings,
+    store: &Store,
+    shutdown: &Shutdown,
+    clock: &Arc<dyn Clock>,
+    rng: &Arc<dyn Rng>,
+    directory: &Directory,
+) -> Result<AppState, BuildError> {
+    let (clock, rng) = (|| Arc::clone(clock), || Arc::clone(rng));
+    let journal = journal::Options {
+        folder: settings.store.data.join("journal"),
+        segment_bytes: settings.metering.segment_bytes,
+        flush_ms: settings.metering.flush_ms,
+        meters: STOCK_METERS.iter().map(|meter| meter.key.to_owned()).collect(),
+        routes: settings.gateway.routes.iter().map(|route| route.path.clone()).collect(),
+        accept_loss: settings.store.accept_loss,
+    };
+    let metering = Metering::open(store.clone(), journal, clock(), &*rng()).await?;
+    let observer: Arc<dyn crate::kernel::TenantObserver> = Arc::new(directory.clone());
+    let billing = Billing::open(
+        store.clone(),
+        metering.clone(),
+        clock(),
+        rng(),
+        Arc::clone(&observer),
+        settings.billing.currency,
+        &settings.billing.plans,
+    )
+    .await?;
+    let tenants = Tenants::new(store.clone(), clock(), rng(), observer);
+    let users = Users::new(store.clone(), clock(), rng());
+    let issuer = settings.server.issuer.clone().unwrap_or_else(|| format!("http://{}", settings.server.listen));
+    let config = IdentityConfig {
+        issuer,
+        access_token_ttl_s: settings.identity.access_token_ttl_s,
+        refresh_token_ttl_s: settings.identity.refresh_token_ttl_s,
+        refresh_grace_s: settings.identity.refresh_grace_s,
+        hash_concurrency: settings.identity.hash_concurrency,
+        key_file: settings.store.data.join("identity.key"),
+    };
+    let identity = Identity::open(store.clone(), clock(), rng(), config).await?;
+    let driver = match settings.provisioning.driver {
+        DriverChoice::Sqlite => Driver::Sqlite(SqliteDriver::new(settings.store.data.join("infrastructure"))),
+        DriverChoice::None => Driver::None,
+    };
+    let provisioning = Provisioning::new(store.clone(), driver, clock(), rng());
+    let services = onboarding::Services {
+        tenants: tenants.clone(),
+        users: users.clone(),
+        identity: identity.clone(),
+        billing: billing.clone(),
+        provisioning: provisioning.clone(),
+    };
+    let allow_signup = settings.identity.allow_signup;
+    let onboarding = Onboarding::new(store.clone(), services, clock(), rng(), shutdown.tasks.clone(), allow_signup);
+    let verifier = identity.verifier().clone();
+    Ok(AppState { tenants, users, identity, verifier, billing, metering, provisioning, onboarding, clock: clock() })
+}
+
+/// Makes the platform administrator when there is none. A password that nobody gave is made up.
+async fn first_admin(
+    settings: &Settings,
+    store: &Store,
+    state: &AppState,
+    rng: &dyn Rng,
+) -> Result<Option<Secret>, BuildError> {
+    let scope = Scope::Job("first-admin");
+    if store.read(scope).await?.platform_admin_exists().await? {
+        return Ok(None);
+    }
+    let made_up =
+        settings.admin.password.is_none().then(|| Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<18>(rng))));
+    let Some(password) = settings.admin.password.as_ref().or(made_up.as_ref()) else { return Ok(None) };
+    let hash = state.identity.hash_new_password(password, &[settings.admin.email.as_str()]).await;
+    let hash = hash.map_err(|error| BuildError::Admin(format!("TOLLGATE_ADMIN_PASSWORD {error}")))?;
+    let mut tx = store.begin(scope).await?;
+    let admin = state.users.platform_admin_in(&mut tx, &settings.admin.email).await;
+    let admin = admin.map_err(|error| BuildError::Admin(error.to_string()))?;
+    state.identity.set_password_in(&mut tx, admin.id, &hash).await?;
+    tx.commit().await?;
+    Ok(made_up)
+}
+
+/// The public surface, and the administrator's when it has a listener of its own.
+fn routers(state: &AppState, gateway: &Gateway, idempotency: &Idempotency, split: bool) -> (Router, Option<Router>) {
+    let (api, description) = OpenApiRouter::with_openapi(web::docs::base())
+        .merge(tenants::http::routes())
+        .merge(onboarding::http::routes())
+        .merge(provisioning::http::routes())
+        .merge(billing::http::routes())
+        .merge(metering::http::routes())
+        .merge(identity::http::routes())
+        .split_for_parts();
+    let api = api
+        .layer(from_fn_with_state(idempotency.clone(), web::idempotency::idempotent))
+        .merge(operations())
+        .with_state(state.clone())
+        .merge(web::docs::routes(Description::new(&description)))
+        .layer(from_fn(web::instance::write_problems));
+    let gateway = gateway.clone();
+    let fallback = tower::service_fn(move |request| gateway.clone().handle(request));
+    if !split {
+        return (api.fallback_service(fallback), None);
+    }
+    let public = api.clone().layer(from_fn(server::without_admin)).fallback_service(fallback);
+    (public, Some(api))
+}
+
+/// Liveness, readiness, and numbers for Prometheus.
+fn operations() -> Router<AppState> {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+}
+
+async fn ready(State(metering): State<Metering>) -> (StatusCode, String) {
+    let health = metering.health();
+    match health.journal.error.or(health.roller_error) {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("metering: {error}\n")),
+    }
+}
+
+/// Prometheus text format, version 0.0.4.
+async fn metrics(State(metering): State<Metering>) -> ([(axum::http::HeaderName, &'static str); 1], String) {
+    let health = metering.health();
+    let failing = u8::from(health.journal.error.is_some() || health.roller_error.is_some());
+    let text = format!(
+        "# HELP tollgate_journal_records_total Usage records written since the journal began.\n\
+         # TYPE tollgate_journal_records_total counter\n\
+         tollgate_journal_records_total {}\n\
+         # HELP tollgate_journal_durable_records_total Of these, records that the disk has.\n\
+         # TYPE tollgate_journal_durable_records_total counter\n\
+         tollgate_journal_durable_records_total {}\n\
+         # HELP tollgate_metering_failing Whether usage cannot be recorded or counted.\n\
+         # TYPE tollgate_metering_failing gauge\n\
+         tollgate_metering_failing {failing}\n",
+        health.journal.last_seq, health.journal.durable_seq,
+    );
+    ([(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}

@@ -1,0 +1,98 @@
+//! The commands, one file each.
+
+mod check;
+mod demo;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::settings::Flags;
+
+/// A SaaS control plane in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole journey on a fresh temporary folder, then a server to try
+    Demo(demo::DemoArgs),
+    /// The server
+    Serve(ServeArgs),
+    /// Validates settings and reports every fault at once
+    Check(CheckArgs),
+}
+
+/// Flags of the server.
+#[derive(Debug, Default, Args)]
+struct ServeArgs {
+    /// Settings file
+    #[arg(long, value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
+    /// Data folder: embedded store, journal, key file [default: ./tollgate-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// Address to listen on [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// PostgreSQL in place of the embedded store: postgres://user@host/db
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// Go on when journal records are damaged in the middle, which loses them
+    #[arg(long)]
+    accept_loss: bool,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// Settings file
+    #[arg(long, value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
+}
+
+impl From<ServeArgs> for Flags {
+    fn from(args: ServeArgs) -> Self {
+        let ServeArgs { config, data, listen, database_url, accept_loss } = args;
+        Self { config, data, listen, database_url, accept_loss }
+    }
+}
+
+/// What went wrong, in the words of the user, and the exit status.
+pub struct Failure {
+    message: String,
+    status: u8,
+}
+
+impl Failure {
+    /// The program could not begin: settings, data folder, address.
+    fn setup(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { message: crate::kernel::fault::chain(error), status: 2 }
+    }
+}
+
+/// Runs the program.
+pub fn run() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Demo(args) => demo::run(args),
+        Command::Serve(args) => serve::run(args.into()),
+        Command::Check(args) => check::run(Flags { config: args.config, ..Flags::default() }),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { message, status }) => {
+            eprintln!("tollgate: {message}");
+            ExitCode::from(status)
+        }
+    }
+}
+
+/// A runtime for the server's work.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| Failure { message: format!("the runtime cannot start: {error}"), status: 1 })
+}

@@ -1,0 +1,33 @@
+//! `tollgate serve`: the server.
+
+use std::sync::Arc;
+
+use super::{Failure, runtime};
+use crate::{
+    app::{App, Deps},
+    kernel::{SystemClock, SystemRng},
+    settings::{Flags, Settings},
+    shutdown::signalled,
+    telemetry,
+};
+
+pub(super) fn run(flags: Flags) -> Result<(), Failure> {
+    let settings = Settings::from_process(flags)
+        .map_err(|faults| Failure { message: format!("settings:\n{faults}"), status: 2 })?;
+    telemetry::start();
+    runtime()?.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> Result<(), Failure> {
+    let admin = settings.admin.email.clone();
+    let deps = Deps { clock: Arc::new(SystemClock), rng: Arc::new(SystemRng) };
+    let mut app = App::build(settings, deps).await.map_err(|error| Failure::setup(&error))?;
+    let listeners = app.listen().await.map_err(|error| Failure::setup(&error))?;
+    if let Some(password) = app.take_made_up_password() {
+        // Shown this once, and nowhere kept.
+        eprintln!("platform administrator: {admin}  password: {}", password.expose());
+    }
+    let address = listeners.public.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    tracing::info!(address, "listening");
+    app.run(listeners, signalled()).await.map_err(|error| Failure { status: 1, ..Failure::setup(&error) })
+}

@@ -1,0 +1,204 @@
+//! What the request path knows of tenants: their state, tier and limits, in memory.
+//!
+//! A tenant is loaded at its first request. A change on this node marks it stale, and the next request loads it again
+//! before it is admitted; its counters stay. Entries are a few hundred bytes; a tenant that was deleted keeps a
+//! tombstone until the next start.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwapOption;
+use dashmap::DashMap;
+
+use super::admission::{Counter, Rate, RateTerms};
+use crate::kernel::{CalendarUnit, Clock, TenantId, TenantObserver, TierName};
+
+/// What the request path must know of a tenant.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Its tier.
+    pub tier: TierName,
+    /// Whether it may call.
+    pub standing: Standing,
+    /// Its rate.
+    pub rate: Option<RateTerms>,
+    /// Its quotas.
+    pub quotas: Vec<QuotaFact>,
+}
+
+/// Whether a tenant may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Yes.
+    Active,
+    /// Not now: its state's name.
+    Refused(&'static str),
+    /// Never again.
+    Gone,
+}
+
+/// A quota and what the ledger has of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuotaFact {
+    /// The stock meter's number.
+    pub meter: u16,
+    /// The most, in thousandths.
+    pub limit: i64,
+    /// In which period.
+    pub unit: CalendarUnit,
+    /// Whether more is refused.
+    pub hard: bool,
+    /// Used in the current period, in thousandths.
+    pub used: i64,
+}
+
+/// The source did not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("a tenant's facts could not be loaded")]
+pub struct SourceError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// A future on the heap.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Where facts come from.
+pub trait TenantSource: Send + Sync {
+    /// A tenant's facts; `None` when there is no such tenant.
+    fn load(&self, tenant: TenantId) -> BoxFuture<'_, Result<Option<Facts>, SourceError>>;
+}
+
+/// The tenants that this node has seen; cheap to clone.
+#[derive(Clone)]
+pub struct Directory {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    source: OnceLock<Arc<dyn TenantSource>>,
+    clock: Arc<dyn Clock>,
+    entries: DashMap<TenantId, Arc<Entry>>,
+    /// Grows when every tenant may have changed.
+    plans: AtomicU64,
+}
+
+/// One tenant: facts that are swapped whole, counters that stay.
+pub struct Entry {
+    facts: ArcSwapOption<Loaded>,
+    /// Grows with every change; facts loaded under an older number are stale.
+    changes: AtomicU64,
+    loading: tokio::sync::Mutex<()>,
+    counters: Mutex<Vec<(u16, CalendarUnit, Arc<Counter>)>>,
+    rate: Rate,
+}
+
+/// Facts as they were loaded.
+pub struct Loaded {
+    /// The facts.
+    pub facts: Facts,
+    /// The quotas with their counters.
+    pub(super) limits: Vec<(QuotaFact, Arc<Counter>)>,
+    as_of: (u64, u64),
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").finish_non_exhaustive()
+    }
+}
+
+impl Entry {
+    fn new() -> Self {
+        Self {
+            facts: ArcSwapOption::empty(),
+            changes: AtomicU64::new(0),
+            loading: tokio::sync::Mutex::new(()),
+            counters: Mutex::default(),
+            rate: Rate::default(),
+        }
+    }
+
+    /// The tenant's rate.
+    pub(super) const fn rate(&self) -> &Rate {
+        &self.rate
+    }
+}
+
+impl Directory {
+    /// Knows nobody yet. The source is set once, by [`Self::connect`], because it needs services that need this.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let shared = Shared { source: OnceLock::new(), clock, entries: DashMap::new(), plans: AtomicU64::new(0) };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Says where facts come from; a second call changes nothing.
+    pub fn connect(&self, source: Arc<dyn TenantSource>) {
+        drop(self.shared.source.set(source));
+    }
+
+    /// Tells the time.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.shared.clock
+    }
+
+    /// What is known of a tenant, if it is fresh.
+    pub(super) fn fresh(&self, tenant: TenantId) -> Option<(Arc<Entry>, Arc<Loaded>)> {
+        let entry = Arc::clone(self.shared.entries.get(&tenant)?.value());
+        let loaded = entry.facts.load_full()?;
+        (loaded.as_of == self.as_of(&entry)).then_some((entry, loaded))
+    }
+
+    fn as_of(&self, entry: &Entry) -> (u64, u64) {
+        (entry.changes.load(Ordering::Acquire), self.shared.plans.load(Ordering::Acquire))
+    }
+
+    /// Loads a tenant, once for all who wait for it.
+    pub(super) async fn load(&self, tenant: TenantId) -> Result<Option<(Arc<Entry>, Arc<Loaded>)>, SourceError> {
+        let entry = match self.shared.entries.get(&tenant) {
+            Some(entry) => Arc::clone(entry.value()),
+            // Only for tenants that exist: whoever makes ids up does not fill memory.
+            None => Arc::new(Entry::new()),
+        };
+        let _one = entry.loading.lock().await;
+        if let Some(fresh) = self.fresh(tenant) {
+            return Ok(Some(fresh));
+        }
+        let Some(source) = self.shared.source.get() else { return Ok(None) };
+        let as_of = self.as_of(&entry);
+        let Some(facts) = source.load(tenant).await? else { return Ok(None) };
+        let entry = Arc::clone(self.shared.entries.entry(tenant).or_insert_with(|| Arc::clone(&entry)).value());
+        let limits = facts.quotas.iter().map(|quota| (*quota, self.counter(&entry, quota))).collect();
+        let loaded = Arc::new(Loaded { facts, limits, as_of });
+        entry.facts.store(Some(Arc::clone(&loaded)));
+        Ok(Some((Arc::clone(&entry), loaded)))
+    }
+
+    /// The counter of a quota: the one in use, or a new one that begins with what the ledger has.
+    fn counter(&self, entry: &Entry, quota: &QuotaFact) -> Arc<Counter> {
+        let mut counters = entry.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = counters.iter().find(|(meter, unit, _)| (*meter, *unit) == (quota.meter, quota.unit));
+        if let Some((_, _, counter)) = known {
+            return Arc::clone(counter);
+        }
+        let counter = Arc::new(Counter::new(quota.unit, self.shared.clock.now(), quota.used));
+        counters.push((quota.meter, quota.unit, Arc::clone(&counter)));
+        counter
+    }
+}
+
+impl TenantObserver for Directory {
+    fn tenant_changed(&self, id: TenantId) {
+        if let Some(entry) = self.shared.entries.get(&id) {
+            entry.changes.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn all_changed(&self) {
+        self.shared.plans.fetch_add(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,132 @@
+//! Headers: what the client may not say, what concerns one hop alone, and what the upstream is told.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// Who calls, for the upstream.
+pub const TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
+/// The tier of who calls, for the upstream.
+pub const TENANT_TIER: HeaderName = HeaderName::from_static("x-tenant-tier");
+/// The person who calls, for the upstream.
+pub const USER_ID: HeaderName = HeaderName::from_static("x-user-id");
+/// One request, in everybody's logs.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// W3C Trace Context.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What a call consumed, from the upstream (RFC 9651 dictionary).
+pub const TOLLGATE_USAGE: HeaderName = HeaderName::from_static("tollgate-usage");
+
+/// Names that only the gateway says, folded.
+const OURS: [&str; 4] = ["x-tenant-id", "x-tenant-tier", "x-user-id", "x-request-id"];
+
+/// Hop-by-hop headers (RFC 9110 section 7.6.1, and what is hop-by-hop by custom).
+const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
+/// Servers that turn headers into variables fold `-`, `_` and `.` into one; so do we, before comparing.
+fn folded(name: &HeaderName) -> String {
+    name.as_str().chars().map(|c| if c == '_' || c == '.' { '-' } else { c }).collect()
+}
+
+/// Takes away every header by which a client could pass for somebody else, however it is spelt.
+pub fn strip_identity(headers: &mut HeaderMap) {
+    let forged: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            let name = folded(name);
+            OURS.contains(&name.as_str()) || name.starts_with("tollgate-")
+        })
+        .cloned()
+        .collect();
+    for name in forged {
+        headers.remove(name);
+    }
+}
+
+/// Takes away what concerns one hop alone: the known names, and those that `Connection` names.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Whether a value is a `traceparent` of version 00 (W3C Trace Context section 3.2).
+pub fn is_traceparent(value: &HeaderValue) -> bool {
+    let Ok(text) = value.to_str() else { return false };
+    let parts: Vec<&str> = text.split('-').collect();
+    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    lengths == [2, 32, 16, 2]
+        && parts.iter().all(|part| hex(part))
+        && parts[0] == "00"
+        && parts[1].bytes().any(|b| b != b'0')
+        && parts[2].bytes().any(|b| b != b'0')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(names: &[&str]) -> HeaderMap {
+        let pairs = names.iter().map(|name| (name.parse().unwrap(), HeaderValue::from_static("forged")));
+        pairs.collect::<Vec<(HeaderName, HeaderValue)>>().into_iter().collect()
+    }
+
+    #[test]
+    fn no_spelling_of_an_identity_header_gets_through() {
+        let mut map = headers(&[
+            "X-Tenant-Id",
+            "x_tenant_id",
+            "X.Tenant.Id",
+            "x-tenant_id",
+            "X-User-ID",
+            "X_TENANT-TIER",
+            "x-request-id",
+            "Tollgate-Usage",
+            "tollgate_usage",
+            "tollgate.anything",
+            "x-tenant",
+            "accept",
+        ]);
+        strip_identity(&mut map);
+        let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "x-tenant"]);
+    }
+
+    #[test]
+    fn what_connection_names_goes_with_it() {
+        let mut map = headers(&["keep-alive", "te", "x-secret-hop", "x-kept"]);
+        map.insert(header::CONNECTION, HeaderValue::from_static("close, X-Secret-Hop"));
+        strip_hop_by_hop(&mut map);
+        assert_eq!(map.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+    }
+
+    #[test]
+    fn only_a_whole_traceparent_is_one() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert!(is_traceparent(&HeaderValue::from_static(good)));
+        for bad in ["", "00-0-0-0", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
+            assert!(!is_traceparent(&HeaderValue::from_str(bad).unwrap()), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The gateway: checks the token on every request, counts the usage, holds the tier's limits, forwards.
+//!
+//! Three layers, usable in anybody's axum or tower service: [`AuthenticateLayer`], [`AdmitLayer`], [`MeterLayer`];
+//! `stack.rs` puts them together. The request path keeps to memory: no SQL, no lock across an await, one journal append.
+//!
+//! Invariants: a refused request is never billed; a hard quota is never overrun by concurrent calls; a request is settled
+//! exactly once, before its response's last byte; an upstream never sees an identity that the client made up.
+//!
+//! Not here: retries, circuit breaking, caching, WebSocket.
+
+pub mod admission;
+pub mod directory;
+pub mod headers;
+pub mod layers;
+pub mod path;
+pub mod proxy;
+pub mod routes;
+pub mod sample;
+pub mod source;
+mod stack;
+pub mod usage;
+
+pub use directory::{Directory, Facts, SourceError, Standing, TenantSource};
+pub use layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters};
+pub use routes::{Durability, Gateway, RouteConfig, Upstream};
+pub use source::Services;

@@ -1,0 +1,165 @@
+//! Which request goes where: routes by path, host and method, and the service that puts them behind the layers.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{Method, Request, Response, Uri, header},
+};
+use tower::ServiceExt as _;
+
+use super::{
+    directory::Directory,
+    layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters},
+    path,
+    proxy::{self, Targets},
+    sample, stack,
+};
+use crate::{
+    identity::Verifier,
+    kernel::{Clock, Rng},
+    metering::{Metering, STOCK_METERS},
+    web::{Kind, Problem},
+};
+
+/// A route, checked.
+#[derive(Debug, Clone)]
+pub struct RouteConfig {
+    /// Prefix of the path, by whole segments.
+    pub path: String,
+    /// Only this host, if any.
+    pub host: Option<String>,
+    /// Only these methods; all when empty.
+    pub methods: Vec<Method>,
+    /// Where it goes.
+    pub upstream: Upstream,
+    /// Scopes that a token needs.
+    pub scopes: Vec<String>,
+    /// Whether the upstream gets the client's token.
+    pub forward_token: bool,
+    /// The stock meters it counts, by number.
+    pub counted: [bool; STOCK_METERS.len()],
+    /// How safe its records are.
+    pub durability: Durability,
+    /// Without token and metering.
+    pub public: bool,
+}
+
+/// Where a route goes.
+#[derive(Debug, Clone)]
+pub enum Upstream {
+    /// `builtin:sample`.
+    Sample,
+    /// Over HTTP.
+    Http(Targets),
+}
+
+/// How safe a route's usage records are when its answer is released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Handed to the kernel: a killed process loses nothing, a power loss at most the flush interval.
+    #[default]
+    Relaxed,
+    /// On disk.
+    Durable,
+}
+
+/// What the layers need.
+#[derive(Clone)]
+pub struct Parts {
+    /// Verifies tokens.
+    pub verifier: Verifier,
+    /// Knows tenants.
+    pub directory: Directory,
+    /// Records usage.
+    pub metering: Metering,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Makes request ids.
+    pub rng: Arc<dyn Rng>,
+}
+
+struct Route {
+    config: RouteConfig,
+    service: stack::Upstream,
+}
+
+/// All routes; cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    routes: Arc<[Route]>,
+}
+
+impl Gateway {
+    /// Puts every route behind its layers. A route's place in `configs` is its number in the journal.
+    pub fn new(configs: &[RouteConfig], parts: &Parts) -> Self {
+        let client = proxy::client();
+        let numbered = (0_u16..).zip(configs);
+        let mut routes: Vec<Route> = numbered
+            .map(|(number, config)| {
+                let upstream = match &config.upstream {
+                    Upstream::Sample => sample::service(),
+                    Upstream::Http(targets) => proxy::forward(client.clone(), targets.clone()),
+                };
+                Route { service: service(number, config, parts, upstream), config: config.clone() }
+            })
+            .collect();
+        // The longest prefix first; among equals the one that asks for more.
+        let rank = |route: &Route| {
+            (
+                route.config.path.trim_end_matches('/').len(),
+                route.config.host.is_some(),
+                !route.config.methods.is_empty(),
+            )
+        };
+        routes.sort_by_key(|route| std::cmp::Reverse(rank(route)));
+        Self { routes: routes.into() }
+    }
+
+    /// Answers a request that no other part of the server has a path for.
+    pub async fn handle(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let path = request.uri().path();
+        if let Some(why) = path::fault(path) {
+            return Ok(Problem::new(Kind::MALFORMED, format!("the path has {why}")).render(path));
+        }
+        match self.find(&request) {
+            Some(route) => route.service.clone().oneshot(request).await,
+            None => Ok(Problem::new(Kind::NOT_FOUND, "no route has this path").render(path)),
+        }
+    }
+
+    fn find(&self, request: &Request<Body>) -> Option<&Route> {
+        let host = host(request.uri(), request.headers());
+        self.routes.iter().find(|Route { config, .. }| {
+            path::is_below(request.uri().path(), &config.path)
+                && config.host.as_deref().is_none_or(|own| host.is_some_and(|host| own.eq_ignore_ascii_case(host)))
+                && (config.methods.is_empty() || config.methods.contains(request.method()))
+        })
+    }
+}
+
+fn service(number: u16, config: &RouteConfig, parts: &Parts, upstream: stack::Upstream) -> stack::Upstream {
+    let (clock, rng) = (Arc::clone(&parts.clock), Arc::clone(&parts.rng));
+    let identified = stack::Identify { inner: upstream, forward_token: config.forward_token, clock, rng };
+    if config.public {
+        return stack::boxed(identified);
+    }
+    let meters = RouteMeters { route: number, counted: config.counted, durability: config.durability };
+    stack::metered(
+        AuthenticateLayer::new(parts.verifier.clone()).require_scopes(&config.scopes),
+        AdmitLayer::new(parts.directory.clone()),
+        MeterLayer::new(parts.metering.clone(), Arc::clone(&parts.clock), meters),
+        identified,
+    )
+}
+
+/// The host a request is for, without the port.
+fn host<'r>(uri: &'r Uri, headers: &'r axum::http::HeaderMap) -> Option<&'r str> {
+    let named = || headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let host = uri.host().or_else(named)?;
+    let end = host.rfind(':').filter(|colon| host[colon + 1..].bytes().all(|b| b.is_ascii_digit()));
+    Some(end.map_or(host, |colon| &host[..colon]))
+}
+
+/// The default time that an upstream may take.
+pub const TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,0 +1,87 @@
+//! Where the directory's facts come from: the services that own them.
+
+use super::{
+    admission::RateTerms,
+    directory::{BoxFuture, Facts, QuotaFact, SourceError, Standing, TenantSource},
+};
+use crate::{
+    billing::{Billing, Quota, QuotaMode},
+    kernel::{Period, Quantity, TenantId},
+    metering::{Metering, STOCK_METERS},
+    store::Scope,
+    tenants::{self, Status, Tenant, Tenants},
+};
+
+/// The services that know about tenants.
+#[derive(Clone)]
+pub struct Services {
+    /// State and tier.
+    pub tenants: Tenants,
+    /// Plans and quotas.
+    pub billing: Billing,
+    /// What was used.
+    pub metering: Metering,
+}
+
+impl TenantSource for Services {
+    fn load(&self, tenant: TenantId) -> BoxFuture<'_, Result<Option<Facts>, SourceError>> {
+        Box::pin(async move {
+            let scope = Scope::Job("gateway");
+            match self.tenants.find(scope, tenant).await {
+                Ok(tenant) => self.facts(scope, tenant).await.map(Some),
+                Err(tenants::Error::Unknown(_)) => Ok(None),
+                Err(error) => Err(SourceError(error.into())),
+            }
+        })
+    }
+}
+
+impl Services {
+    async fn facts(&self, scope: Scope, tenant: Tenant) -> Result<Facts, SourceError> {
+        let standing = match &tenant.status {
+            Status::Active | Status::ChangingTier { .. } => Standing::Active,
+            Status::Deleted { .. } => Standing::Gone,
+            status => Standing::Refused(status.name()),
+        };
+        let Some(plan) = self.billing.plan(&tenant.tier) else {
+            return Ok(Facts {
+                tier: tenant.tier,
+                standing: Standing::Refused("without a plan"),
+                rate: None,
+                quotas: Vec::new(),
+            });
+        };
+        let own = self.billing.quotas(scope, tenant.id).await.map_err(|error| SourceError(error.into()))?;
+        let mut quotas = Vec::new();
+        for quota in own.as_deref().unwrap_or(&plan.quotas) {
+            quotas.extend(self.quota(scope, tenant.id, quota).await?);
+        }
+        let rate =
+            plan.rate_limit.map(|limit| RateTerms { requests: limit.requests, per_s: limit.per_s, burst: limit.burst });
+        Ok(Facts { tier: tenant.tier, standing, rate, quotas })
+    }
+
+    /// A quota of a meter that the gateway counts, with what the ledger has of it.
+    async fn quota(&self, scope: Scope, tenant: TenantId, quota: &Quota) -> Result<Option<QuotaFact>, SourceError> {
+        let Some(number) = STOCK_METERS.iter().position(|meter| meter.key == quota.meter.as_str()) else {
+            return Ok(None);
+        };
+        let period = Period::containing(self.billing.now(), quota.period);
+        let used = self.metering.total(scope, tenant, &quota.meter, period).await;
+        let used = used.map_err(|error| SourceError(error.into()))?;
+        Ok(Some(QuotaFact {
+            meter: u16::try_from(number).unwrap_or(u16::MAX),
+            limit: thousandths(quota.limit),
+            unit: quota.period,
+            hard: quota.mode == QuotaMode::Hard,
+            used: thousandths(used),
+        }))
+    }
+}
+
+/// A quantity in whole thousandths, rounded down; held at the largest number.
+fn thousandths(quantity: Quantity) -> i64 {
+    use rust_decimal::prelude::ToPrimitive as _;
+    let scaled = quantity.as_decimal().checked_mul(rust_decimal::Decimal::from(1_000));
+    scaled.and_then(|scaled| scaled.floor().to_i64()).unwrap_or(i64::MAX)
+}

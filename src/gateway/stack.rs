@@ -1,0 +1,104 @@
+//! The order of the layers, outermost first, each with its reason.
+
+use std::convert::Infallible;
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Request, Response, header},
+};
+use tower::{Layer, Service, util::BoxCloneSyncService};
+
+use super::{
+    headers::{REQUEST_ID, TENANT_ID, TENANT_TIER, TRACEPARENT, USER_ID, is_traceparent, strip_identity},
+    layers::{AdmitLayer, AuthenticateLayer, MeterLayer, Ticket},
+};
+use crate::{
+    identity::{Access, Subject},
+    kernel::{Clock, Rng, ids::uuid_v7, rng::random_bytes},
+};
+
+/// What answers a route's requests.
+pub(super) type Upstream = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// A metered route's layers round its upstream.
+pub(super) fn metered<S>(authenticate: AuthenticateLayer, admit: AdmitLayer, meter: MeterLayer, upstream: S) -> Upstream
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+    // 3. meter: innermost, so that it sees the upstream's own answer and only admitted requests.
+    let service = meter.layer(upstream);
+    // 2. admit: knows the tenant from the token; refuses before anything is reserved in the journal.
+    let service = admit.layer(service);
+    // 1. authenticate: outermost; nothing of a request is believed before its token is.
+    BoxCloneSyncService::new(authenticate.layer(service))
+}
+
+/// Tells the upstream who calls. Runs inside `admit`, outside the upstream; takes the client's token away unless the
+/// route wants it.
+#[derive(Clone)]
+pub(super) struct Identify<S> {
+    pub(super) inner: S,
+    pub(super) forward_token: bool,
+    pub(super) clock: std::sync::Arc<dyn Clock>,
+    pub(super) rng: std::sync::Arc<dyn Rng>,
+}
+
+impl<S> Service<Request<Body>> for Identify<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> S::Future {
+        let access = request.extensions().get::<std::sync::Arc<Access>>().cloned();
+        let tier = request.extensions().get::<std::sync::Arc<Ticket>>().map(|ticket| ticket.tier.to_string());
+        let id = uuid_v7(self.clock.now(), &*self.rng);
+        let headers = request.headers_mut();
+        strip_identity(headers);
+        if !self.forward_token {
+            headers.remove(header::AUTHORIZATION);
+        }
+        let mut set = |name, text: String| {
+            if let Ok(value) = HeaderValue::try_from(text) {
+                headers.insert(name, value);
+            }
+        };
+        set(REQUEST_ID, id.to_string());
+        if let Some(access) = access {
+            if let Some(tenant) = access.tenant {
+                set(TENANT_ID, tenant.to_string());
+            }
+            if let Subject::User(user) = access.subject {
+                set(USER_ID, user.to_string());
+            }
+        }
+        if let Some(tier) = tier {
+            set(TENANT_TIER, tier);
+        }
+        if !headers.get(TRACEPARENT).is_some_and(is_traceparent) {
+            let [trace, span] = [random_bytes::<16>(&*self.rng), random_bytes::<16>(&*self.rng)];
+            let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+            let value = format!("00-{}-{}-01", hex(&trace), hex(&span[..8]));
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(TRACEPARENT, value);
+            }
+        }
+        self.inner.call(request)
+    }
+}
+
+/// An upstream that never fails: what cannot be reached is answered with a problem.
+pub(super) fn boxed<S>(upstream: S) -> Upstream
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+    BoxCloneSyncService::new(upstream)
+}

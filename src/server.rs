@@ -1,0 +1,105 @@
+//! Accepting connections: hyper's own builder, because it takes a header timeout and explicit limits.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::Request,
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tower::ServiceExt as _;
+
+use crate::{
+    settings::ServerSettings,
+    shutdown::Shutdown,
+    web::{Kind, Problem},
+};
+
+/// Connections at once.
+const MAX_CONNECTIONS: usize = 16_384;
+/// The longest head of a request, in bytes.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// The most headers of a request.
+const MAX_HEADERS: usize = 128;
+/// After a failed accept (no file descriptors left), this long until the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How connections are served.
+#[derive(Debug, Clone)]
+pub struct Config {
+    header_read_timeout: Duration,
+    h2c: bool,
+}
+
+impl From<&ServerSettings> for Config {
+    fn from(settings: &ServerSettings) -> Self {
+        Self { header_read_timeout: settings.header_read_timeout, h2c: settings.h2c }
+    }
+}
+
+/// Serves until told to stop, then lets every connection finish its request.
+pub async fn serve(listener: TcpListener, router: Router, config: Config, shutdown: Shutdown) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let builder = Arc::new(builder(&config));
+    loop {
+        let accepted = shutdown.stop.run_until_cancelled(async {
+            // The semaphore is never closed.
+            let permit = Arc::clone(&permits).acquire_owned().await.ok();
+            (permit, listener.accept().await)
+        });
+        let Some((permit, accepted)) = accepted.await else { break };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        drop(stream.set_nodelay(true));
+        let service = TowerToHyperService::new(
+            router.clone().map_request(|request: Request<_>| request.map(axum::body::Body::new)),
+        );
+        let builder = Arc::clone(&builder);
+        let watcher = graceful.watcher();
+        shutdown.tasks.spawn(async move {
+            let _permit = permit;
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            // A client that breaks off is no event of ours.
+            drop(watcher.watch(connection.into_owned()).await);
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+fn builder(config: &Config) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.header_read_timeout)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(64 * 1024);
+    if config.h2c { builder } else { builder.http1_only() }
+}
+
+/// Where administration has a listener of its own, the public one does not have it at all.
+pub async fn without_admin(request: Request, next: Next) -> Response {
+    if request.uri().path().starts_with("/admin/") {
+        return Problem::new(Kind::NOT_FOUND, "there is no such thing").render(request.uri().path()).into_response();
+    }
+    next.run(request).await
+}
+
+/// What a router's service never does.
+pub type Never = Infallible;

@@ -1,0 +1,46 @@
+//! `[identity]`: lives of tokens, and who may sign up.
+
+use super::read::Reader;
+
+/// Life of an access token, in seconds.
+const ACCESS_TOKEN_TTL_S: i64 = 600;
+/// Life of a refresh token, in seconds: 30 days.
+const REFRESH_TOKEN_TTL_S: i64 = 30 * 86_400;
+/// A second use of a refresh token within this is a race, in seconds.
+const REFRESH_GRACE_S: i64 = 10;
+/// Passwords hashed at once; each takes 19 MiB.
+const HASH_CONCURRENCY: i64 = 2;
+
+/// `[identity]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdentitySettings {
+    /// Life of an access token, in seconds.
+    pub access_token_ttl_s: i64,
+    /// Life of a refresh token, in seconds.
+    pub refresh_token_ttl_s: i64,
+    /// A second use of a refresh token within this is a race, in seconds.
+    pub refresh_grace_s: i64,
+    /// Whether anybody may sign up.
+    pub allow_signup: bool,
+    /// Passwords hashed at once.
+    pub hash_concurrency: usize,
+}
+
+impl IdentitySettings {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        let access = reader.number("identity.access_token_ttl_s", ACCESS_TOKEN_TTL_S, 10, 86_400);
+        let refresh = reader.number("identity.refresh_token_ttl_s", REFRESH_TOKEN_TTL_S, 60, 365 * 86_400);
+        let grace = reader.number("identity.refresh_grace_s", REFRESH_GRACE_S, 0, 300);
+        let allow_signup = reader.switch("identity.allow_signup", true);
+        let concurrency = reader.number("identity.hash_concurrency", HASH_CONCURRENCY, 1, 64);
+        let algorithm = reader.choice("identity.signing_alg", "ES256", &["ES256"]);
+        algorithm?;
+        Some(Self {
+            access_token_ttl_s: access?,
+            refresh_token_ttl_s: refresh?,
+            refresh_grace_s: grace?,
+            allow_signup: allow_signup?,
+            hash_concurrency: usize::try_from(concurrency?).unwrap_or(1),
+        })
+    }
+}

@@ -1,0 +1,216 @@
+//! Settings: defaults, then the TOML file, then `TOLLGATE_SECTION__KEY`, then flags.
+//!
+//! Every fault is reported at once, with its key path. An unknown key is a fault. This module alone reads the
+//! environment.
+
+mod gateway;
+mod identity;
+mod metering;
+pub mod read;
+mod server;
+mod store;
+
+use std::{fs, path::PathBuf};
+
+use toml::{Table, Value};
+
+pub use gateway::{GatewaySettings, UpstreamSettings};
+pub use identity::IdentitySettings;
+pub use metering::MeteringSettings;
+pub use read::{SettingFault, SettingFaults};
+pub use server::ServerSettings;
+pub use store::StoreSettings;
+
+use crate::{
+    billing::{self, Plan},
+    kernel::{Currency, Email, Secret},
+};
+use read::Reader;
+
+/// Everything that can be set, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `[server]`
+    pub server: ServerSettings,
+    /// `[store]`
+    pub store: StoreSettings,
+    /// `[identity]`
+    pub identity: IdentitySettings,
+    /// `[gateway]`
+    pub gateway: GatewaySettings,
+    /// `[metering]`
+    pub metering: MeteringSettings,
+    /// `[billing]`
+    pub billing: BillingSettings,
+    /// `[provisioning]`
+    pub provisioning: ProvisioningSettings,
+    /// `TOLLGATE_ADMIN_EMAIL` and `TOLLGATE_ADMIN_PASSWORD`.
+    pub admin: AdminSettings,
+}
+
+/// `[billing]`
+#[derive(Debug, Clone)]
+pub struct BillingSettings {
+    /// The currency of new billing accounts.
+    pub currency: Currency,
+    /// The plans that a store without any begins with.
+    pub plans: Vec<Plan>,
+}
+
+/// `[provisioning]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProvisioningSettings {
+    /// Who makes infrastructure.
+    pub driver: DriverChoice,
+}
+
+/// Who makes infrastructure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// `sqlite`: files below the data folder.
+    Sqlite,
+    /// `none`: nobody.
+    None,
+}
+
+/// The first platform administrator.
+#[derive(Debug, Clone)]
+pub struct AdminSettings {
+    /// Their email.
+    pub email: Email,
+    /// Their password; made up and printed once when absent.
+    pub password: Option<Secret>,
+}
+
+/// What the command line says.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--data`
+    pub data: Option<String>,
+    /// `--listen`
+    pub listen: Option<String>,
+    /// `--database-url`
+    pub database_url: Option<String>,
+    /// `--accept-loss`
+    pub accept_loss: bool,
+}
+
+/// The texts that settings are made of.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The TOML file's name and content.
+    pub file: Option<(String, String)>,
+    /// The environment.
+    pub env: Vec<(String, String)>,
+    /// The command line.
+    pub flags: Flags,
+}
+
+/// Variables that begin with `TOLLGATE_` and are no settings.
+const NO_SETTINGS: [&str; 4] = ["TOLLGATE_ADMIN_EMAIL", "TOLLGATE_ADMIN_PASSWORD", "TOLLGATE_REQUIRE", "TOLLGATE_LOG"];
+/// Email of the first administrator when nothing else is said.
+const ADMIN_EMAIL: &str = "admin@localhost";
+
+impl Settings {
+    /// Reads the process's own file, environment and flags.
+    #[expect(clippy::disallowed_methods, reason = "settings alone read the environment")]
+    pub fn from_process(flags: Flags) -> Result<Self, SettingFaults> {
+        let mut sources = Sources { flags, ..Sources::default() };
+        if let Some(path) = &sources.flags.config {
+            let text = fs::read_to_string(path).map_err(|error| {
+                SettingFaults::one(&path.display().to_string(), &format!("cannot be read: {error}"), "--config")
+            })?;
+            sources.file = Some((path.display().to_string(), text));
+        }
+        sources.env = std::env::vars().filter(|(name, _)| name.starts_with("TOLLGATE_")).collect();
+        Self::load(&sources)
+    }
+
+    /// Puts settings together; every fault at once.
+    pub fn load(sources: &Sources) -> Result<Self, SettingFaults> {
+        let mut reader = Reader::new();
+        if let Some((name, text)) = &sources.file {
+            let table = text.parse::<Table>().map_err(|error| {
+                SettingFaults::one(name, &format!("is not TOML: {}", error.to_string().trim()), "file")
+            })?;
+            reader.add_layer(table, name);
+        }
+        for (name, value) in &sources.env {
+            if !NO_SETTINGS.contains(&name.as_str()) {
+                reader.add_variable(name, value);
+            }
+        }
+        let flags = &sources.flags;
+        let text = |text: &Option<String>| text.clone().map(Value::String);
+        reader.add_flag("store.data", text(&flags.data), "--data");
+        reader.add_flag("store.url", text(&flags.database_url), "--database-url");
+        reader.add_flag("server.listen", text(&flags.listen), "--listen");
+        reader.add_flag("store.accept_loss", flags.accept_loss.then_some(Value::Boolean(true)), "--accept-loss");
+
+        let settings = Self::read(&mut reader, sources);
+        reader.finish(settings)
+    }
+
+    fn read(reader: &mut Reader, sources: &Sources) -> Option<Self> {
+        let server = ServerSettings::read(reader);
+        let store = StoreSettings::read(reader);
+        let identity = IdentitySettings::read(reader);
+        let gateway = GatewaySettings::read(reader);
+        let metering = MeteringSettings::read(reader);
+        let billing = BillingSettings::read(reader);
+        let provisioning = ProvisioningSettings::read(reader);
+        let variable = |name: &str| sources.env.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
+        let email = variable("TOLLGATE_ADMIN_EMAIL").unwrap_or_else(|| ADMIN_EMAIL.to_owned());
+        let email =
+            email.parse::<Email>().map_err(|error| reader.fault("TOLLGATE_ADMIN_EMAIL", &error.to_string())).ok();
+        let password = variable("TOLLGATE_ADMIN_PASSWORD").map(Secret::new);
+        Some(Self {
+            server: server?,
+            store: store?,
+            identity: identity?,
+            gateway: gateway?,
+            metering: metering?,
+            billing: billing?,
+            provisioning: provisioning?,
+            admin: AdminSettings { email: email?, password },
+        })
+    }
+}
+
+impl BillingSettings {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let currency = reader.parsed::<Currency>("billing.currency", "USD");
+        let plans = match reader.optional_string("billing.plans") {
+            None => Some(billing::stock_plans()),
+            Some(path) => match fs::read_to_string(&path)
+                .map_err(|error| error.to_string())
+                .map(|text| billing::parse_plans(&text))
+            {
+                Ok(Ok(plans)) => Some(plans),
+                Ok(Err(faults)) => {
+                    for fault in faults {
+                        reader.fault("billing.plans", &format!("{path}: {}: {}", fault.field, fault.detail));
+                    }
+                    None
+                }
+                Err(error) => {
+                    reader.fault("billing.plans", &format!("{path} cannot be read: {error}"));
+                    None
+                }
+            },
+        };
+        Some(Self { currency: currency?, plans: plans? })
+    }
+}
+
+impl ProvisioningSettings {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let driver = reader.choice("provisioning.driver", "sqlite", &["sqlite", "none"])?;
+        Some(Self { driver: if driver == "none" { DriverChoice::None } else { DriverChoice::Sqlite } })
+    }
+}
+
+#[cfg(test)]
+mod tests;
