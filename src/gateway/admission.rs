@@ -55,7 +55,7 @@ impl Rate {
                 if arrival > now + tolerance {
                     // Nobody waits for the time that the clock went back by.
                     let full = now + tolerance;
-                    drop(self.arrival.compare_exchange(arrival, full, Ordering::Relaxed, Ordering::Relaxed));
+                    let _ = self.arrival.compare_exchange(arrival, full, Ordering::Relaxed, Ordering::Relaxed);
                 }
                 let wait = ahead - tolerance;
                 return Err(Left { remaining: 0, reset_s: secs_up(wait) });

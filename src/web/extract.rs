@@ -176,7 +176,10 @@ pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let path = error.path().to_string();
         let inner = error.into_inner();
         if inner.is_data() {
-            Problem::invalid_field(&field_of(&path, &inner), inner)
+            let text = inner.to_string();
+            // The position helps nobody who is told the field.
+            let detail = text.rsplit_once(" at line ").map_or(text.as_str(), |(detail, _)| detail);
+            Problem::invalid_field(&field_of(&path, &inner), detail)
         } else {
             Problem::new(Kind::MALFORMED, format!("the body is not JSON: {inner}"))
         }
