@@ -1,4 +1,4 @@
-//! Tollgate: a SaaS control plane in one binary.
+//! Tollgate: a `SaaS` control plane in one binary.
 //!
 //! Seven services, each a module that owns its facts: [`onboarding`] orchestrates, [`tenants`] says who the customers are
 //! and owns their tier, [`users`] knows people, [`identity`] passwords, keys and tokens, [`metering`] usage, [`billing`]

@@ -28,7 +28,7 @@ use crate::web::{Kind, Problem};
 /// A connection is given this long to come about.
 const CONNECT: Duration = Duration::from_secs(5);
 /// An idle connection is kept this long.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 type HttpClient = Client<HttpConnector, Body>;
 

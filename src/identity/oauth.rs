@@ -1,4 +1,4 @@
-//! The token endpoint and what describes this issuer (RFC 6749, RFC 8414, OpenID Connect Discovery, RFC 7517).
+//! The token endpoint and what describes this issuer (RFC 6749, RFC 8414, `OpenID` Connect Discovery, RFC 7517).
 
 use axum::{
     Json,
@@ -187,7 +187,7 @@ fn metadata(identity: &Identity) -> Value {
     })
 }
 
-/// OpenID Connect Discovery.
+/// `OpenID` Connect Discovery.
 #[utoipa::path(get, path = "/.well-known/openid-configuration", tag = "oauth", responses((status = 200, body = Object)))]
 async fn openid_configuration(State(identity): State<Identity>) -> Json<Value> {
     Json(metadata(&identity))

@@ -118,13 +118,12 @@ impl Verifier {
         let mut key = [0; 32];
         key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         let now = self.shared.clock.now();
-        let access = match self.shared.remembered.get(&key) {
-            Some(access) => access,
-            None => {
-                let access = Arc::new(self.verify_anew(token, now)?);
-                self.shared.remembered.insert(key, Arc::clone(&access));
-                access
-            }
+        let access = if let Some(access) = self.shared.remembered.get(&key) {
+            access
+        } else {
+            let access = Arc::new(self.verify_anew(token, now)?);
+            self.shared.remembered.insert(key, Arc::clone(&access));
+            access
         };
         if now >= access.expires_at {
             self.shared.remembered.remove(&key);
@@ -198,7 +197,7 @@ fn subject(claims: &Claims) -> Result<Subject, TokenError> {
     }
 }
 
-/// `iat` has whole seconds; the token's own id, a UUIDv7, has milliseconds, which tell it from a withdrawal in the same
+/// `iat` has whole seconds; the token's own id, a `UUIDv7`, has milliseconds, which tell it from a withdrawal in the same
 /// second.
 fn issued_at(claims: &Claims) -> Timestamp {
     let by_claim = Timestamp::from_secs(claims.iat).unwrap_or(Timestamp::MIN);

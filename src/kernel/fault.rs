@@ -36,12 +36,11 @@ impl Faults {
 
     /// The parsed text of a field that must be there.
     pub fn require<T: std::str::FromStr<Err: ToString>>(&mut self, field: &str, text: Option<&str>) -> Option<T> {
-        match text {
-            Some(text) => self.parse(field, text),
-            None => {
-                self.add(field, "is required");
-                None
-            }
+        if let Some(text) = text {
+            self.parse(field, text)
+        } else {
+            self.add(field, "is required");
+            None
         }
     }
 

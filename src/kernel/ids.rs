@@ -1,6 +1,6 @@
 //! Identifiers: one type per thing, so that a user can never stand where a tenant is meant.
 //!
-//! All are UUIDv7 (RFC 9562 section 5.7): they sort by the time they were made. They are made from a clock and a
+//! All are `UUIDv7` (RFC 9562 section 5.7): they sort by the time they were made. They are made from a clock and a
 //! random source that the caller passes in; there is no default and no conversion from a bare `Uuid` outside
 //! [`from_uuid`](TenantId::from_uuid), which is for values that come back from a store or a verified token.
 
@@ -16,7 +16,7 @@ use super::{Rng, Timestamp};
 #[error("not a UUID: expected 36 characters, 8-4-4-4-12 hexadecimal digits")]
 pub struct IdError;
 
-/// A UUIDv7 for `now`, with 74 random bits.
+/// A `UUIDv7` for `now`, with 74 random bits.
 pub fn uuid_v7(now: Timestamp, rng: &dyn Rng) -> Uuid {
     let mut random = [0_u8; 10];
     rng.fill(&mut random);

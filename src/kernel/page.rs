@@ -1,6 +1,6 @@
 //! Keyset paging: `?limit=&cursor=` in, `{"items":[…],"next_cursor":null}` out.
 //!
-//! A cursor is the last id of a page. Ids are UUIDv7, so a list in id order is in order of creation and a page never
+//! A cursor is the last id of a page. Ids are `UUIDv7`, so a list in id order is in order of creation and a page never
 //! skips or repeats a row that was there when the walk began.
 
 use uuid::Uuid;

@@ -132,12 +132,11 @@ impl SignUpRequest {
 }
 
 fn require_address(faults: &mut Faults, address: Option<AddressBody>) -> Option<BillingAddress> {
-    match address {
-        Some(address) => address.parse("billing_address", faults),
-        None => {
-            faults.add("billing_address", "is required");
-            None
-        }
+    if let Some(address) = address {
+        address.parse("billing_address", faults)
+    } else {
+        faults.add("billing_address", "is required");
+        None
     }
 }
 

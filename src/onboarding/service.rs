@@ -164,7 +164,7 @@ impl Onboarding {
         }
         match password {
             Some(hash) if joined.new_user => {
-                self.services.identity.set_password_in(&mut tx, joined.user.id, &hash).await?
+                self.services.identity.set_password_in(&mut tx, joined.user.id, &hash).await?;
             }
             Some(_) => notes.push("the user exists: the password was not changed".to_owned()),
             None => {}

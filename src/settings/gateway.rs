@@ -164,12 +164,11 @@ fn read_meters(item: &mut Reader) -> Option<[bool; STOCK_METERS.len()]> {
     let names = item.strings(".meters", &METERS)?;
     let mut counted = [false; STOCK_METERS.len()];
     for name in names {
-        match STOCK_METERS.iter().position(|meter| meter.key == name) {
-            Some(number) => counted[number] = true,
-            None => {
-                let known = STOCK_METERS.map(|meter| meter.key).join(", ");
-                item.fault(".meters", &format!("{name:?} is not one of {known}"));
-            }
+        if let Some(number) = STOCK_METERS.iter().position(|meter| meter.key == name) {
+            counted[number] = true
+        } else {
+            let known = STOCK_METERS.map(|meter| meter.key).join(", ");
+            item.fault(".meters", &format!("{name:?} is not one of {known}"));
         }
     }
     Some(counted)

@@ -7,7 +7,7 @@ use crate::kernel::Secret;
 
 /// The data folder when nothing else is said.
 const DATA: &str = "./tollgate-data";
-/// Connections to PostgreSQL.
+/// Connections to `PostgreSQL`.
 const MAX_CONNECTIONS: i64 = 10;
 
 /// `[store]`
@@ -15,9 +15,9 @@ const MAX_CONNECTIONS: i64 = 10;
 pub struct StoreSettings {
     /// The embedded store, the journal and the key file.
     pub data: PathBuf,
-    /// PostgreSQL, in place of the embedded store.
+    /// `PostgreSQL`, in place of the embedded store.
     pub url: Option<Secret>,
-    /// Connections to PostgreSQL at once.
+    /// Connections to `PostgreSQL` at once.
     pub max_connections: u32,
     /// Goes on when journal records are damaged, which loses them; `--accept-loss` alone.
     pub accept_loss: bool,

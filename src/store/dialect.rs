@@ -1,6 +1,6 @@
-//! The little that SQLite and PostgreSQL do differently: the types of columns and how values travel.
+//! The little that `SQLite` and `PostgreSQL` do differently: the types of columns and how values travel.
 //!
-//! | word in a migration | SQLite (STRICT tables) | PostgreSQL |
+//! | word in a migration | `SQLite` (STRICT tables) | `PostgreSQL` |
 //! |---|---|---|
 //! | `{uuid}` | `BLOB`, 16 bytes | `UUID` |
 //! | `{time}` | `INTEGER`, microseconds since 1970 | `TIMESTAMPTZ` |
@@ -26,7 +26,7 @@ use crate::kernel::Timestamp;
 pub enum Engine {
     /// The embedded store.
     Sqlite,
-    /// A PostgreSQL server.
+    /// A `PostgreSQL` server.
     Postgres,
 }
 
@@ -57,8 +57,8 @@ impl Engine {
     }
 }
 
-/// A timestamp as PostgreSQL's wire knows it: microseconds since 2000-01-01T00:00:00Z
-/// (PostgreSQL documentation, "Date/Time Types").
+/// A timestamp as `PostgreSQL`'s wire knows it: microseconds since 2000-01-01T00:00:00Z
+/// (`PostgreSQL` documentation, "Date/Time Types").
 pub(super) struct PgTime(pub(super) Timestamp);
 
 /// 2000-01-01T00:00:00Z in microseconds since 1970.

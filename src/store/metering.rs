@@ -8,7 +8,7 @@ use crate::{
     metering::model::{Cell, Cursor, MeterKey, MinuteTotal},
 };
 
-/// Rows of one `INSERT`: six parameters each, well below either engine's limit (SQLite 32,766, PostgreSQL 65,535),
+/// Rows of one `INSERT`: six parameters each, well below either engine's limit (`SQLite` 32,766, `PostgreSQL` 65,535),
 /// and one size most of the time, so that the statement stays prepared.
 const ROWS_PER_INSERT: usize = 256;
 

@@ -1,4 +1,4 @@
-//! The one seam to a database: embedded SQLite, or PostgreSQL.
+//! The one seam to a database: embedded `SQLite`, or `PostgreSQL`.
 //!
 //! A [`Tx`] is opened with a [`Scope`] and has one method per query; the methods live in one file per feature. Each
 //! query is written once and runs on both engines (`dialect.rs` says what differs). Nothing above this module asks
@@ -57,7 +57,7 @@ pub struct Store {
 
 #[derive(Clone)]
 enum Pools {
-    /// One writer, because SQLite has one; several readers.
+    /// One writer, because `SQLite` has one; several readers.
     Sqlite {
         writer: SqlitePool,
         readers: SqlitePool,
@@ -85,7 +85,7 @@ impl Store {
         Self::migrated(Pools::Sqlite { writer: pool(1), readers: pool(SQLITE_READERS) }).await
     }
 
-    /// Connects to PostgreSQL and brings its schema up to date.
+    /// Connects to `PostgreSQL` and brings its schema up to date.
     pub async fn open_postgres(url: &Secret, max_connections: u32) -> Result<Self, StoreError> {
         let options = sqlx::postgres::PgConnectOptions::from_str(url.expose())
             .map_err(|error| StoreError::Address(error.to_string()))?

@@ -38,7 +38,11 @@ impl Answer {
     /// The answer, if it has the status that was expected.
     pub(super) fn expect(self, expected: u16) -> Result<Self, Broken> {
         let Self { call, status, body } = self;
-        if status == expected { Ok(Self { call, status, body }) } else { Err(Broken::Status { call, expected, status, body }) }
+        if status == expected {
+            Ok(Self { call, status, body })
+        } else {
+            Err(Broken::Status { call, expected, status, body })
+        }
     }
 
     /// A text of the body, empty where there is none.
@@ -63,7 +67,13 @@ impl Client {
     }
 
     /// Calls a path; `token` and `body` may be absent.
-    pub(super) async fn call(&self, method: Method, path: &str, token: &str, body: Option<Value>) -> Result<Answer, Broken> {
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Option<Value>,
+    ) -> Result<Answer, Broken> {
         let call = format!("{method} {path}");
         let no_answer = || Broken::NoAnswer(call.clone());
         let mut request = Request::builder().method(method.clone()).uri(format!("{}{path}", self.base));
@@ -81,7 +91,8 @@ impl Client {
         let response = self.http.request(request).await.map_err(|_| no_answer())?;
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await.map_err(|_| no_answer())?.to_bytes();
-        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into());
+        let body =
+            serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into());
         Ok(Answer { call, status, body })
     }
 

@@ -181,7 +181,10 @@ async fn move_to_premium(
     let path = format!("/admin/v1/tenants/{tenant_id}/tier");
     let plan = client.post(&path, admin, json!({"tier": "premium", "dry_run": true})).await?.expect(200)?;
     printer.call(&plan);
-    printer.fact("dry run", &format!("would {} to {}", plan.text("/infrastructure/action"), plan.text("/infrastructure/isolation")));
+    printer.fact(
+        "dry run",
+        &format!("would {} to {}", plan.text("/infrastructure/action"), plan.text("/infrastructure/isolation")),
+    );
     let moved = client.post(&path, admin, json!({"tier": "premium"})).await?.expect(200)?;
     printer.call(&moved);
     printer.fact("before", &moved.text("/infrastructure/from/location"));

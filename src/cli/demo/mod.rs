@@ -82,7 +82,8 @@ async fn settings(data: &DataFolder) -> Result<(Settings, TcpListener), Failure>
         let flags = Flags { data: Some(data.path.display().to_string()), listen, ..Flags::default() };
         let env = vec![("TOLLGATE_ADMIN_PASSWORD".to_owned(), ADMIN_PASSWORD.to_owned())];
         let file = Some(("config/demo.toml".to_owned(), SETTINGS.to_owned()));
-        Settings::load(&Sources { file, env, flags }).map_err(|faults| Failure { message: faults.to_string(), status: 2 })
+        Settings::load(&Sources { file, env, flags })
+            .map_err(|faults| Failure { message: faults.to_string(), status: 2 })
     };
     let settings = load(None)?;
     if let Ok(listener) = TcpListener::bind(settings.server.listen).await {
