@@ -157,7 +157,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 /// A body that could not be read: too large, or broken off.
 pub fn body_problem(error: &axum::Error) -> Problem {
     let source = std::error::Error::source(error);
-    if source.is_some_and(<(dyn std::error::Error + 'static)>::is::<http_body_util::LengthLimitError>) {
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the path of the method is longer than the call")]
+    let too_long = source.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
+    if too_long {
         Problem::new(Kind::TOO_LARGE, format!("the body is larger than {MAX_BODY_BYTES} bytes"))
     } else {
         Problem::new(Kind::MALFORMED, "the body broke off")
