@@ -165,7 +165,7 @@ fn read_meters(item: &mut Reader) -> Option<[bool; STOCK_METERS.len()]> {
     let mut counted = [false; STOCK_METERS.len()];
     for name in names {
         if let Some(number) = STOCK_METERS.iter().position(|meter| meter.key == name) {
-            counted[number] = true
+            counted[number] = true;
         } else {
             let known = STOCK_METERS.map(|meter| meter.key).join(", ");
             item.fault(".meters", &format!("{name:?} is not one of {known}"));

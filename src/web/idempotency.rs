@@ -1,7 +1,7 @@
 //! `Idempotency-Key` on creating POSTs: the first answer again for the same key and body, 409 for another body.
 //!
 //! The key belongs to the caller (by its token's subject) and the path. It is claimed in the store before the handler
-//! runs, and the answer is written after it; a claim whose process died is free again after [`CLAIM_S`]. Answers with
+//! runs, and the answer is written after it; a claim whose process died is free again after two minutes. Answers with
 //! status 500 and above are not kept: trying again is what the key is for.
 
 use std::sync::Arc;
