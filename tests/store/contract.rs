@@ -1,0 +1,304 @@
+//! What every engine must do alike.
+
+use tollgate::{
+    kernel::{Email, Isolation, PageRequest, Period, Quantity, Rng, SeededRng, TenantId, Timestamp, UserId},
+    metering::{
+        MeterKey,
+        model::{Cell, Cursor},
+    },
+    provisioning::Infrastructure,
+    store::{Claim, Scope, Store, StoreError},
+    tenants::{Failure, Status, Tenant, TenantFilter},
+    users::{Membership, MembershipStatus, Role, User},
+};
+
+use crate::support::postgres;
+
+const JOB: Scope = Scope::Job("test");
+
+/// Runs a test on the embedded store and, where it is installed, on PostgreSQL.
+macro_rules! on_each_engine {
+    ($($(#[$doc:meta])* async fn $name:ident($store:ident: Store) $body:block)*) => {$(
+        mod $name {
+            use super::*;
+
+            async fn contract($store: Store) $body
+
+            #[tokio::test]
+            async fn sqlite() {
+                let folder = tempfile::tempdir().unwrap();
+                contract(Store::open_sqlite(&folder.path().join("test.db")).await.unwrap()).await;
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                let Some(server) = postgres::shared() else { return };
+                let url = tollgate::kernel::Secret::new(server.database().await);
+                contract(Store::open_postgres(&url, 5).await.unwrap()).await;
+            }
+        }
+    )*};
+}
+
+fn now() -> Timestamp {
+    "2026-11-10T12:00:00.123456Z".parse().unwrap()
+}
+
+fn rng() -> SeededRng {
+    SeededRng::new(42)
+}
+
+fn tenant(name: &str, rng: &dyn Rng) -> Tenant {
+    Tenant {
+        id: TenantId::generate(now(), rng),
+        customer_name: name.parse().unwrap(),
+        external_id: None,
+        tier: "standard".parse().unwrap(),
+        status: Status::Provisioning,
+        revision: 1,
+        created_at: now(),
+    }
+}
+
+async fn insert(store: &Store, tenant: &Tenant) -> bool {
+    let mut tx = store.begin(JOB).await.unwrap();
+    let inserted = tx.tenant_insert(tenant).await.unwrap();
+    tx.commit().await.unwrap();
+    inserted
+}
+
+on_each_engine! {
+    async fn a_tenant_comes_back_as_it_was_written(store: Store) {
+        let rng = rng();
+        let failure = Failure { step: "provisioning".into(), reason: "disk \"full\"".into(), retryable: true };
+        let to = "premium".parse().unwrap();
+        let states = [Status::Active, Status::ChangingTier { to }, Status::Failed(failure), Status::Deleted { at: now() }];
+        for (number, status) in states.into_iter().enumerate() {
+            let external_id = Some(format!("ext {number}").parse().unwrap());
+            let written = Tenant { status, external_id, ..tenant(&format!("Ünïcode {number}"), &rng) };
+            assert!(insert(&store, &written).await);
+            let read = store.read(JOB).await.unwrap().tenant_by_id(written.id).await.unwrap();
+            assert_eq!(read, Some(written));
+        }
+    }
+
+    async fn a_customer_name_belongs_to_one_tenant_until_it_is_deleted(store: Store) {
+        let rng = rng();
+        let first = tenant("Acme", &rng);
+        assert!(insert(&store, &first).await);
+        assert!(!insert(&store, &tenant("Acme", &rng)).await);
+        let mut tx = store.begin(JOB).await.unwrap();
+        let gone = Tenant { status: Status::Deleted { at: now() }, ..first };
+        assert!(tx.tenant_update(&gone, now()).await.unwrap());
+        tx.commit().await.unwrap();
+        assert!(insert(&store, &tenant("Acme", &rng)).await);
+    }
+
+    async fn a_stale_copy_of_a_tenant_is_not_written(store: Store) {
+        let rng = rng();
+        let read_by_two = tenant("Acme", &rng);
+        insert(&store, &read_by_two).await;
+        let mut tx = store.begin(JOB).await.unwrap();
+        let active = Tenant { status: Status::Active, ..read_by_two.clone() };
+        assert!(tx.tenant_update(&active, now()).await.unwrap());
+        let late = Tenant { status: Status::Suspended, ..read_by_two };
+        assert!(!tx.tenant_update(&late, now()).await.unwrap());
+    }
+
+    async fn a_transaction_that_is_dropped_leaves_nothing(store: Store) {
+        let rng = rng();
+        let lost = tenant("Lost", &rng);
+        let mut tx = store.begin(JOB).await.unwrap();
+        tx.tenant_insert(&lost).await.unwrap();
+        drop(tx);
+        assert_eq!(store.begin(JOB).await.unwrap().tenant_by_id(lost.id).await.unwrap(), None);
+    }
+
+    async fn a_tenants_scope_sees_and_writes_its_own_rows_alone(store: Store) {
+        let rng = rng();
+        let (own, other) = (tenant("Own", &rng), tenant("Other", &rng));
+        insert(&store, &own).await;
+        insert(&store, &other).await;
+        let scope = Scope::Tenant(own.id);
+        let mut tx = store.read(scope).await.unwrap();
+        assert!(tx.tenant_by_id(own.id).await.unwrap().is_some());
+        assert_eq!(tx.tenant_by_id(other.id).await.unwrap(), None);
+        assert_eq!(tx.tenant_by_customer_name(&other.customer_name).await.unwrap(), None);
+        let listed = tx.tenants(&TenantFilter::default(), PageRequest::default()).await.unwrap();
+        assert_eq!(listed.iter().map(|tenant| tenant.id).collect::<Vec<_>>(), [own.id]);
+        assert!(tx.members(other.id, PageRequest::default()).await.unwrap().is_empty());
+        assert_eq!(tx.infrastructure(other.id).await.unwrap(), None);
+        drop(tx);
+        let mut tx = store.begin(scope).await.unwrap();
+        assert!(matches!(tx.tenant_update(&other, now()).await, Err(StoreError::OutOfScope)));
+        assert!(matches!(tx.infrastructure_delete(other.id).await, Err(StoreError::OutOfScope)));
+    }
+
+    async fn lists_are_filtered_and_paged_in_order_of_creation(store: Store) {
+        let rng = rng();
+        let mut ids = Vec::new();
+        for number in 0..7_i64 {
+            let id = TenantId::generate(now().plus_secs(number), &rng);
+            let tier = if number % 2 == 0 { "free" } else { "premium" };
+            let one = Tenant { id, tier: tier.parse().unwrap(), ..tenant(&format!("T{number}"), &rng) };
+            insert(&store, &one).await;
+            ids.push(id);
+        }
+        let mut tx = store.read(JOB).await.unwrap();
+        let mut walked = Vec::new();
+        let mut after = None;
+        loop {
+            let request = PageRequest::new(Some(3), after).unwrap();
+            let rows = tx.tenants(&TenantFilter::default(), request).await.unwrap();
+            let page = request.page(rows, |tenant| tenant.id.as_uuid());
+            walked.extend(page.items.iter().map(|tenant| tenant.id));
+            after = page.next_cursor;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(walked, ids);
+        let filter = TenantFilter { tier: Some("premium".parse().unwrap()), ..TenantFilter::default() };
+        assert_eq!(tx.tenants(&filter, PageRequest::default()).await.unwrap().len(), 3);
+        let filter = TenantFilter { status: Some("deleted".into()), ..TenantFilter::default() };
+        assert!(tx.tenants(&filter, PageRequest::default()).await.unwrap().is_empty());
+    }
+
+    async fn an_email_is_one_person_whatever_its_case(store: Store) {
+        let rng = rng();
+        let user = |email: &str| User {
+            id: UserId::generate(now(), &rng),
+            email: email.parse().unwrap(),
+            platform_admin: false,
+            created_at: now(),
+        };
+        let mut tx = store.begin(JOB).await.unwrap();
+        let ada = user("Ada@Example.com");
+        assert!(tx.user_insert(&ada).await.unwrap());
+        assert!(!tx.user_insert(&user("ada@example.COM")).await.unwrap());
+        let other_case: Email = "ADA@example.com".parse().unwrap();
+        assert_eq!(tx.user_by_email(&other_case).await.unwrap(), Some(ada));
+    }
+
+    async fn a_person_is_forgotten_with_their_last_membership(store: Store) {
+        let rng = rng();
+        let home = tenant("Home", &rng);
+        insert(&store, &home).await;
+        let id = UserId::generate(now(), &rng);
+        let ada = User { id, email: "ada@example.com".parse().unwrap(), platform_admin: false, created_at: now() };
+        let place = Membership {
+            tenant_id: home.id,
+            user_id: id,
+            role: Role::Owner,
+            status: MembershipStatus::Active,
+            created_at: now().plus_secs(5),
+        };
+        let mut tx = store.begin(JOB).await.unwrap();
+        tx.user_insert(&ada).await.unwrap();
+        assert!(tx.membership_insert(&place).await.unwrap());
+        assert!(!tx.membership_insert(&place).await.unwrap());
+        assert!(!tx.user_forget_if_homeless(id).await.unwrap());
+        let member = tx.member(home.id, id).await.unwrap().unwrap();
+        assert_eq!((member.user, member.membership), (ada, place));
+        assert!(tx.membership_delete(home.id, id).await.unwrap());
+        assert!(tx.user_forget_if_homeless(id).await.unwrap());
+        assert_eq!(tx.user_by_id(id).await.unwrap(), None);
+    }
+
+    async fn infrastructure_is_one_per_tenant(store: Store) {
+        let rng = rng();
+        let home = tenant("Home", &rng);
+        insert(&store, &home).await;
+        let made = |isolation, location: &str| Infrastructure {
+            id: tollgate::kernel::InfrastructureId::generate(now(), &rng),
+            tenant_id: home.id,
+            isolation,
+            driver: "sqlite".into(),
+            location: location.into(),
+            created_at: now(),
+        };
+        let (pooled, siloed) = (made(Isolation::Pool, "pool.db"), made(Isolation::Silo, "silo.db"));
+        let mut tx = store.begin(JOB).await.unwrap();
+        tx.infrastructure_put(&pooled).await.unwrap();
+        tx.infrastructure_put(&siloed).await.unwrap();
+        assert_eq!(tx.infrastructure(home.id).await.unwrap(), Some(siloed));
+    }
+
+    async fn totals_keep_every_digit_and_a_writer_replaces_its_own(store: Store) {
+        let rng = rng();
+        let writers = [uuid::Uuid::from_u128(1), uuid::Uuid::from_u128(2)];
+        let apis: MeterKey = "apis".parse().unwrap();
+        let home = tenant("Home", &rng);
+        insert(&store, &home).await;
+        let cell = |minute: i64| Cell {
+            tenant: home.id,
+            meter: apis.clone(),
+            minute: now().floor_minute().plus_secs(60 * minute),
+            group: "/sample/".into(),
+        };
+        let exact: Quantity = "1234567890123456789012.345678".parse().unwrap();
+        let mut tx = store.begin(JOB).await.unwrap();
+        // More rows than one statement takes.
+        let many: Vec<_> = (0..600).map(|minute| (cell(minute), Quantity::from(minute))).collect();
+        tx.usage_put(writers[0], &many).await.unwrap();
+        tx.usage_put(writers[0], &[(cell(0), exact)]).await.unwrap();
+        tx.usage_put(writers[1], &[(cell(0), Quantity::ONE)]).await.unwrap();
+        assert_eq!(tx.usage_of_writer(writers[0], &cell(0)).await.unwrap(), Some(exact));
+        let from = now().floor_minute();
+        let minutes = tx.usage_minutes(home.id, &apis, Period::new(from, from.plus_secs(120)).unwrap()).await.unwrap();
+        let mut values: Vec<_> = minutes.iter().map(|total| total.value).collect();
+        values.sort();
+        assert_eq!(values, [Quantity::ONE, Quantity::ONE, exact]);
+    }
+
+    async fn a_journals_cursor_only_goes_forward(store: Store) {
+        let node = tollgate::kernel::NodeId::from_uuid(uuid::Uuid::from_u128(9));
+        let cursor = |seq| Cursor { epoch: 1, seq, position: String::new() };
+        let mut tx = store.begin(JOB).await.unwrap();
+        assert!(tx.journal_cursor_advance(node, &cursor(10), now()).await.unwrap());
+        assert!(!tx.journal_cursor_advance(node, &cursor(10), now()).await.unwrap(), "the same range was counted before");
+        assert!(!tx.journal_cursor_advance(node, &cursor(9), now()).await.unwrap());
+        assert!(tx.journal_cursor_advance(node, &cursor(11), now()).await.unwrap());
+        assert_eq!(tx.journal_cursor(node).await.unwrap(), Some(cursor(11)));
+    }
+
+    async fn an_idempotency_key_is_claimed_once(store: Store) {
+        let long_ago = now().plus_secs(-3_600);
+        let mut tx = store.begin(JOB).await.unwrap();
+        assert_eq!(tx.idempotency_claim("o", "k", b"one", now(), long_ago).await.unwrap(), Claim::New);
+        assert_eq!(tx.idempotency_claim("o", "k", b"one", now(), long_ago).await.unwrap(), Claim::Running);
+        assert_eq!(tx.idempotency_claim("o", "k", b"two", now(), long_ago).await.unwrap(), Claim::OtherBody);
+        assert_eq!(tx.idempotency_claim("p", "k", b"two", now(), long_ago).await.unwrap(), Claim::New);
+        tx.idempotency_answer("o", "k", "done").await.unwrap();
+        assert_eq!(tx.idempotency_claim("o", "k", b"one", now(), long_ago).await.unwrap(), Claim::Answered("done".into()));
+        let stale = now().plus_secs(3_600);
+        assert_eq!(tx.idempotency_claim("p", "k", b"two", now(), stale).await.unwrap(), Claim::New, "its process died");
+    }
+
+    async fn opening_again_and_by_two_at_once_changes_nothing(store: Store) {
+        insert(&store, &tenant("Acme", &rng())).await;
+        let listed = store.read(JOB).await.unwrap().tenants(&TenantFilter::default(), PageRequest::default()).await;
+        assert_eq!(listed.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_may_migrate_an_empty_database_at_once() {
+    let Some(server) = postgres::shared() else { return };
+    let url = tollgate::kernel::Secret::new(server.database().await);
+    let (one, two) = tokio::join!(Store::open_postgres(&url, 2), Store::open_postgres(&url, 2));
+    assert!(insert(&one.unwrap(), &tenant("Acme", &rng())).await);
+    assert!(!insert(&two.unwrap(), &tenant("Acme", &rng())).await);
+}
+
+#[tokio::test]
+async fn a_store_of_a_newer_version_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("test.db");
+    Store::open_sqlite(&file).await.unwrap().close().await;
+    let mut newer =
+        <sqlx::SqliteConnection as sqlx::Connection>::connect(&format!("sqlite:{}", file.display())).await.unwrap();
+    sqlx::query("UPDATE schema_version SET version = 999").execute(&mut newer).await.unwrap();
+    let refused = Store::open_sqlite(&file).await;
+    assert!(matches!(refused, Err(StoreError::Newer { found: 999, .. })));
+}

@@ -1,0 +1,144 @@
+//! An app in process: real services on a store of its own, a clock that stands still, randomness that repeats.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, Method, Request, StatusCode, header},
+};
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use tempfile::TempDir;
+use tollgate::{
+    app::{App, Deps},
+    kernel::{Clock, ManualClock, SeededRng},
+    settings::{Flags, Settings, Sources},
+};
+use tower::ServiceExt as _;
+
+pub const ADMIN_EMAIL: &str = "admin@localhost";
+pub const ADMIN_PASSWORD: &str = "copper-Lantern-17-tides";
+/// When every test begins.
+pub const NOW: &str = "2026-11-10T12:00:00Z";
+
+/// A server without a socket.
+pub struct TestApp {
+    pub app: App,
+    pub router: Router,
+    pub clock: Arc<ManualClock>,
+    pub folder: Arc<TempDir>,
+    settings: String,
+    database: Option<String>,
+}
+
+/// An answer, read whole.
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl Reply {
+    /// The answer, if it has this status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        self
+    }
+
+    /// A problem document of this status that names these fields.
+    #[track_caller]
+    pub fn refuses(self, status: u16, fields: &[&str]) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        assert_eq!(self.headers[header::CONTENT_TYPE], "application/problem+json");
+        for member in ["type", "title", "detail", "instance"] {
+            assert!(self.body[member].is_string(), "no {member}: {}", self.body);
+        }
+        assert_eq!(self.body["status"], status);
+        let named: Vec<&str> =
+            self.body["errors"].as_array().into_iter().flatten().filter_map(|e| e["field"].as_str()).collect();
+        assert_eq!(named, fields, "{}", self.body);
+        self
+    }
+
+    /// A text of the body.
+    #[track_caller]
+    pub fn text(&self, pointer: &str) -> String {
+        let value = self.body.pointer(pointer).unwrap_or_else(|| panic!("no {pointer} in {}", self.body));
+        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    }
+}
+
+impl TestApp {
+    /// On the embedded store.
+    pub async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// With settings of its own, as TOML.
+    pub async fn with(settings: &str) -> Self {
+        let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+        Self::start(settings, None, clock, Arc::new(tempfile::tempdir().unwrap())).await
+    }
+
+    /// On PostgreSQL, where it is installed.
+    pub async fn on_postgres() -> Option<Self> {
+        let database = super::postgres::shared()?.database().await;
+        let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+        Some(Self::start("", Some(database), clock, Arc::new(tempfile::tempdir().unwrap())).await)
+    }
+
+    /// The same data folder and database in a new process, as it were.
+    pub async fn restarted(self) -> Self {
+        let Self { app, router, clock, folder, settings, database } = self;
+        drop((app, router));
+        Self::start(&settings, database, clock, folder).await
+    }
+
+    async fn start(settings: &str, database: Option<String>, clock: Arc<ManualClock>, folder: Arc<TempDir>) -> Self {
+        let sources = Sources {
+            file: Some(("test".into(), settings.to_owned())),
+            env: vec![("TOLLGATE_ADMIN_PASSWORD".into(), ADMIN_PASSWORD.into())],
+            flags: Flags {
+                data: Some(folder.path().display().to_string()),
+                database_url: database.clone(),
+                ..Flags::default()
+            },
+        };
+        // Another seed for every start: two starts on one store must not make the same ids.
+        static SEED: AtomicU64 = AtomicU64::new(1);
+        let rng = SeededRng::new(SEED.fetch_add(1, Ordering::Relaxed));
+        let deps = Deps { clock: Arc::clone(&clock) as Arc<dyn Clock>, rng: Arc::new(rng) };
+        let app = App::build(Settings::load(&sources).unwrap(), deps).await.unwrap();
+        let router = app.router();
+        Self { app, router, clock, folder, settings: settings.to_owned(), database }
+    }
+
+    /// Sends a request and reads the answer whole.
+    pub async fn send(&self, request: Request<Body>) -> Reply {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Reply { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// A call with a token (or none, when empty) and a JSON body (or none, when null).
+    pub async fn call(&self, method: Method, path: &str, token: &str, body: Value) -> Reply {
+        let mut request = Request::builder().method(method).uri(path);
+        if !token.is_empty() {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = if body.is_null() {
+            request.body(Body::empty())
+        } else {
+            request.header(header::CONTENT_TYPE, "application/json").body(Body::from(body.to_string()))
+        };
+        self.send(request.unwrap()).await
+    }
+}

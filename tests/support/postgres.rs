@@ -1,0 +1,150 @@
+//! A PostgreSQL server for this test process alone, from the `initdb` and `postgres` found on the machine, in a temporary
+//! folder; stopped and removed when the process ends, however it ends.
+
+use std::{
+    io::Write as _,
+    net::TcpListener,
+    os::unix::fs::{MetadataExt as _, chown},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, postgres::PgConnectOptions};
+
+/// A running server.
+pub struct Postgres {
+    port: u16,
+    /// Ends the server when its standard input closes: when this process is gone.
+    _watchdog: Child,
+}
+
+/// The server of this process, started at first use; `None` where PostgreSQL is not installed.
+pub fn shared() -> Option<&'static Postgres> {
+    static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
+    let server = SERVER.get_or_init(|| binaries().map(|folder| Postgres::start(&folder))).as_ref();
+    if server.is_none() {
+        super::skip("postgres", "PostgreSQL");
+    }
+    server
+}
+
+/// Where `initdb` and `postgres` are: in `PATH`, or where Debian puts them.
+fn binaries() -> Option<PathBuf> {
+    let has = |folder: &Path| folder.join("initdb").exists() && folder.join("postgres").exists();
+    let in_path = std::env::var_os("PATH").and_then(|path| std::env::split_paths(&path).find(|folder| has(folder)));
+    // A link in PATH may stand alone: what it points to has its neighbours.
+    let in_path = in_path.and_then(|folder| folder.join("initdb").canonicalize().ok()?.parent().map(Path::to_owned));
+    in_path.or_else(|| {
+        let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+        let mut folders: Vec<PathBuf> = versions.filter_map(|entry| Some(entry.ok()?.path().join("bin"))).collect();
+        folders.retain(|folder| has(folder));
+        folders.sort();
+        folders.pop()
+    })
+}
+
+impl Postgres {
+    fn start(binaries: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap().keep();
+        let data = folder.join("data");
+        let log = folder.join("log");
+        // PostgreSQL does not run as root: it gets another user then, and a folder of that user's.
+        let as_user = Unprivileged::when_root(&folder);
+        let initdb = as_user
+            .command(&binaries.join("initdb"))
+            .args(["--auth=trust", "--username=tollgate", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(initdb.status.success(), "initdb: {}", String::from_utf8_lossy(&initdb.stderr));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let options = format!(
+            "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c fsync=off -c max_connections=200",
+            folder.display()
+        );
+        let started = as_user
+            .command(&binaries.join("pg_ctl"))
+            .args(["start", "-w", "-t", "60", "-o", &options, "-l"])
+            .arg(&log)
+            .arg("-D")
+            .arg(&data)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(started.success(), "pg_ctl: {}", std::fs::read_to_string(&log).unwrap_or_default());
+        let stop = format!(
+            "cat >/dev/null; {} -D {} -m immediate stop >/dev/null 2>&1; rm -rf {}",
+            as_user.shell(&binaries.join("pg_ctl")),
+            data.display(),
+            folder.display()
+        );
+        let watchdog = Command::new("sh")
+            .args(["-c", &stop])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { port, _watchdog: watchdog }
+    }
+
+    /// The address of a new, empty database.
+    pub async fn database(&self) -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("t{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let options =
+            PgConnectOptions::new().host("127.0.0.1").port(self.port).username("tollgate").database("postgres");
+        let mut connection = options.connect().await.unwrap();
+        connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+        connection.close().await.unwrap();
+        format!("postgres://tollgate@127.0.0.1:{}/{name}", self.port)
+    }
+}
+
+/// The user that PostgreSQL runs as.
+enum Unprivileged {
+    Same,
+    Nobody,
+}
+
+impl Unprivileged {
+    fn when_root(folder: &Path) -> Self {
+        if std::fs::metadata(folder).unwrap().uid() != 0 {
+            return Self::Same;
+        }
+        // 65534 is `nobody` and `nogroup` on every Linux distribution that PostgreSQL is packaged for.
+        chown(folder, Some(65_534), Some(65_534)).unwrap();
+        Self::Nobody
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        match self {
+            Self::Same => Command::new(program),
+            Self::Nobody => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program);
+                command.current_dir("/");
+                command
+            }
+        }
+    }
+
+    fn shell(&self, program: &Path) -> String {
+        match self {
+            Self::Same => program.display().to_string(),
+            Self::Nobody => format!("setpriv --reuid=65534 --regid=65534 --clear-groups -- {}", program.display()),
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(input) = &mut self._watchdog.stdin {
+            drop(input.flush());
+        }
+    }
+}
