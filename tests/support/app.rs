@@ -25,6 +25,9 @@ pub const ADMIN_PASSWORD: &str = "copper-Lantern-17-tides";
 /// When every test begins.
 pub const NOW: &str = "2026-11-10T12:00:00Z";
 
+/// Another seed for every start: two starts on one store must not make the same ids.
+static SEED: AtomicU64 = AtomicU64::new(1);
+
 /// A server without a socket.
 pub struct TestApp {
     pub app: App,
@@ -109,8 +112,6 @@ impl TestApp {
                 ..Flags::default()
             },
         };
-        // Another seed for every start: two starts on one store must not make the same ids.
-        static SEED: AtomicU64 = AtomicU64::new(1);
         let rng = SeededRng::new(SEED.fetch_add(1, Ordering::Relaxed));
         let deps = Deps { clock: Arc::clone(&clock) as Arc<dyn Clock>, rng: Arc::new(rng) };
         let app = App::build(Settings::load(&sources).unwrap(), deps).await.unwrap();

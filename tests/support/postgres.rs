@@ -19,7 +19,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, postgres::PgConn
 pub struct Postgres {
     port: u16,
     /// Ends the server when its standard input closes: when this process is gone.
-    _watchdog: Child,
+    watchdog: Child,
 }
 
 /// The server of this process, started at first use; `None` where PostgreSQL is not installed.
@@ -89,7 +89,7 @@ impl Postgres {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Self { port, _watchdog: watchdog }
+        Self { port, watchdog }
     }
 
     /// The address of a new, empty database.
@@ -143,7 +143,7 @@ impl Unprivileged {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        if let Some(input) = &mut self._watchdog.stdin {
+        if let Some(input) = &mut self.watchdog.stdin {
             drop(input.flush());
         }
     }
