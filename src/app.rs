@@ -106,6 +106,7 @@ pub struct AppState {
     metering: Metering,
     provisioning: Provisioning,
     onboarding: Onboarding,
+    directory: Directory,
     clock: Arc<dyn Clock>,
 }
 
@@ -127,6 +128,7 @@ parts_of_state!(
     Metering = metering,
     Provisioning = provisioning,
     Onboarding = onboarding,
+    Directory = directory,
     Arc<dyn Clock> = clock
 );
 
@@ -327,7 +329,9 @@ async fn build_state(
     let allow_signup = settings.identity.allow_signup;
     let onboarding = Onboarding::new(store.clone(), services, clock(), rng(), shutdown.tasks.clone(), allow_signup);
     let verifier = identity.verifier().clone();
-    Ok(AppState { tenants, users, identity, verifier, billing, metering, provisioning, onboarding, clock: clock() })
+    let directory = directory.clone();
+    let clock = clock();
+    Ok(AppState { tenants, users, identity, verifier, billing, metering, provisioning, onboarding, directory, clock })
 }
 
 /// Makes the platform administrator when there is none. A password that nobody gave is made up.
@@ -363,6 +367,7 @@ fn routers(state: &AppState, gateway: &Gateway, idempotency: &Idempotency, split
         .merge(billing::http::routes())
         .merge(metering::http::routes())
         .merge(identity::http::routes())
+        .merge(gateway::quota_http::routes())
         .split_for_parts();
     let api = api
         .layer(from_fn_with_state(idempotency.clone(), web::idempotency::idempotent))

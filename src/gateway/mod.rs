@@ -14,6 +14,7 @@ pub mod headers;
 pub mod layers;
 pub mod path;
 pub mod proxy;
+pub mod quota_http;
 pub mod routes;
 pub mod sample;
 pub mod source;

@@ -9,8 +9,8 @@ use super::{
     access::{ScopeSet, Subject},
     error::Error,
     keys::{self, KeyRing, MasterKey},
-    model::StoredKey,
-    password::{PasswordHash, Passwords, check_strength},
+    model::{PasswordHash, StoredKey},
+    password::{Passwords, check_strength},
     revocation::Revoked,
     verifier::{Claims, Verifier},
 };

@@ -15,7 +15,7 @@ use crate::{
     provisioning::Provisioning,
     store::{Scope, Store, Tx},
     tenants::{self, Failure, Status, Tenant, TenantFilter, TenantPatch, Tenants},
-    users::{self, Role, Users, rules::KnownEmail},
+    users::{self, KnownEmail, Role, Users},
 };
 
 /// A registration whose provisioning takes longer than this is answered with 202 while it goes on.
@@ -79,6 +79,11 @@ impl Onboarding {
         let registration = self.commit_facts(scope, &request, password).await?;
         self.services.tenants.announce(registration.tenant_id);
         self.in_background(scope, registration).await
+    }
+
+    /// Registers a customer who came by themselves.
+    pub async fn sign_up(&self, request: Request) -> Result<Registration, Error> {
+        self.register(Scope::Job("sign-up"), request).await
     }
 
     /// Tries a failed registration again.
