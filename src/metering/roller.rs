@@ -3,12 +3,15 @@
 //! Totals and cursor move in one transaction. Cells are written as absolute values under this process's own boot id, so
 //! no other writer touches them and nothing has to be read back; the values of recent cells are kept in memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use super::{
     error::Error,
-    journal::{Journal, Reader},
-    model::{Cell, Cursor},
+    journal::{Entry, Journal, Reader},
+    model::{Cell, Cursor, MeterKey},
     rules,
 };
 use crate::{
@@ -87,7 +90,7 @@ impl Roller {
         if entries.is_empty() {
             return Err(Error::Stopped);
         }
-        self.commit(seq, rules::by_cell(&entries), clock.now()).await
+        self.commit(seq, by_cell(&entries), clock.now()).await
     }
 
     async fn commit(&mut self, seq: u64, cells: BTreeMap<Cell, i128>, now: Timestamp) -> Result<(), Error> {
@@ -124,4 +127,19 @@ impl Roller {
             self.recent.retain(|cell, _| cell.minute >= horizon);
         }
     }
+}
+
+/// Adds a run of records up by cell, in thousandths.
+fn by_cell(entries: &[Entry]) -> BTreeMap<Cell, i128> {
+    let mut cells = BTreeMap::new();
+    for entry in entries {
+        let minute = entry.record.at.floor_minute();
+        for (amount, name) in entry.record.amounts.as_slice().iter().zip(&entry.meters) {
+            // Names were checked before they were written; one that is none belongs to a damaged dictionary.
+            let Ok(meter) = name.parse::<MeterKey>() else { continue };
+            let cell = Cell { tenant: entry.record.tenant, meter, minute, group: Arc::clone(&entry.route) };
+            *cells.entry(cell).or_insert(0) += i128::from(amount.thousandths);
+        }
+    }
+    cells
 }
