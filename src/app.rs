@@ -18,6 +18,7 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
@@ -374,6 +375,7 @@ fn routers(state: &AppState, gateway: &Gateway, idempotency: &Idempotency, split
         .merge(operations())
         .with_state(state.clone())
         .merge(web::docs::routes(Description::new(&description)))
+        .layer(CatchPanicLayer::custom(web::instance::panicked))
         .layer(from_fn(web::instance::write_problems));
     let gateway = gateway.clone();
     let fallback = tower::service_fn(move |request| gateway.clone().handle(request));

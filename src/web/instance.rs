@@ -120,6 +120,11 @@ impl IntoResponse for Problem {
     }
 }
 
+/// What a handler's panic looks like from outside. The panic itself is in the log by the hook.
+pub fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    Problem::new(Kind::INTERNAL, "the request failed through no fault of yours").into_response()
+}
+
 /// The layer that writes problems out, with the request's path as `instance`; also gives axum's own bare refusals
 /// (an unknown method) a body.
 pub async fn write_problems(request: Request, next: Next) -> Response {

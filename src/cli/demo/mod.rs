@@ -12,6 +12,7 @@ use std::{
 
 use clap::Args;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::{Failure, runtime};
 use crate::{
@@ -47,10 +48,10 @@ async fn demo(exit: bool, data: &DataFolder) -> Result<(), Failure> {
     let address = settings.server.listen;
     let deps = Deps { clock: Arc::new(SystemClock), rng: Arc::new(SystemRng) };
     let app = App::build(settings, deps).await.map_err(|error| Failure::setup(&error))?;
-    let (end, ended) = tokio::sync::oneshot::channel::<()>();
-    let stop = async move {
+    let end = CancellationToken::new();
+    let stop = async {
         tokio::select! {
-            _ = ended => {}
+            () = end.cancelled() => {}
             () = signalled() => {}
         }
     };
@@ -63,12 +64,10 @@ async fn demo(exit: bool, data: &DataFolder) -> Result<(), Failure> {
             Err(broken) => printer.failure(&format!("the journey stopped: {broken}")),
         }
         if exit {
-            drop(end);
-            return done;
+            end.cancel();
+        } else {
+            printer.still_serving(&format!("http://{address}"));
         }
-        printer.still_serving(&format!("http://{address}"));
-        // Until a signal ends the server, and with it this.
-        std::mem::forget(end);
         done
     };
     let (served, journey) = tokio::join!(app.run(Listeners { public: listener, admin: None }, stop), journey);
