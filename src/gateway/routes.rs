@@ -146,9 +146,9 @@ fn service(number: u16, config: &RouteConfig, parts: &Parts, upstream: stack::Up
     }
     let meters = RouteMeters { route: number, counted: config.counted, durability: config.durability };
     stack::metered(
-        AuthenticateLayer::new(parts.verifier.clone()).require_scopes(&config.scopes),
-        AdmitLayer::new(parts.directory.clone()),
-        MeterLayer::new(parts.metering.clone(), Arc::clone(&parts.clock), meters),
+        &AuthenticateLayer::new(parts.verifier.clone()).require_scopes(&config.scopes),
+        &AdmitLayer::new(parts.directory.clone()),
+        &MeterLayer::new(parts.metering.clone(), Arc::clone(&parts.clock), meters),
         identified,
     )
 }

@@ -69,11 +69,11 @@ impl Identity {
     ) -> Result<Self, Error> {
         let stored = store.read(Scope::Job("identity")).await?.signing_keys().await?;
         let master = MasterKey::open(&config.key_file, stored.is_empty(), &*rng)?;
-        let ring = match KeyRing::open(&master, &stored)? {
-            Some(ring) => ring,
+        let keys = match KeyRing::open(&master, &stored)? {
+            Some(keys) => keys,
             None => Self::first_key(&store, &master, &*clock, &*rng).await?,
         };
-        let verifier = Verifier::new(config.issuer.clone(), Arc::clone(&clock), ring);
+        let verifier = Verifier::new(config.issuer.clone(), Arc::clone(&clock), keys);
         for (key, at) in store.read(Scope::Job("identity")).await?.revocations().await? {
             if let Some(revoked) = Revoked::from_key(&key) {
                 verifier.revocations().add(revoked, at);

@@ -281,6 +281,7 @@ async fn offboard_tenant(
 /// What may be changed of a tenant directly; an absent field stays as it is.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::option_option, reason = "a merge patch has three cases (RFC 7396)")]
 pub struct TenantUpdate {
     /// A new name, 1 to 200 characters.
     customer_name: Option<String>,
@@ -293,6 +294,7 @@ pub struct TenantUpdate {
 }
 
 /// Tells an explicit `null` from an absent field.
+#[expect(clippy::option_option, reason = "a merge patch has three cases (RFC 7396)")]
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }

@@ -163,7 +163,7 @@ impl Onboarding {
         let first = tx.members(tenant.id, PageRequest::default()).await?.is_empty();
         let role = if first { Role::Owner } else { Role::Member };
         let joined = self.services.users.join_in(&mut tx, tenant.id, &request.email, role, policy).await;
-        let joined = joined.map_err(|error| self.told_to(request.entrance, error))?;
+        let joined = joined.map_err(|error| Self::told_to(request.entrance, error))?;
         if request.entrance == Entrance::SignUp && !joined.new_user {
             return Err(Error::EmailTaken);
         }
@@ -234,7 +234,7 @@ impl Onboarding {
     }
 
     /// Somebody who signs up learns that the email is in use, and nothing of where.
-    fn told_to(&self, entrance: Entrance, error: users::Error) -> Error {
+    fn told_to(entrance: Entrance, error: users::Error) -> Error {
         match (entrance, error) {
             (Entrance::SignUp, users::Error::EmailElsewhere | users::Error::EmailOfAdministrator) => Error::EmailTaken,
             (_, error) => error.into(),

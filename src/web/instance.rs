@@ -36,6 +36,7 @@ impl Problem {
     }
 
     /// One refused field.
+    #[expect(clippy::needless_pass_by_value, reason = "errors are handed over, not lent")]
     pub fn invalid_field(field: &str, detail: impl ToString) -> Self {
         Self::invalid(&[Fault { field: field.to_owned(), detail: detail.to_string() }])
     }

@@ -30,7 +30,7 @@ const SETTINGS: &str = include_str!("../../../config/demo.toml");
 const PASSWORD: &str = "violet-Harbour-42-lamps";
 const ADMIN_PASSWORD: &str = "copper-Lantern-17-tides";
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub(super) struct DemoArgs {
     /// End after the journey; the exit status says whether every step succeeded
     #[arg(long)]
@@ -102,10 +102,9 @@ struct DataFolder {
 
 impl DataFolder {
     fn new() -> std::io::Result<Self> {
-        let mut random = [0; 6];
+        let mut random = [0; 8];
         SystemRng.fill(&mut random);
-        let name: String = random.iter().map(|b| format!("{b:02x}")).collect();
-        let path = std::env::temp_dir().join(format!("tollgate-demo-{name}"));
+        let path = std::env::temp_dir().join(format!("tollgate-demo-{:016x}", u64::from_be_bytes(random)));
         std::fs::create_dir(&path)?;
         Ok(Self { path })
     }

@@ -122,7 +122,7 @@ where
             ingress,
             egress: 0,
             reported: Reported::default(),
-            started: Instant::now(),
+            started: stopwatch(),
             worked_micros: 0,
         };
         MeterFuture::Inner { future: self.inner.call(request), draft: Some(draft) }
@@ -181,6 +181,12 @@ impl Draft {
         }
         amounts
     }
+}
+
+/// Starts measuring how long the upstream works: real time, whatever the clock says.
+#[expect(clippy::disallowed_methods, reason = "a stopwatch, not a clock")]
+fn stopwatch() -> Instant {
+    Instant::now()
 }
 
 pin_project! {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs::File, os::unix::fs::FileExt, path::PathBuf, 
 use super::{
     Journal, JournalError, Record,
     frame::{self, Content, MAX_FRAME},
-    segment::{self, HEADER_BYTES, Header},
+    segment::{self, HEADER_BYTES, HEADER_LEN, Header},
 };
 
 /// Bytes read at once.
@@ -132,7 +132,7 @@ impl Reader {
 /// How much of a segment that is no longer written to holds: the next one says so.
 fn end_of(folder: &std::path::Path, number: u64, next: Option<u64>) -> Result<u64, JournalError> {
     let path = segment::path(folder, next.unwrap_or(number));
-    let mut bytes = [0; HEADER_BYTES as usize];
+    let mut bytes = [0; HEADER_LEN];
     File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, 0)).map_err(JournalError::io("read", &path))?;
     match Header::decode(&bytes) {
         Some(header) if header.previous == number => Ok(header.previous_holds),

@@ -27,7 +27,9 @@ use super::{JournalError, frame::Hash};
 use crate::kernel::NodeId;
 
 /// Where the frames begin.
-pub(super) const HEADER_BYTES: u64 = 128;
+pub(super) const HEADER_BYTES: u64 = HEADER_LEN as u64;
+/// The same, as a length in memory.
+pub(super) const HEADER_LEN: usize = 128;
 const MAGIC: &[u8; 8] = b"TGJRNL01";
 const CHECKED: usize = 96;
 
@@ -45,8 +47,8 @@ pub(super) struct Header {
 }
 
 impl Header {
-    fn encode(&self) -> [u8; HEADER_BYTES as usize] {
-        let mut bytes = [0; HEADER_BYTES as usize];
+    fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..24].copy_from_slice(self.node.as_uuid().as_bytes());
         bytes[24..32].copy_from_slice(&self.epoch.to_le_bytes());
@@ -63,7 +65,7 @@ impl Header {
 
     /// `None` when the bytes are no header.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; HEADER_BYTES as usize] = bytes.first_chunk()?;
+        let bytes: &[u8; HEADER_LEN] = bytes.first_chunk()?;
         let number = |at: usize| bytes[at..at + 8].try_into().map(u64::from_le_bytes).ok();
         let uuid = |at: usize| Uuid::from_slice(&bytes[at..at + 16]).ok();
         let crc = u32::from_le_bytes(bytes[CHECKED..CHECKED + 4].try_into().ok()?);

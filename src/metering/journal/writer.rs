@@ -14,7 +14,7 @@ use super::{
     JournalError, Options, Record, flush,
     frame::{self, Hash, MAX_USAGE_FRAME},
     recovery,
-    segment::{self, HEADER_BYTES, Header},
+    segment::{self, HEADER_BYTES, HEADER_LEN, Header},
 };
 use crate::kernel::{Clock, NodeId, Rng, ids::uuid_v7, rng::random_bytes};
 
@@ -191,7 +191,7 @@ impl Journal {
         let numbers = segment::list(folder)?;
         for pair in numbers.windows(2) {
             let next_path = segment::path(folder, pair[1]);
-            let mut bytes = [0; HEADER_BYTES as usize];
+            let mut bytes = [0; HEADER_LEN];
             let read = File::open(&next_path).and_then(|file| file.read_exact_at(&mut bytes, 0));
             read.map_err(JournalError::io("read", &next_path))?;
             let passed = Header::decode(&bytes).is_some_and(|next| next.last_seq <= seq);
