@@ -1,11 +1,7 @@
 //! The flusher: one thread that syncs what was written, prepares the next segment, and mends the journal after a
 //! failed disk.
 
-use std::{
-    io,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use super::{
     segment,
@@ -16,20 +12,34 @@ use super::{
 const RETRY: Duration = Duration::from_millis(500);
 const THREAD: &str = "journal-flush";
 
-/// Starts the thread; it ends when the journal is closed or gone.
-pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
-    let weak = Arc::downgrade(shared);
-    std::thread::Builder::new().name(THREAD.into()).spawn(move || run(&weak)).map(drop)
+/// The flusher's thread.
+pub(super) struct Flusher {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
 }
 
-fn run(weak: &Weak<Shared>) {
-    while let Some(shared) = weak.upgrade() {
-        if !wait(&shared) {
-            return;
-        }
-        flush(&shared);
-        mend(&shared);
-        prepare(&shared);
+impl Flusher {
+    pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
+        let its = Arc::clone(shared);
+        let thread = std::thread::Builder::new().name(THREAD.into()).spawn(move || run(&its))?;
+        Ok(Self { shared: Arc::clone(shared), thread: Some(thread) })
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.wake.notify_all();
+        // A thread that panicked has said so.
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
+
+fn run(shared: &Shared) {
+    while wait(shared) {
+        flush(shared);
+        mend(shared);
+        prepare(shared);
     }
 }
 
@@ -38,16 +48,14 @@ fn wait(shared: &Shared) -> bool {
     let interval = Duration::from_millis(shared.options.flush_ms);
     let inner = shared.lock();
     let idle = |inner: &mut Inner| {
-        inner.unsynced.is_empty() && inner.broken.is_none() && inner.prepared.is_some() && !inner.closed
+        let nothing = inner.unsynced.is_empty() && !inner.waiting_durable;
+        nothing && inner.broken.is_none() && inner.prepared.is_some() && !inner.closed
     };
-    // The timeout lets the thread see that the journal was dropped.
-    let Ok((inner, _)) = shared.wake.wait_timeout_while(inner, RETRY, idle) else { return false };
-    if inner.closed {
-        return false;
-    }
-    let hurry = |inner: &mut Inner| !inner.waiting_durable && !inner.closed;
+    let Ok(inner) = shared.wake.wait_while(inner, idle) else { return false };
+    let patient = |inner: &mut Inner| !inner.waiting_durable && !inner.closed;
     let pause = if inner.broken.is_some() || inner.no_room { RETRY } else { interval };
-    shared.wake.wait_timeout_while(inner, pause, hurry).is_ok()
+    let Ok((inner, _)) = shared.wake.wait_timeout_while(inner, pause, patient) else { return false };
+    !inner.closed
 }
 
 /// Syncs what was written until now.

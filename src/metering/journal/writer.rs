@@ -18,10 +18,12 @@ use super::{
 };
 use crate::kernel::{Clock, NodeId, Rng, ids::uuid_v7, rng::random_bytes};
 
-/// This node's journal; cheap to clone.
+/// This node's journal; cheap to clone. With the last clone the flusher ends, so that whoever opens the folder next is
+/// alone with it.
 #[derive(Clone)]
 pub struct Journal {
     pub(super) shared: Arc<Shared>,
+    _flusher: Arc<flush::Flusher>,
 }
 
 pub(super) struct Shared {
@@ -121,8 +123,8 @@ impl Journal {
         let (durable, _) = watch::channel(header.last_seq);
         let shared =
             Arc::new(Shared { options, node, epoch, boot, inner: Mutex::new(inner), wake: Condvar::new(), durable });
-        flush::start(&shared).map_err(JournalError::io("start the flusher of", folder))?;
-        Ok(Self { shared })
+        let flusher = flush::Flusher::start(&shared).map_err(JournalError::io("start the flusher of", folder))?;
+        Ok(Self { shared, _flusher: Arc::new(flusher) })
     }
 
     /// Whose journal it is.
