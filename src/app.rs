@@ -283,13 +283,15 @@ async fn build_state(
     directory: &Directory,
 ) -> Result<AppState, BuildError> {
     let (clock, rng) = (|| Arc::clone(clock), || Arc::clone(rng));
-    let journal = journal::Options {
+    let journal = metering::Settings {
         folder: settings.store.data.join("journal"),
-        segment_bytes: settings.metering.segment_bytes,
-        flush_ms: settings.metering.flush_ms,
-        meters: STOCK_METERS.iter().map(|meter| meter.key.to_owned()).collect(),
-        routes: settings.gateway.routes.iter().map(|route| route.path.clone()).collect(),
         accept_loss: settings.store.accept_loss,
+        options: journal::Options {
+            segment_bytes: settings.metering.segment_bytes,
+            flush_ms: settings.metering.flush_ms,
+            meters: STOCK_METERS.iter().map(|meter| meter.key.to_owned()).collect(),
+            routes: settings.gateway.routes.iter().map(|route| route.path.clone()).collect(),
+        },
     };
     let metering = Metering::open(store.clone(), journal, clock(), &*rng()).await?;
     let observer: Arc<dyn crate::kernel::TenantObserver> = Arc::new(directory.clone());

@@ -34,7 +34,7 @@ use crate::{
         usage::{self, Reported},
     },
     kernel::Clock,
-    metering::{Amounts, Metering, Record, Reservation, STOCK_METERS},
+    metering::{Amounts, JournalError, Metering, Record, Reservation, STOCK_METERS},
     web::{Kind, Problem},
 };
 
@@ -196,7 +196,7 @@ pin_project! {
         /// The inner service answers.
         Inner { #[pin] future: F, draft: Option<Draft> },
         /// The answer waits for the disk.
-        Durable { waiting: BoxFuture<'static, ()>, response: Option<Response<Body>> },
+        Durable { waiting: BoxFuture<'static, Result<(), JournalError>>, response: Option<Response<Body>> },
         /// The layer answers.
         Refused { response: Option<Response<Body>> },
     }
@@ -234,15 +234,15 @@ where
                             response: Some(response),
                         },
                         Ok(_) => return Poll::Ready(Ok(response)),
-                        Err(error) => {
-                            let problem = Problem::new(Kind::USAGE_UNAVAILABLE, error.to_string()).retry_after(1);
-                            return Poll::Ready(Ok(problem.render("")));
-                        }
+                        Err(error) => return Poll::Ready(Ok(not_recorded(&error))),
                     }
                 }
                 MeterProjection::Durable { waiting, response } => {
-                    ready!(waiting.as_mut().poll(cx));
-                    return Poll::Ready(Ok(response.take().expect("a future is not polled after it is done")));
+                    let response = match ready!(waiting.as_mut().poll(cx)) {
+                        Ok(()) => response.take().expect("a future is not polled after it is done"),
+                        Err(error) => not_recorded(&error),
+                    };
+                    return Poll::Ready(Ok(response));
                 }
                 MeterProjection::Refused { response } => {
                     return Poll::Ready(Ok(response.take().expect("a future is not polled after it is done")));
@@ -251,6 +251,11 @@ where
             self.set(next);
         }
     }
+}
+
+/// In place of an answer whose usage could not be recorded.
+fn not_recorded(error: &impl std::error::Error) -> Response<Body> {
+    Problem::new(Kind::USAGE_UNAVAILABLE, error.to_string()).retry_after(1).render("")
 }
 
 /// Settles on drop what was not settled before: a response that the client or the upstream broke off.
@@ -275,7 +280,7 @@ enum Ending {
     /// Not there yet.
     Running,
     /// The last frame waits for the disk.
-    Waiting(BoxFuture<'static, ()>, Option<Frame<Bytes>>),
+    Waiting(BoxFuture<'static, Result<(), JournalError>>, Option<Frame<Bytes>>),
     /// Released.
     Done,
 }
@@ -300,10 +305,13 @@ impl HttpBody for MeteredBody {
             match this.state {
                 Ending::Running => {}
                 Ending::Waiting(waiting, last) => {
-                    ready!(waiting.as_mut().poll(cx));
+                    let durable = ready!(waiting.as_mut().poll(cx));
                     let last = last.take();
                     *this.state = Ending::Done;
-                    return Poll::Ready(last.map(Ok));
+                    return Poll::Ready(match durable {
+                        Ok(()) => last.map(Ok),
+                        Err(error) => Some(Err(error.into())),
+                    });
                 }
                 Ending::Done => return Poll::Ready(None),
             }

@@ -1,162 +1,170 @@
-//! What the last process left: every segment is read through, the chain is checked, a torn tail is found.
-
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+//! What earlier processes left: every segment is read through, the chain is checked, a torn tail is told from damage.
+//!
+//! A power loss may take any part of what was written since the last sync, out of order. So a broken frame is a torn
+//! tail only if nothing after it says that the disk had it; otherwise records are gone, and that is an alarm.
 
 use super::{
-    JournalError,
-    frame::{self, Content, Frame, Hash, NoFrame},
-    segment::{self, HEADER_BYTES, Header},
+    Chain, Disk, Identity, JournalError,
+    frame::{self, Content, Frame, NoFrame},
+    segment::{self, HEADER_BYTES, HEADER_LEN, Header},
 };
-use crate::kernel::NodeId;
 
-/// Where a journal ends, and whose it is.
+/// How a journal was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// Where it ends; `None` for a new journal.
+    pub(super) ending: Option<Ending>,
+    /// The highest number of any segment, in the chain or not.
+    pub(super) highest: u64,
+    /// Segments that are given up, with consent.
+    pub(super) given_up: Vec<u64>,
+}
+
+/// Where a journal ends, and who wrote the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ending {
-    pub(super) node: NodeId,
-    pub(super) epoch: u64,
-    pub(super) last_seq: u64,
-    pub(super) last_hash: Hash,
+    pub(super) identity: Identity,
+    pub(super) last: Chain,
     /// The last segment, and how many of its bytes hold.
     pub(super) segment: u64,
     pub(super) holds: u64,
 }
 
-/// Reads through all segments. `None` when there is none: a new journal.
-pub(super) fn recover(folder: &Path, accept_loss: bool) -> Result<Option<Ending>, JournalError> {
-    let numbers = segment::list(folder)?;
-    let mut ending: Option<Ending> = None;
+impl Past {
+    /// Who wrote last; `None` for a new journal.
+    pub fn identity(&self) -> Option<Identity> {
+        self.ending.map(|ending| ending.identity)
+    }
+
+    /// The number of the last record; 0 for a new journal.
+    pub fn last_seq(&self) -> u64 {
+        self.ending.map_or(0, |ending| ending.last.seq)
+    }
+}
+
+/// Reads through all segments and changes nothing. Damage is an error, unless its loss is accepted.
+pub fn recover(disk: &dyn Disk, accept_loss: bool) -> Result<Past, JournalError> {
+    let numbers = segment::list(disk)?;
+    let mut past = Past { ending: None, highest: numbers.last().copied().unwrap_or(0), given_up: Vec::new() };
     for (index, number) in numbers.iter().enumerate() {
-        let path = segment::path(folder, *number);
-        let bytes = fs::read(&path).map_err(JournalError::io("read", &path))?;
-        let Some(header) = Header::decode(&bytes) else {
-            // The header is synced before a segment gets its name, so this is damage and not a crash.
-            return Err(JournalError::Foreign { path, why: "its header is damaged" });
-        };
-        check_header(&header, *number, ending.as_ref(), accept_loss, &path)?;
-        let bound = bound(folder, &numbers, index, &path)?;
-        let walked = walk(&bytes, &header, bound);
-        if let Some(damage) = &walked.damage {
-            report(damage, &walked, &bytes, bound.is_some(), accept_loss, &path)?;
+        let next = numbers.get(index + 1).copied();
+        match read_segment(disk, *number, past.ending.as_ref(), next) {
+            Ok(ending) => past.ending = Some(ending),
+            Err(broken) if accept_loss => {
+                let Broken { error, ending } = *broken;
+                let error = crate::kernel::fault::chain(&error);
+                tracing::error!(error, "the journal goes on without the records from here");
+                past.ending = ending.or(past.ending);
+                let first_lost = if ending.is_some() { index + 1 } else { index };
+                past.given_up = numbers[first_lost..].to_vec();
+                break;
+            }
+            Err(broken) => return Err(broken.error),
         }
-        ending = Some(Ending {
-            node: header.node,
-            epoch: header.epoch,
-            last_seq: walked.last_seq,
-            last_hash: walked.last_hash,
-            segment: *number,
-            holds: walked.holds,
-        });
     }
-    Ok(ending)
+    Ok(past)
 }
 
-/// How many bytes of a segment hold, when a later one says so.
-fn bound(folder: &Path, numbers: &[u64], index: usize, path: &Path) -> Result<Option<u64>, JournalError> {
-    let Some(next) = numbers.get(index + 1) else { return Ok(None) };
-    let next_path = segment::path(folder, *next);
-    let bytes = fs::read(&next_path).map_err(JournalError::io("read", &next_path))?;
-    match Header::decode(&bytes) {
-        Some(next) if next.previous == numbers[index] => Ok(Some(next.previous_holds)),
-        Some(_) => Err(JournalError::Foreign { path: path.to_owned(), why: "the segment after it is missing" }),
-        None => Err(JournalError::Foreign { path: next_path, why: "its header is damaged" }),
+/// The chain ends where it should not.
+struct Broken {
+    error: JournalError,
+    /// How far the segment holds, if it does at all.
+    ending: Option<Ending>,
+}
+
+impl From<JournalError> for Box<Broken> {
+    fn from(error: JournalError) -> Self {
+        Self::new(Broken { error, ending: None })
     }
 }
 
-fn check_header(
-    header: &Header,
+fn read_segment(
+    disk: &dyn Disk,
     number: u64,
     before: Option<&Ending>,
-    accept_loss: bool,
-    path: &Path,
-) -> Result<(), JournalError> {
-    let foreign = |why| Err(JournalError::Foreign { path: path.to_owned(), why });
-    if header.number != number {
-        return foreign("its name is not its number");
-    }
-    match before {
-        Some(before) if before.node != header.node => foreign("it was written by another node"),
-        Some(before) if !accept_loss && (before.last_seq, before.last_hash) != (header.last_seq, header.last_hash) => {
-            foreign("it does not go on where the segment before it ends")
+    next: Option<u64>,
+) -> Result<Ending, Box<Broken>> {
+    let header = Header::read(disk, number)?;
+    if let Some(before) = before {
+        let follows = (header.previous, header.before) == (before.segment, before.last);
+        if !follows {
+            let why = "it does not go on where the segment before it ends";
+            return Err(JournalError::foreign(disk, number, why).into());
         }
-        _ => Ok(()),
+    }
+    let bound = match next.map(|next| Header::read(disk, next)).transpose()? {
+        Some(next) if next.previous == number => Some(next.previous_holds),
+        Some(next) => return Err(JournalError::foreign(disk, next.number, "the segment before it is missing").into()),
+        None => None,
+    };
+    let name = segment::name(number);
+    let file = disk.open(&name).map_err(JournalError::io("open", disk, &name))?;
+    let length = file.bytes().map_err(JournalError::io("measure", disk, &name))?;
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    file.read_at(&mut bytes, 0).map_err(JournalError::io("read", disk, &name))?;
+    let walked = walk(&bytes, header.before, bound);
+    let ending = Ending { identity: header.identity, last: walked.last, segment: number, holds: walked.holds };
+    match walked.damage {
+        Some(why) if bound.is_some() || was_on_disk(&bytes, &walked) => {
+            let (path, offset, seq) = (format!("{disk}/{name}"), walked.holds, walked.last.seq);
+            Err(Box::new(Broken { error: JournalError::Damaged { path, offset, seq, why }, ending: Some(ending) }))
+        }
+        _ => Ok(ending),
     }
 }
 
 /// What reading through one segment gave.
-pub(super) struct Walked {
-    pub(super) last_seq: u64,
-    pub(super) last_hash: Hash,
+struct Walked {
+    last: Chain,
     /// Bytes from the start that hold.
-    pub(super) holds: u64,
+    holds: u64,
     damage: Option<&'static str>,
 }
 
 /// Follows the chain of frames up to `bound`, or to the first bytes that are no frame of it.
-fn walk(bytes: &[u8], header: &Header, bound: Option<u64>) -> Walked {
-    let end = bound.map_or(bytes.len(), |bound| usize::try_from(bound).unwrap_or(usize::MAX).min(bytes.len()));
-    let mut walked =
-        Walked { last_seq: header.last_seq, last_hash: header.last_hash, holds: HEADER_BYTES, damage: None };
-    loop {
-        // What holds is at most the file's length.
-        let at = usize::try_from(walked.holds).unwrap_or(usize::MAX);
-        match frame::decode(bytes.get(at..end).unwrap_or_default()) {
-            Ok(frame) => match continues(&frame, walked.last_seq, &walked.last_hash) {
-                Ok(()) => {
-                    walked.last_seq = frame.seq;
-                    walked.last_hash = frame.hash;
-                    walked.holds += frame.len as u64;
+fn walk(bytes: &[u8], before: Chain, bound: Option<u64>) -> Walked {
+    let end = bound.map_or(bytes.len(), |bound| usize::try_from(bound).unwrap_or(usize::MAX));
+    let mut walked = Walked { last: before, holds: HEADER_BYTES, damage: None };
+    let mut at = HEADER_LEN;
+    while at < end {
+        match frame::decode(bytes.get(at..end.min(bytes.len())).unwrap_or_default()) {
+            Ok(frame) => {
+                if let Err(why) = continues(&frame, &walked.last) {
+                    return Walked { damage: Some(why), ..walked };
                 }
-                Err(why) => return Walked { damage: Some(why), ..walked },
-            },
-            Err(NoFrame::Empty) if bound.is_some_and(|bound| walked.holds < bound) => {
-                return Walked { damage: Some("records are missing"), ..walked };
+                walked.last = Chain { seq: frame.seq, hash: frame.hash };
+                at += frame.len;
+                walked.holds = at as u64;
             }
-            Err(NoFrame::Empty) => return walked,
+            // Also at the end of what was ever written: frames may follow zeros that a power loss left.
+            Err(NoFrame::Empty) => return Walked { damage: Some("records are missing"), ..walked },
             Err(NoFrame::Damaged(why)) => return Walked { damage: Some(why), ..walked },
         }
     }
+    walked
 }
 
 /// Whether a frame is the next of its chain.
-pub(super) fn continues(frame: &Frame, last_seq: u64, last_hash: &Hash) -> Result<(), &'static str> {
+fn continues(frame: &Frame, last: &Chain) -> Result<(), &'static str> {
     let expected = match frame.content {
-        Content::Usage(_) => last_seq + 1,
-        Content::Meter(..) | Content::Route(..) => last_seq,
+        Content::Usage(_) => last.seq + 1,
+        Content::Meter(..) | Content::Route(..) | Content::Mark => last.seq,
     };
     if frame.seq != expected {
         return Err("a wrong sequence number");
     }
-    if frame.before != *last_hash {
+    if frame.before != last.hash {
         return Err("a broken chain of hashes");
     }
     Ok(())
 }
 
-/// A damaged end is a torn tail, unless valid frames follow or another segment says that more must hold.
-fn report(
-    why: &'static str,
-    walked: &Walked,
-    bytes: &[u8],
-    bounded: bool,
-    accept_loss: bool,
-    path: &Path,
-) -> Result<(), JournalError> {
+/// Whether a later frame says that the disk had more than the chain has.
+fn was_on_disk(bytes: &[u8], walked: &Walked) -> bool {
     let at = usize::try_from(walked.holds).unwrap_or(usize::MAX);
     let rest = bytes.get(at..).unwrap_or_default();
-    let follows =
-        (1..rest.len()).find(|skip| frame::decode(&rest[*skip..]).is_ok_and(|frame| frame.seq > walked.last_seq));
-    let lost = match (follows, bounded) {
-        (None, false) => return Ok(()),
-        (Some(skip), _) => skip as u64,
-        (None, true) => rest.len() as u64,
-    };
-    if accept_loss {
-        tracing::error!(path = %path.display(), offset = walked.holds, why, lost, "damaged journal records are given up");
-        return Ok(());
-    }
-    let path: PathBuf = path.to_owned();
-    Err(JournalError::Damaged { path, offset: walked.holds, why, lost })
+    // A frame begins with its length, whose third and fourth byte are zero and whose first two are not both.
+    (0..rest.len().saturating_sub(4))
+        .filter(|skip| rest[skip + 2] == 0 && rest[skip + 3] == 0 && (rest[*skip] | rest[skip + 1]) != 0)
+        .any(|skip| frame::decode(&rest[skip..]).is_ok_and(|frame| frame.durable > walked.last.seq))
 }
