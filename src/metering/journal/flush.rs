@@ -1,12 +1,7 @@
 //! The flusher: one thread that syncs what was written, prepares the next segment, and mends the journal after a
 //! failed disk.
 
-use std::{
-    io,
-    sync::{Arc, MutexGuard},
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use super::{
     Journal, frame,
@@ -81,7 +76,7 @@ impl Journal {
                 inner.unsynced.drain(..bytes);
                 inner.synced = upto;
                 shared.tell_durable(&inner);
-                shared.mark(&mut inner);
+                inner.mark();
             }
             Err(error) => {
                 inner.suspect("syncing the journal failed", &error);
@@ -116,18 +111,6 @@ impl Shared {
         let patient = |inner: &mut Inner| !inner.waiting_durable && inner.state != State::Closed;
         let Ok((inner, _)) = self.wake.wait_timeout_while(inner, pause, patient) else { return false };
         inner.state != State::Closed
-    }
-
-    /// Says on disk, some time, that the disk has everything, so that later damage is told from a torn tail.
-    fn mark(&self, inner: &mut MutexGuard<'_, Inner>) {
-        if !inner.unsynced.is_empty() || inner.state != State::Open {
-            return;
-        }
-        let seq = inner.last.seq;
-        let frame = frame::encode_mark(inner.place(seq));
-        if let Err(error) = inner.write(&frame, seq) {
-            inner.suspect("writing to the journal failed", &error);
-        }
     }
 
     /// Tries to get a broken journal going again, with another segment.
@@ -167,6 +150,20 @@ impl Shared {
                 }
                 inner.struggling = true;
             }
+        }
+    }
+}
+
+impl Inner {
+    /// Says on disk, some time, that the disk has everything, so that later damage is told from a torn tail.
+    fn mark(&mut self) {
+        if !self.unsynced.is_empty() || self.state != State::Open {
+            return;
+        }
+        let seq = self.last.seq;
+        let frame = frame::encode_mark(self.place(seq));
+        if let Err(error) = self.write(&frame, seq) {
+            self.suspect("writing to the journal failed", &error);
         }
     }
 }
