@@ -139,6 +139,7 @@ pub struct App {
     store: Store,
     state: AppState,
     shutdown: Shutdown,
+    parts: gateway::Parts,
     public: Router,
     admin: Option<Router>,
     /// A password that was made up for the first administrator: to be shown once.
@@ -171,7 +172,7 @@ impl App {
             metering: state.metering.clone(),
         };
         directory.connect(Arc::new(source));
-        let parts = gateway::routes::Parts {
+        let parts = gateway::Parts {
             verifier: state.verifier.clone(),
             directory,
             metering: state.metering.clone(),
@@ -181,12 +182,23 @@ impl App {
         let gateway = Gateway::new(&settings.gateway.routes, &parts);
         let idempotency = Idempotency { store: store.clone(), clock, verifier: state.verifier.clone() };
         let (public, admin) = routers(&state, &gateway, &idempotency, settings.server.admin_listen.is_some());
-        Ok(Self { settings, store, state, shutdown, public, admin, made_up_password, _lock: lock })
+        Ok(Self { settings, store, state, shutdown, parts, public, admin, made_up_password, _lock: lock })
     }
 
     /// The whole surface as one service, for tests in process.
     pub fn router(&self) -> Router {
         self.public.clone()
+    }
+
+    /// What the gateway's layers need, to put them round routes of an embedding program.
+    pub const fn gateway_parts(&self) -> &gateway::Parts {
+        &self.parts
+    }
+
+    /// Serves an embedding program's own routes beside ours, and before them where both have a path. Their fallback is
+    /// this server.
+    pub fn mount(&mut self, own: Router) {
+        self.public = own.fallback_service(std::mem::take(&mut self.public));
     }
 
     /// The services, for tests and the demo.
@@ -290,7 +302,7 @@ async fn build_state(
             segment_bytes: settings.metering.segment_bytes,
             flush_ms: settings.metering.flush_ms,
             meters: STOCK_METERS.iter().map(|meter| meter.key.to_owned()).collect(),
-            routes: settings.gateway.routes.iter().map(|route| route.path.clone()).collect(),
+            routes: settings.gateway.route_names(),
         },
     };
     let metering = Metering::open(store.clone(), journal, clock(), &*rng()).await?;

@@ -23,3 +23,8 @@ pub mod telemetry;
 pub mod tenants;
 pub mod users;
 pub mod web;
+
+/// Compiles the example of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+pub struct EmbeddingGuide;

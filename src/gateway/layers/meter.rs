@@ -54,6 +54,20 @@ pub struct RouteMeters {
     pub durability: Durability,
 }
 
+impl RouteMeters {
+    /// Counts requests (`apis`) alone, without waiting for the disk.
+    pub const fn requests(route: u16) -> Self {
+        let mut counted = [false; STOCK_METERS.len()];
+        counted[APIS] = true;
+        Self { route, counted, durability: Durability::Relaxed }
+    }
+
+    /// Counts every stock meter, without waiting for the disk.
+    pub const fn everything(route: u16) -> Self {
+        Self { route, counted: [true; STOCK_METERS.len()], durability: Durability::Relaxed }
+    }
+}
+
 /// Counts the usage of admitted requests.
 #[derive(Clone)]
 pub struct MeterLayer {
