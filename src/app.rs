@@ -108,6 +108,7 @@ pub struct AppState {
     provisioning: Provisioning,
     onboarding: Onboarding,
     directory: Directory,
+    store: Store,
     clock: Arc<dyn Clock>,
 }
 
@@ -130,6 +131,7 @@ parts_of_state!(
     Provisioning = provisioning,
     Onboarding = onboarding,
     Directory = directory,
+    Store = store,
     Arc<dyn Clock> = clock
 );
 
@@ -180,7 +182,7 @@ impl App {
             rng,
         };
         let gateway = Gateway::new(&settings.gateway.routes, &parts);
-        let idempotency = Idempotency { store: store.clone(), clock, verifier: state.verifier.clone() };
+        let idempotency = Idempotency { store: store.clone(), clock, identity: state.identity.clone() };
         let (public, admin) = routers(&state, &gateway, &idempotency, settings.server.admin_listen.is_some());
         Ok(Self { settings, store, state, shutdown, parts, public, admin, made_up_password, _lock: lock })
     }
@@ -346,7 +348,20 @@ async fn build_state(
     let verifier = identity.verifier().clone();
     let directory = directory.clone();
     let clock = clock();
-    Ok(AppState { tenants, users, identity, verifier, billing, metering, provisioning, onboarding, directory, clock })
+    let store = store.clone();
+    Ok(AppState {
+        tenants,
+        users,
+        identity,
+        verifier,
+        billing,
+        metering,
+        provisioning,
+        onboarding,
+        directory,
+        store,
+        clock,
+    })
 }
 
 /// Makes the platform administrator when there is none. A password that nobody gave is made up.
@@ -408,11 +423,17 @@ fn operations() -> Router<AppState> {
         .route("/metrics", get(metrics))
 }
 
-async fn ready(State(metering): State<Metering>) -> (StatusCode, String) {
+/// Ready is who can record usage and reach the store.
+async fn ready(State(metering): State<Metering>, State(store): State<Store>) -> (StatusCode, String) {
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
     let health = metering.health();
-    match health.journal.error.or(health.roller_error) {
-        None => (StatusCode::OK, "ready\n".to_owned()),
-        Some(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("metering: {error}\n")),
+    if let Some(error) = health.journal.error.or(health.roller_error) {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("metering: {error}\n"));
+    }
+    match tokio::time::timeout(PATIENCE, store.ping()).await {
+        Ok(Ok(())) => (StatusCode::OK, "ready\n".to_owned()),
+        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("store: {error}\n")),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "store: no answer within a second\n".to_owned()),
     }
 }
 

@@ -103,6 +103,11 @@ impl Identity {
         &self.config.issuer
     }
 
+    /// A digest of something that may hold a secret: without the key file nobody can guess what it was.
+    pub fn keyed_digest(&self, bytes: &[u8]) -> [u8; 32] {
+        self.master.digest(bytes)
+    }
+
     /// The public keys (RFC 7517).
     pub fn jwks(&self) -> Value {
         self.verifier.keys().jwks().clone()

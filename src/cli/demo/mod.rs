@@ -18,7 +18,7 @@ use super::{Failure, runtime};
 use crate::{
     app::{App, Deps, Listeners},
     kernel::{Rng as _, Secret, SystemClock, SystemRng},
-    settings::{Flags, Settings, Sources},
+    settings::{self, Flags, Settings, Sources},
     shutdown::signalled,
     telemetry,
 };
@@ -38,7 +38,7 @@ pub(super) struct DemoArgs {
 }
 
 pub(super) fn run(args: DemoArgs) -> Result<(), Failure> {
-    telemetry::start_quiet();
+    telemetry::start_quiet(settings::log_filter().as_deref());
     let data = DataFolder::new().map_err(|error| Failure::setup(&error))?;
     runtime()?.block_on(demo(args.exit, &data))
 }
