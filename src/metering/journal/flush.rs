@@ -4,8 +4,10 @@
 use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use super::{
-    Journal, frame,
-    writer::{Inner, Shared, State, Synced, prepare},
+    Journal,
+    begin::prepare,
+    frame,
+    writer::{Inner, Shared, State, Synced},
 };
 
 /// A broken journal, or one without room, is tried again this often.
@@ -61,6 +63,11 @@ impl Journal {
         }
         // A mark alone waits for the next record.
         if inner.last.seq == inner.synced.last.seq || matches!(inner.state, State::Broken(_)) {
+            return;
+        }
+        if let Err(error) = inner.pad() {
+            inner.suspect("writing to the journal failed", &error);
+            shared.next_segment(&mut inner);
             return;
         }
         let (file, bytes) = (Arc::clone(&inner.file), inner.unsynced.len());
@@ -155,6 +162,13 @@ impl Shared {
 }
 
 impl Inner {
+    /// Ends the block, so that what is about to be on disk is never written again.
+    fn pad(&mut self) -> io::Result<()> {
+        let seq = self.last.seq;
+        let padding = frame::encode_padding(self.place(seq), self.offset);
+        self.write(&padding, seq)
+    }
+
     /// Says on disk, some time, that the disk has everything, so that later damage is told from a torn tail.
     fn mark(&mut self) {
         if !self.unsynced.is_empty() || self.state != State::Open {

@@ -7,14 +7,15 @@
 //!      8     8  sequence number of the record; of other frames, that of the record before
 //!     16     4  how many sequence numbers before that one the disk was known to have: 0 for its own
 //!     20    16  hash of the frame before: BLAKE3, cut to 128 bits
-//!     36     1  kind: 1 usage, 2 name of a meter, 3 name of a route, 4 mark
+//!     36     1  kind: 1 usage, 2 name of a meter, 3 name of a route, 4 mark, 5 padding
 //!     37        payload
 //!   last     1  0xED
 //! ```
 //!
 //! A usage payload is `at` (8, microseconds), tenant (16), route (2), number of amounts (1), then meter (2) and
 //! thousandths (8) for each amount. A name's payload is its number (2) and its text. A mark has none: it only says
-//! what the disk has. The last byte is never zero, so that a frame of which only zeros are missing is not whole. 128
+//! what the disk has. Padding fills the rest of a block before a sync, so that a block that the disk has is never
+//! written again: a power loss may ruin the whole block that is being written. The last byte is never zero, so that a frame of which only zeros are missing is not whole. 128
 //! bits of hash keep a forger from finding another frame with the same one; they are no signature.
 
 use uuid::Uuid;
@@ -28,14 +29,21 @@ pub const MAX_AMOUNTS: usize = 8;
 pub(super) const MAX_USAGE_FRAME: usize = HEAD + 27 + MAX_AMOUNTS * 10 + 1;
 /// The length of a mark, in bytes.
 pub(super) const MARK_FRAME: usize = HEAD + 1;
+/// What a power loss ruins at most of a write: a physical sector of a disk that says it has 512 bytes, a page.
+pub(super) const BLOCK: usize = 4_096;
+/// The longest padding: too little of a block is left for a frame, and the next is filled as well.
+pub(super) const MAX_PADDING: usize = MARK_FRAME - 1 + BLOCK;
 /// The longest frame of any kind; a longer length is damage.
-pub(super) const MAX_FRAME: usize = 1_024;
+pub(super) const MAX_FRAME: usize = 8_192;
+/// The longest name of a meter or a route, in bytes.
+const MAX_NAME: usize = 1_000;
 const HEAD: usize = 37;
 const END: u8 = 0xED;
 const KIND_USAGE: u8 = 1;
 const KIND_METER: u8 = 2;
 const KIND_ROUTE: u8 = 3;
 const KIND_MARK: u8 = 4;
+const KIND_PADDING: u8 = 5;
 
 /// The hash of a frame.
 pub type Hash = [u8; 16];
@@ -90,6 +98,7 @@ pub(super) enum Content {
     Meter(u16, String),
     Route(u16, String),
     Mark,
+    Padding,
 }
 
 /// A valid frame.
@@ -148,8 +157,7 @@ pub(super) fn encode_usage(buffer: &mut [u8; MAX_USAGE_FRAME], place: Place, rec
 pub(super) fn encode_name(place: Place, is_meter: bool, number: u16, name: &str) -> Vec<u8> {
     let mut frame = vec![0; HEAD];
     frame.extend_from_slice(&number.to_le_bytes());
-    let most = MAX_FRAME - HEAD - 3;
-    let end = (0..=most.min(name.len())).rfind(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=MAX_NAME.min(name.len())).rfind(|end| name.is_char_boundary(*end)).unwrap_or(0);
     frame.extend_from_slice(&name.as_bytes()[..end]);
     frame.push(END);
     seal(&mut frame, place, if is_meter { KIND_METER } else { KIND_ROUTE });
@@ -160,6 +168,16 @@ pub(super) fn encode_name(place: Place, is_meter: bool, number: u16, name: &str)
 pub(super) fn encode_mark(place: Place) -> [u8; MARK_FRAME] {
     let mut frame = [0; MARK_FRAME];
     seal(&mut frame, place, KIND_MARK);
+    frame
+}
+
+/// The frame that fills what is left of the block at `offset`.
+pub(super) fn encode_padding(place: Place, offset: u64) -> Vec<u8> {
+    let block = BLOCK as u64;
+    let end = (offset + MARK_FRAME as u64).next_multiple_of(block);
+    // At most MAX_PADDING.
+    let mut frame = vec![0; usize::try_from(end - offset).unwrap_or(MAX_PADDING)];
+    seal(&mut frame, place, KIND_PADDING);
     frame
 }
 
@@ -216,6 +234,7 @@ fn content(kind: u8, payload: &[u8]) -> Option<Content> {
             Some(if kind == KIND_METER { Content::Meter(number, name) } else { Content::Route(number, name) })
         }
         KIND_MARK => payload.is_empty().then_some(Content::Mark),
+        KIND_PADDING => payload.iter().all(|byte| *byte == 0).then_some(Content::Padding),
         _ => None,
     }
 }

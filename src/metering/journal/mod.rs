@@ -14,6 +14,7 @@
 //!
 //! Not here: what the numbers mean, and adding them up (`roller.rs`).
 
+mod begin;
 mod disk;
 mod flush;
 mod frame;

@@ -132,7 +132,7 @@ impl Reader {
         match content {
             Content::Meter(number, name) => drop(self.meters.insert(number, name.into())),
             Content::Route(number, name) => drop(self.routes.insert(number, name.into())),
-            Content::Mark => {}
+            Content::Mark | Content::Padding => {}
             Content::Usage(record) => {
                 let name = |names: &HashMap<u16, Arc<str>>, number| names.get(&number).cloned().unwrap_or_default();
                 let meters = record.amounts.as_slice().iter().map(|amount| name(&self.meters, amount.meter)).collect();

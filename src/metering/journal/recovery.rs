@@ -2,9 +2,14 @@
 //!
 //! A power loss may take any part of what was written since the last sync, out of order. So a broken frame is a torn
 //! tail only if nothing after it says that the disk had it; otherwise records are gone, and that is an alarm.
+//!
+//! What can be read may all the same not be on disk, and a sync by another process need not put it there: after a
+//! failed one the kernel takes the pages for clean. So records that no frame says the disk has are written again.
+
+use std::collections::VecDeque;
 
 use super::{
-    Chain, Disk, Identity, JournalError,
+    Chain, Disk, Identity, JournalError, Record,
     frame::{self, Content, Frame, NoFrame},
     segment::{self, HEADER_BYTES, HEADER_LEN, Header},
 };
@@ -21,24 +26,36 @@ pub struct Past {
 }
 
 /// Where a journal ends, and who wrote the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ending {
     pub(super) identity: Identity,
-    pub(super) last: Chain,
-    /// The last segment, and how many of its bytes hold.
+    /// The last segment, how many of its bytes are on disk for sure, and where the chain is there.
     pub(super) segment: u64,
     pub(super) holds: u64,
+    pub(super) last: Chain,
+    /// What comes after that, to be written again.
+    pub(super) unsure: VecDeque<Record>,
+    /// What the numbers in it stand for.
+    pub(super) names: Vec<Name>,
+}
+
+/// What a number stands for: a meter's name, or a route's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) is_meter: bool,
+    pub(super) number: u16,
+    pub(super) text: String,
 }
 
 impl Past {
     /// Who wrote last; `None` for a new journal.
     pub fn identity(&self) -> Option<Identity> {
-        self.ending.map(|ending| ending.identity)
+        self.ending.as_ref().map(|ending| ending.identity)
     }
 
     /// The number of the last record; 0 for a new journal.
     pub fn last_seq(&self) -> u64 {
-        self.ending.map_or(0, |ending| ending.last.seq)
+        self.ending.as_ref().map_or(0, |ending| ending.last.seq + ending.unsure.len() as u64)
     }
 }
 
@@ -46,55 +63,51 @@ impl Past {
 pub fn recover(disk: &dyn Disk, accept_loss: bool) -> Result<Past, JournalError> {
     let numbers = segment::list(disk)?;
     let mut past = Past { ending: None, highest: numbers.last().copied().unwrap_or(0), given_up: Vec::new() };
+    let mut before: Option<(u64, Chain)> = None;
     for (index, number) in numbers.iter().enumerate() {
-        let next = numbers.get(index + 1).copied();
-        match read_segment(disk, *number, past.ending.as_ref(), next) {
-            Ok(ending) => past.ending = Some(ending),
-            Err(broken) if accept_loss => {
-                let Broken { error, ending } = *broken;
-                let error = crate::kernel::fault::chain(&error);
-                tracing::error!(error, "the journal goes on without the records from here");
-                past.ending = ending.or(past.ending);
-                let first_lost = if ending.is_some() { index + 1 } else { index };
-                past.given_up = numbers[first_lost..].to_vec();
-                break;
-            }
-            Err(broken) => return Err(broken.error),
+        let read = read_segment(disk, *number, before, numbers.get(index + 1).copied());
+        let (error, walked) = match read {
+            Ok(Read { error, walked }) => (error, Some(walked)),
+            Err(error) => (Some(error), None),
+        };
+        let error = match error {
+            Some(error) if !accept_loss => return Err(error),
+            error => error,
+        };
+        let holds = walked.is_some();
+        if let Some(walked) = walked {
+            before = Some((*number, walked.last));
+            past.ending = Some(walked.ending);
+        }
+        if let Some(error) = error {
+            let error = crate::kernel::fault::chain(&error);
+            tracing::error!(error, "the journal goes on without the records from here");
+            past.given_up = numbers[index + usize::from(holds)..].to_vec();
+            break;
         }
     }
     Ok(past)
 }
 
-/// The chain ends where it should not.
-struct Broken {
-    error: JournalError,
-    /// How far the segment holds, if it does at all.
-    ending: Option<Ending>,
-}
-
-impl From<JournalError> for Box<Broken> {
-    fn from(error: JournalError) -> Self {
-        Self::new(Broken { error, ending: None })
-    }
+/// A segment that was read, and what is wrong behind the part of it that holds.
+struct Read {
+    walked: Walked,
+    error: Option<JournalError>,
 }
 
 fn read_segment(
     disk: &dyn Disk,
     number: u64,
-    before: Option<&Ending>,
+    before: Option<(u64, Chain)>,
     next: Option<u64>,
-) -> Result<Ending, Box<Broken>> {
+) -> Result<Read, JournalError> {
     let header = Header::read(disk, number)?;
-    if let Some(before) = before {
-        let follows = (header.previous, header.before) == (before.segment, before.last);
-        if !follows {
-            let why = "it does not go on where the segment before it ends";
-            return Err(JournalError::foreign(disk, number, why).into());
-        }
+    if before.is_some_and(|before| before != (header.previous, header.before)) {
+        return Err(JournalError::foreign(disk, number, "it does not go on where the segment before it ends"));
     }
     let bound = match next.map(|next| Header::read(disk, next)).transpose()? {
         Some(next) if next.previous == number => Some(next.previous_holds),
-        Some(next) => return Err(JournalError::foreign(disk, next.number, "the segment before it is missing").into()),
+        Some(next) => return Err(JournalError::foreign(disk, next.number, "the segment before it is missing")),
         None => None,
     };
     let name = segment::name(number);
@@ -102,43 +115,69 @@ fn read_segment(
     let length = file.bytes().map_err(JournalError::io("measure", disk, &name))?;
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
     file.read_at(&mut bytes, 0).map_err(JournalError::io("read", disk, &name))?;
-    let walked = walk(&bytes, header.before, bound);
-    let ending = Ending { identity: header.identity, last: walked.last, segment: number, holds: walked.holds };
-    match walked.damage {
-        Some(why) if bound.is_some() || was_on_disk(&bytes, &walked) => {
-            let (path, offset, seq) = (format!("{disk}/{name}"), walked.holds, walked.last.seq);
-            Err(Box::new(Broken { error: JournalError::Damaged { path, offset, seq, why }, ending: Some(ending) }))
-        }
-        _ => Ok(ending),
-    }
+    let walked = walk(&bytes, &header, bound);
+    let lost = walked.damage.filter(|_| bound.is_some() || was_on_disk(&bytes, &walked));
+    let error = lost.map(|why| JournalError::Damaged {
+        path: format!("{disk}/{name}"),
+        offset: walked.at,
+        seq: walked.last.seq,
+        why,
+    });
+    Ok(Read { walked, error })
 }
 
 /// What reading through one segment gave.
 struct Walked {
+    /// Where the chain of frames ends.
     last: Chain,
-    /// Bytes from the start that hold.
-    holds: u64,
+    at: u64,
     damage: Option<&'static str>,
+    ending: Ending,
 }
 
 /// Follows the chain of frames up to `bound`, or to the first bytes that are no frame of it.
-fn walk(bytes: &[u8], before: Chain, bound: Option<u64>) -> Walked {
+fn walk(bytes: &[u8], header: &Header, bound: Option<u64>) -> Walked {
     let end = bound.map_or(bytes.len(), |bound| usize::try_from(bound).unwrap_or(usize::MAX));
-    let mut walked = Walked { last: before, holds: HEADER_BYTES, damage: None };
+    let ending = Ending {
+        identity: header.identity,
+        segment: header.number,
+        holds: HEADER_BYTES,
+        last: header.before,
+        unsure: VecDeque::new(),
+        names: Vec::new(),
+    };
+    let mut walked = Walked { last: header.before, at: HEADER_BYTES, damage: None, ending };
+    // Where each unsure record ends.
+    let mut ends: VecDeque<(u64, Chain)> = VecDeque::new();
     let mut at = HEADER_LEN;
     while at < end {
-        match frame::decode(bytes.get(at..end.min(bytes.len())).unwrap_or_default()) {
-            Ok(frame) => {
-                if let Err(why) = continues(&frame, &walked.last) {
-                    return Walked { damage: Some(why), ..walked };
-                }
-                walked.last = Chain { seq: frame.seq, hash: frame.hash };
-                at += frame.len;
-                walked.holds = at as u64;
-            }
-            // Also at the end of what was ever written: frames may follow zeros that a power loss left.
+        // Also at the end of what was ever written: frames may follow zeros that a power loss left.
+        let frame = match frame::decode(bytes.get(at..end.min(bytes.len())).unwrap_or_default()) {
+            Ok(frame) => frame,
             Err(NoFrame::Empty) => return Walked { damage: Some("records are missing"), ..walked },
             Err(NoFrame::Damaged(why)) => return Walked { damage: Some(why), ..walked },
+        };
+        if let Err(why) = continues(&frame, &walked.last) {
+            return Walked { damage: Some(why), ..walked };
+        }
+        at += frame.len;
+        walked.at = at as u64;
+        walked.last = Chain { seq: frame.seq, hash: frame.hash };
+        let ending = &mut walked.ending;
+        while ends.front().is_some_and(|(_, chain)| chain.seq <= frame.durable) {
+            if let Some((holds, last)) = ends.pop_front() {
+                (ending.holds, ending.last) = (holds, last);
+                ending.unsure.pop_front();
+            }
+        }
+        match frame.content {
+            Content::Usage(record) => {
+                ending.unsure.push_back(record);
+                ends.push_back((walked.at, walked.last));
+            }
+            Content::Meter(number, name) => ending.names.push(Name { is_meter: true, number, text: name }),
+            Content::Route(number, name) => ending.names.push(Name { is_meter: false, number, text: name }),
+            Content::Mark | Content::Padding => {}
         }
     }
     walked
@@ -148,7 +187,7 @@ fn walk(bytes: &[u8], before: Chain, bound: Option<u64>) -> Walked {
 fn continues(frame: &Frame, last: &Chain) -> Result<(), &'static str> {
     let expected = match frame.content {
         Content::Usage(_) => last.seq + 1,
-        Content::Meter(..) | Content::Route(..) | Content::Mark => last.seq,
+        Content::Meter(..) | Content::Route(..) | Content::Mark | Content::Padding => last.seq,
     };
     if frame.seq != expected {
         return Err("a wrong sequence number");
@@ -161,7 +200,7 @@ fn continues(frame: &Frame, last: &Chain) -> Result<(), &'static str> {
 
 /// Whether a later frame says that the disk had more than the chain has.
 fn was_on_disk(bytes: &[u8], walked: &Walked) -> bool {
-    let at = usize::try_from(walked.holds).unwrap_or(usize::MAX);
+    let at = usize::try_from(walked.at).unwrap_or(usize::MAX);
     let rest = bytes.get(at..).unwrap_or_default();
     // A frame begins with its length, whose third and fourth byte are zero and whose first two are not both.
     (0..rest.len().saturating_sub(4))

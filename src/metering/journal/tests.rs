@@ -11,7 +11,7 @@ const OPEN: &str = "the journal opens";
 
 fn options() -> Options {
     Options {
-        segment_bytes: 4_096,
+        segment_bytes: 32 * 1_024,
         flush_ms: 1,
         meters: vec!["apis".into(), "compute".into()],
         routes: vec!["/sample/".into()],
@@ -76,7 +76,9 @@ fn records_come_back_in_order_across_segments_and_restarts() {
 fn tail(folder: &Path) -> (std::path::PathBuf, u64) {
     let past = recover(&Folder::open(folder.to_owned()).unwrap(), false).unwrap();
     let ending = past.ending.unwrap();
-    (folder.join(segment::name(ending.segment)), ending.holds)
+    // After the last record come its padding, to the end of the block, and a mark.
+    let end = ending.holds.next_multiple_of(frame::BLOCK as u64) + frame::MARK_FRAME as u64;
+    (folder.join(segment::name(ending.segment)), end)
 }
 
 #[test]
@@ -101,7 +103,12 @@ fn damage_before_valid_records_stops_with_a_report() {
     append(&journal, 1..11);
     drop(journal);
     let (path, end) = tail(folder.path());
-    OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&[0xff; 4], end - 200).unwrap();
+    OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .write_all_at(&[0xff; 4], end - 3 * frame::BLOCK as u64)
+        .unwrap();
     assert!(matches!(try_open(folder.path(), false), Err(JournalError::Damaged { .. })));
     let journal = try_open(folder.path(), true).unwrap();
     let seqs: Vec<u64> = read_all(&journal).iter().map(|entry| entry.seq).collect();
@@ -122,7 +129,8 @@ fn an_edited_record_is_found() {
     let place = frame::Place { seq: 10, durable: 9, before: [9; 16] };
     let mut forged = [0; frame::MAX_USAGE_FRAME];
     let len = frame::encode_usage(&mut forged, place, &record(999));
-    let at = end - (len + frame::MARK_FRAME) as u64;
+    // Each record was synced by itself: a mark, the record, and padding to the end of the block.
+    let at = end - frame::BLOCK as u64;
     OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&forged[..len], at).unwrap();
     let found = try_open(folder.path(), false);
     assert!(matches!(found, Err(JournalError::Damaged { why: "a broken chain of hashes", seq: 9, .. })));

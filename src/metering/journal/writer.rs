@@ -5,8 +5,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::{
-    Chain, Disk, DiskFile, Identity, JournalError, Options, Past, Record,
-    frame::{self, MARK_FRAME, MAX_USAGE_FRAME, Place},
+    Chain, Disk, DiskFile, Identity, JournalError, Options, Record,
+    begin::{names, opening},
+    frame::{self, BLOCK, MARK_FRAME, MAX_PADDING, MAX_USAGE_FRAME, Place},
     reader,
     segment::{self, HEADER_BYTES, Header},
 };
@@ -49,7 +50,7 @@ pub(super) struct Inner {
     /// A sync runs without the lock; segments do not change meanwhile.
     pub(super) syncing: bool,
     /// Bytes promised to requests under way.
-    reserved: u64,
+    pub(super) reserved: u64,
     /// The next segment, made ahead of need.
     pub(super) prepared: Option<Arc<dyn DiskFile>>,
     pub(super) state: State,
@@ -88,52 +89,6 @@ pub struct JournalHealth {
 }
 
 impl Journal {
-    /// Begins a segment of its own after what [`super::recover`] found. Nothing that was found is changed before that
-    /// segment is on disk.
-    pub fn begin(disk: Arc<dyn Disk>, options: Options, past: &Past, identity: Identity) -> Result<Self, JournalError> {
-        sync_past(&*disk, past)?;
-        let before = past.ending.map_or_else(Chain::default, |ending| ending.last);
-        let header = Header {
-            identity,
-            number: past.highest + 1,
-            before,
-            previous: past.ending.map_or(0, |ending| ending.segment),
-            previous_holds: past.ending.map_or(0, |ending| ending.holds),
-        };
-        let (content, last) = opening(&header, &options, &[]);
-        let file = prepare(&*disk, &options, identity)?;
-        set_aside(&*disk, past)?;
-        segment::begin(&*disk, &*file, identity.boot, header.number, &content)?;
-        let offset = content.len() as u64;
-        let inner = Inner {
-            file,
-            number: header.number,
-            offset,
-            last,
-            synced: Synced { offset, last },
-            unsynced: Vec::new(),
-            syncing: false,
-            reserved: 0,
-            prepared: None,
-            state: State::Open,
-            waiting_durable: false,
-            struggling: false,
-        };
-        let (durable, _) = watch::channel(Durable { seq: before.seq, broken: false });
-        let shared = Shared {
-            disk,
-            options,
-            identity,
-            inner: Mutex::new(inner),
-            wake: Condvar::new(),
-            synced: Condvar::new(),
-            durable,
-        };
-        let journal = Self { shared: Arc::new(shared) };
-        journal.tend();
-        Ok(journal)
-    }
-
     /// Which process writes it.
     pub fn identity(&self) -> Identity {
         self.shared.identity
@@ -186,55 +141,6 @@ impl Journal {
     }
 }
 
-/// What the last process wrote may be in the kernel alone; it is on disk before a header says that it holds.
-fn sync_past(disk: &dyn Disk, past: &Past) -> Result<(), JournalError> {
-    let Some(ending) = &past.ending else { return Ok(()) };
-    let name = segment::name(ending.segment);
-    disk.open(&name).and_then(|file| file.sync()).map_err(JournalError::io("sync", disk, &name))
-}
-
-/// Segments that were given up get another name; files that were to become segments go.
-fn set_aside(disk: &dyn Disk, past: &Past) -> Result<(), JournalError> {
-    for number in &past.given_up {
-        let name = segment::name(*number);
-        disk.rename(&name, &format!("{name}.lost")).map_err(JournalError::io("rename", disk, &name))?;
-    }
-    Ok(())
-}
-
-/// Makes the file of the next segment.
-pub(super) fn prepare(
-    disk: &dyn Disk,
-    options: &Options,
-    identity: Identity,
-) -> Result<Arc<dyn DiskFile>, JournalError> {
-    let name = segment::prepared_name(identity.boot);
-    disk.create(&name, options.segment_bytes).map_err(JournalError::io("reserve room in", disk, &name))
-}
-
-/// What a segment begins with: its header, what the numbers of meters and routes stand for, and the records that the
-/// disk may have lost. All of it is on disk before the segment gets its name.
-fn opening(header: &Header, options: &Options, carried: &[Record]) -> (Vec<u8>, Chain) {
-    let mut content = header.encode().to_vec();
-    let mut last = header.before;
-    let durable = last.seq;
-    let meters = (0_u16..).zip(options.meters.iter().map(|name| (true, name)));
-    let routes = (0_u16..).zip(options.routes.iter().map(|name| (false, name)));
-    for (number, (is_meter, name)) in meters.chain(routes) {
-        let frame = frame::encode_name(Place { seq: last.seq, durable, before: last.hash }, is_meter, number, name);
-        last.hash = frame::hash(&frame);
-        content.extend_from_slice(&frame);
-    }
-    for record in carried {
-        let mut buffer = [0; MAX_USAGE_FRAME];
-        let seq = last.seq + 1;
-        let len = frame::encode_usage(&mut buffer, Place { seq, durable, before: last.hash }, record);
-        last = Chain { seq, hash: frame::hash(&buffer[..len]) };
-        content.extend_from_slice(&buffer[..len]);
-    }
-    (content, last)
-}
-
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while the lock is held would be a bug in pure arithmetic; the state is whole between statements.
@@ -266,7 +172,7 @@ impl Shared {
     fn segment_room(&self) -> u64 {
         let names = self.options.meters.iter().chain(&self.options.routes);
         let names: u64 = names.map(|name| 64 + name.len() as u64).sum();
-        self.options.segment_bytes.saturating_sub(HEADER_BYTES + names + FULL)
+        self.options.segment_bytes.saturating_sub(HEADER_BYTES + names + BLOCK as u64 + FULL)
     }
 
     /// Writes a record. Of a record that is refused nothing can surface later.
@@ -349,7 +255,7 @@ impl Shared {
             previous: inner.number,
             previous_holds: inner.synced.offset,
         };
-        let (content, last) = opening(&header, &self.options, &reader::usage_in(&inner.unsynced));
+        let (content, last) = opening(&header, &names(&self.options), reader::usage_in(&inner.unsynced).iter());
         segment::begin(&*self.disk, &*file, self.identity.boot, header.number, &content)?;
         inner.file = file;
         inner.number = header.number;
@@ -366,8 +272,8 @@ impl Shared {
     }
 }
 
-/// What must be left of a segment for another record: the record and a mark after it.
-const FULL: u64 = (MAX_USAGE_FRAME + MARK_FRAME) as u64;
+/// What must be left of a segment for another record: a mark, the record, and the padding after it.
+const FULL: u64 = (MARK_FRAME + MAX_USAGE_FRAME + MAX_PADDING) as u64;
 
 impl Inner {
     /// Where the next frame goes.
