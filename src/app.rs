@@ -11,10 +11,8 @@ use std::{
 
 use axum::{
     Router,
-    extract::{FromRef, State},
-    http::StatusCode,
+    extract::FromRef,
     middleware::{from_fn, from_fn_with_state},
-    routing::get,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tokio::net::TcpListener;
@@ -28,6 +26,7 @@ use crate::{
     kernel::{Clock, Rng, Secret, rng::random_bytes},
     metering::{self, Metering, STOCK_METERS, journal},
     onboarding::{self, Onboarding},
+    operations,
     provisioning::{self, Driver, Provisioning, SqliteDriver},
     server,
     settings::{DriverChoice, Settings},
@@ -401,7 +400,7 @@ fn routers(state: &AppState, gateway: &Gateway, idempotency: &Idempotency, split
         .split_for_parts();
     let api = api
         .layer(from_fn_with_state(idempotency.clone(), web::idempotency::idempotent))
-        .merge(operations())
+        .merge(operations::routes())
         .with_state(state.clone())
         .merge(web::docs::routes(Description::new(&description)))
         .layer(CatchPanicLayer::custom(web::instance::panicked))
@@ -413,45 +412,4 @@ fn routers(state: &AppState, gateway: &Gateway, idempotency: &Idempotency, split
     }
     let public = api.clone().layer(from_fn(server::without_admin)).fallback_service(fallback);
     (public, Some(api))
-}
-
-/// Liveness, readiness, and numbers for Prometheus.
-fn operations() -> Router<AppState> {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-}
-
-/// Ready is who can record usage and reach the store.
-async fn ready(State(metering): State<Metering>, State(store): State<Store>) -> (StatusCode, String) {
-    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
-    let health = metering.health();
-    if let Some(error) = health.journal.error.or(health.roller_error) {
-        return (StatusCode::SERVICE_UNAVAILABLE, format!("metering: {error}\n"));
-    }
-    match tokio::time::timeout(PATIENCE, store.ping()).await {
-        Ok(Ok(())) => (StatusCode::OK, "ready\n".to_owned()),
-        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("store: {error}\n")),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "store: no answer within a second\n".to_owned()),
-    }
-}
-
-/// Prometheus text format, version 0.0.4.
-async fn metrics(State(metering): State<Metering>) -> ([(axum::http::HeaderName, &'static str); 1], String) {
-    let health = metering.health();
-    let failing = u8::from(health.journal.error.is_some() || health.roller_error.is_some());
-    let text = format!(
-        "# HELP tollgate_journal_records_total Usage records written since the journal began.\n\
-         # TYPE tollgate_journal_records_total counter\n\
-         tollgate_journal_records_total {}\n\
-         # HELP tollgate_journal_durable_records_total Of these, records that the disk has.\n\
-         # TYPE tollgate_journal_durable_records_total counter\n\
-         tollgate_journal_durable_records_total {}\n\
-         # HELP tollgate_metering_failing Whether usage cannot be recorded or counted.\n\
-         # TYPE tollgate_metering_failing gauge\n\
-         tollgate_metering_failing {failing}\n",
-        health.journal.last_seq, health.journal.durable_seq,
-    );
-    ([(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

@@ -14,6 +14,7 @@ pub mod identity;
 pub mod kernel;
 pub mod metering;
 pub mod onboarding;
+pub mod operations;
 pub mod provisioning;
 pub mod server;
 pub mod settings;
