@@ -93,7 +93,7 @@ pub struct Entry {
     /// Grows with every change; facts loaded under an older number are stale.
     changes: AtomicU64,
     loading: tokio::sync::Mutex<()>,
-    counters: Mutex<Vec<(u16, CalendarUnit, Arc<Counter>)>>,
+    counters: Mutex<Vec<(QuotaFact, Arc<Counter>)>>,
     rate: Rate,
 }
 
@@ -172,22 +172,26 @@ impl Directory {
         let as_of = self.as_of(&entry);
         let Some(facts) = source.load(tenant).await? else { return Ok(None) };
         let entry = Arc::clone(self.shared.entries.entry(tenant).or_insert_with(|| Arc::clone(&entry)).value());
-        let limits = facts.quotas.iter().map(|quota| (*quota, self.counter(&entry, quota))).collect();
+        let limits = self.limits(&entry, &facts.quotas);
         let loaded = Arc::new(Loaded { facts, limits, as_of });
         entry.facts.store(Some(Arc::clone(&loaded)));
         Ok(Some((Arc::clone(&entry), loaded)))
     }
 
-    /// The counter of a quota: the one in use, or a new one that begins with what the ledger has.
-    fn counter(&self, entry: &Entry, quota: &QuotaFact) -> Arc<Counter> {
+    /// Quotas with their counters: the ones in use, or new ones that begin with what the ledger has. The counter of a
+    /// quota that is gone is forgotten: it would not know what was used until the quota comes back.
+    fn limits(&self, entry: &Entry, quotas: &[QuotaFact]) -> Vec<(QuotaFact, Arc<Counter>)> {
         let mut counters = entry.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = counters.iter().find(|(meter, unit, _)| (*meter, *unit) == (quota.meter, quota.unit));
-        if let Some((_, _, counter)) = known {
-            return Arc::clone(counter);
-        }
-        let counter = Arc::new(Counter::new(quota.unit, self.shared.clock.now(), quota.used));
-        counters.push((quota.meter, quota.unit, Arc::clone(&counter)));
-        counter
+        let mut in_use = std::mem::take(&mut *counters);
+        let now = self.shared.clock.now();
+        let limits = quotas.iter().map(|quota| {
+            let known = in_use.iter().position(|(other, _)| (other.meter, other.unit) == (quota.meter, quota.unit));
+            // Taken out: of two quotas of one meter and period each counts for itself.
+            let counter = known.map(|index| in_use.swap_remove(index).1);
+            (*quota, counter.unwrap_or_else(|| Arc::new(Counter::new(quota.unit, now, quota.used))))
+        });
+        *counters = limits.collect();
+        counters.clone()
     }
 }
 

@@ -1,4 +1,5 @@
-//! Forwarding to an HTTP upstream: bodies stream both ways, hop-by-hop headers stay behind.
+//! Forwarding to an HTTP upstream: bodies stream both ways, the answer's hop-by-hop headers stay behind. The request's
+//! were taken away before the gateway said who calls (`stack`).
 
 use std::{
     convert::Infallible,
@@ -73,10 +74,8 @@ impl Proxy {
     async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Problem> {
         let target = self.target(request.uri())?;
         let host = target.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        let headers = request.headers_mut();
-        strip_hop_by_hop(headers);
         if let Some(host) = host {
-            headers.insert(header::HOST, host);
+            request.headers_mut().insert(header::HOST, host);
         }
         *request.uri_mut() = target;
         *request.version_mut() = axum::http::Version::HTTP_11;

@@ -13,7 +13,7 @@ use super::{
     layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters},
     path,
     proxy::{self, Targets},
-    sample, stack,
+    sample, stack, usage,
 };
 use crate::{
     identity::Verifier,
@@ -153,7 +153,11 @@ fn service(number: u16, config: &RouteConfig, parts: &Parts, upstream: stack::Up
     let (clock, rng) = (Arc::clone(&parts.clock), Arc::clone(&parts.rng));
     let identified = stack::Identify { inner: upstream, forward_token: config.forward_token, clock, rng };
     if config.public {
-        return stack::boxed(identified);
+        // Not metered, and what the upstream reports is not the client's business either.
+        return stack::boxed(identified.map_response(|mut response| {
+            usage::take(response.headers_mut());
+            response
+        }));
     }
     let meters = RouteMeters { route: number, counted: config.counted, durability: config.durability };
     let (authenticate, admit, meter) = parts.layers(&config.scopes, meters);

@@ -9,7 +9,9 @@ use axum::{
 use tower::{Layer, Service, util::BoxCloneSyncService};
 
 use super::{
-    headers::{REQUEST_ID, TENANT_ID, TENANT_TIER, TRACEPARENT, USER_ID, is_traceparent, strip_identity},
+    headers::{
+        REQUEST_ID, TENANT_ID, TENANT_TIER, TRACEPARENT, USER_ID, is_traceparent, strip_hop_by_hop, strip_identity,
+    },
     layers::{AdmitLayer, AuthenticateLayer, MeterLayer, Ticket},
 };
 use crate::{
@@ -39,8 +41,8 @@ where
     BoxCloneSyncService::new(authenticate.layer(service))
 }
 
-/// Tells the upstream who calls. Runs inside `admit`, outside the upstream; takes the client's token away unless the
-/// route wants it.
+/// Tells the upstream who calls. Runs inside `admit`, outside the upstream; takes hop-by-hop headers away, and the
+/// client's token unless the route wants it.
 #[derive(Clone)]
 pub(super) struct Identify<S> {
     pub(super) inner: S,
@@ -66,6 +68,8 @@ where
         let tier = request.extensions().get::<std::sync::Arc<Ticket>>().map(|ticket| ticket.tier.to_string());
         let id = uuid_v7(self.clock.now(), &*self.rng);
         let headers = request.headers_mut();
+        // Before anything is added: `Connection` may name any header, and must not name ours away.
+        strip_hop_by_hop(headers);
         strip_identity(headers);
         if !self.forward_token {
             headers.remove(header::AUTHORIZATION);

@@ -1,6 +1,6 @@
 //! `Tollgate-Usage`: what an upstream says a call consumed (RFC 9651 dictionary of numbers).
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 use super::headers::TOLLGATE_USAGE;
@@ -16,12 +16,17 @@ pub struct Reported {
     pub thousandths: [Option<i64>; STOCK_METERS.len()],
 }
 
-/// Takes the header out of a response. A header that is no dictionary reports nothing; unknown names, negative and
-/// absurd numbers are passed over.
+/// Takes the header out of a response; its lines are one dictionary (RFC 9651 section 4.2). A header that is no
+/// dictionary reports nothing; unknown names, negative and absurd numbers are passed over.
 pub fn take(headers: &mut HeaderMap) -> Reported {
     let mut reported = Reported::default();
-    let Some(value) = headers.remove(&TOLLGATE_USAGE) else { return reported };
-    let Ok(dictionary) = Parser::new(value.as_bytes()).parse::<Dictionary>() else {
+    let lines: Vec<&[u8]> = headers.get_all(&TOLLGATE_USAGE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.is_empty() {
+        return reported;
+    }
+    let value = lines.join(&b", "[..]);
+    headers.remove(&TOLLGATE_USAGE);
+    let Ok(dictionary) = Parser::new(&value).parse::<Dictionary>() else {
         tracing::warn!("an upstream sent a Tollgate-Usage header that is no RFC 9651 dictionary");
         return reported;
     };
@@ -48,7 +53,6 @@ fn thousandths(entry: &ListEntry) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
 
     fn reported(value: &str) -> Reported {
         let mut headers = HeaderMap::new();

@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use jsonwebtoken::{Algorithm, Header, encode};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, Header, crypto::sign, encode};
 use serde_json::Value;
 
 use super::{
@@ -189,6 +190,15 @@ impl Identity {
         header.kid = Some(keys.current_kid.clone());
         let token = encode(&header, &claims, &keys.signing).map_err(|_| Error::Key("cannot sign"))?;
         Ok(Secret::new(token))
+    }
+
+    /// Signs a header and claims as they are, good or bad, with the key in use: a seam for tests of who must refuse
+    /// them. Nothing that a request can reach calls it.
+    pub fn sign_as_is(&self, header: &str, claims: &str) -> Result<Secret, Error> {
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature = sign(message.as_bytes(), &self.verifier.keys().signing, Algorithm::ES256);
+        let signature = signature.map_err(|_| Error::Key("cannot sign"))?;
+        Ok(Secret::new(format!("{message}.{signature}")))
     }
 
     /// Notes withdrawals within the caller's transaction; [`Self::revoke_now`] makes them hold on this node after it.

@@ -65,18 +65,19 @@ impl TenantAccess {
     }
 }
 
-/// The bearer token of a request: exactly one `Authorization` header of that scheme.
+/// The bearer token of a request: exactly one `Authorization` header of that scheme. Without one, the challenge names no
+/// error (RFC 6750 section 3.1).
 pub fn bearer(headers: &axum::http::HeaderMap) -> Result<&str, Problem> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return Err(Problem::new(Kind::UNAUTHENTICATED, "one Authorization header with a bearer token is needed")
-            .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tollgate\"")));
-    };
-    let token = value.to_str().ok().and_then(|text| {
+    let only = values.next().filter(|_| values.next().is_none());
+    let token = only.and_then(|value| value.to_str().ok()).and_then(|text| {
         let (scheme, token) = text.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
     });
-    token.ok_or_else(|| unauthenticated(&TokenError::Invalid("not a bearer token")))
+    token.ok_or_else(|| {
+        Problem::new(Kind::UNAUTHENTICATED, "one Authorization header with a bearer token is needed")
+            .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tollgate\""))
+    })
 }
 
 /// 401 with the challenge of RFC 6750 section 3.

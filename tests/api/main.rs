@@ -1,1 +1,10 @@
-//! x
+//! The HTTP surface with the router in process; the files mirror the routes.
+
+#![expect(clippy::unwrap_used, reason = "a test shows what failed by where it panics")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod oauth;
+mod sign_in;
+mod tokens;

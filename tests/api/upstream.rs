@@ -1,0 +1,63 @@
+//! An HTTP upstream of the tests' own, on a port of its own, and settings that send `/up/` to it.
+
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, HeaderName, StatusCode},
+    response::{IntoResponse as _, Response},
+};
+use tokio::{net::TcpListener, task::JoinSet};
+
+/// A running upstream; it ends with this.
+pub struct Upstream {
+    port: u16,
+    _server: JoinSet<()>,
+}
+
+impl Upstream {
+    /// Answers as the request asks: `x-answer` is the status, and every `answer-*` header comes back without the prefix.
+    /// The body says which headers came.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut server = JoinSet::new();
+        server.spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() });
+        Self { port, _server: server }
+    }
+
+    /// Settings with `/up/` and, beside it, `/public/`, both counting the stock meters named.
+    pub fn settings(&self, meters: &str) -> String {
+        let port = self.port;
+        format!(
+            "[[gateway.upstreams]]\nname = \"own\"\ntargets = [\"http://127.0.0.1:{port}\"]\n\
+             [[gateway.routes]]\npath = \"/up/\"\nupstream = \"own\"\nmeters = {meters}\n\
+             [[gateway.routes]]\npath = \"/public/\"\nupstream = \"own\"\npublic = true\n"
+        )
+    }
+
+    /// Settings with a `/up/` that nothing answers.
+    pub fn nobody() -> String {
+        // Port 9 is discard: nothing listens there.
+        Self { port: 9, _server: JoinSet::new() }.settings("[\"apis\"]")
+    }
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+async fn answer(request: Request) -> Response {
+    let headers = request.headers();
+    let status = text(headers, "x-answer").map_or(200, |status| status.parse().unwrap());
+    let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    let body = if text(headers, "x-empty").is_some() { Body::empty() } else { Body::from(names.join(" ")) };
+    let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
+    for (name, value) in headers {
+        if let Some(name) = name.as_str().strip_prefix("answer-") {
+            response.headers_mut().append(name.parse::<HeaderName>().unwrap(), value.clone());
+        }
+    }
+    response
+}
