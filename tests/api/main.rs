@@ -5,6 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
+mod mistakes;
 mod oauth;
+mod protocol;
 mod sign_in;
 mod tokens;
