@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 /// A registration with some of its fields changed; `null` takes a field away.
-fn changed(name: &str, tier: &str, changes: Value) -> Value {
+fn changed(name: &str, tier: &str, changes: &Value) -> Value {
     let mut body = registration(name, tier);
     for (field, value) in changes.as_object().unwrap() {
         match value {
@@ -62,7 +62,7 @@ async fn a_second_registration_with_another_tier_keeps_tier_and_infrastructure_a
     let before = admin.get(&format!("/admin/v1/tenants/{id}/infrastructure")).await.expect(200).body;
     let files = database_files(&app);
 
-    let second = register(&admin, changed("Acme", "premium", json!({"email": "second@acme.example"}))).await;
+    let second = register(&admin, changed("Acme", "premium", &json!({"email": "second@acme.example"}))).await;
 
     assert_eq!(second["tenant_id"], id);
     assert!(second["notes"].to_string().contains("tier"), "{second}");
@@ -92,7 +92,7 @@ async fn another_billing_address_makes_no_second_account() {
     let first = register(&admin, registration("Acme", "free")).await;
     let account = format!("/admin/v1/tenants/{}/billing-account", first["tenant_id"].as_str().unwrap());
     let before = admin.get(&account).await.expect(200).body;
-    register(&admin, changed("Acme", "free", json!({"billing_address": "2 Other Street", "email": "b@acme.example"})))
+    register(&admin, changed("Acme", "free", &json!({"billing_address": "2 Other Street", "email": "b@acme.example"})))
         .await;
     assert_eq!(admin.get(&account).await.expect(200).body, before);
 }
@@ -153,7 +153,7 @@ async fn an_email_of_another_customer_is_refused_unless_membership_is_meant() {
     let admin = app.admin().await;
     let acme = app.tenant("Acme", "free").await;
     let before = counts(&admin).await;
-    let body = changed("Bolt", "free", json!({"email": email_of("Acme")}));
+    let body = changed("Bolt", "free", &json!({"email": email_of("Acme")}));
     admin.post("/admin/v1/registrations", body.clone()).await.refuses(409, &[]);
     assert_eq!(counts(&admin).await, before, "a refused registration leaves no tenant");
 
@@ -183,7 +183,7 @@ async fn a_missing_tier_makes_no_half_of_a_tenant() {
     let app = TestApp::new().await;
     let admin = app.admin().await;
     let before = counts(&admin).await;
-    admin.post("/admin/v1/registrations", changed("Acme", "", json!({"tier": null}))).await.refuses(422, &["tier"]);
+    admin.post("/admin/v1/registrations", changed("Acme", "", &json!({"tier": null}))).await.refuses(422, &["tier"]);
     admin.post("/admin/v1/registrations", registration("Acme", "gold")).await.refuses(422, &["tier"]);
     assert_eq!(counts(&admin).await, before);
     let login = json!({"email": email_of("Acme"), "password": PASSWORD});
