@@ -89,6 +89,12 @@ impl Timestamp {
         Self(self.0 - self.0.rem_euclid(60_000_000))
     }
 
+    /// The start of the UTC minute that begins at this instant or next.
+    #[must_use]
+    pub fn ceil_minute(self) -> Self {
+        Self(self.0 - 1).floor_minute().plus_secs(60)
+    }
+
     /// The instant as jiff knows it, for calendars.
     ///
     /// # Panics
@@ -145,7 +151,7 @@ pub struct Period {
 }
 
 /// A calendar unit in UTC.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CalendarUnit {
     /// 60 seconds.

@@ -18,6 +18,12 @@ pub enum Error {
     /// Somebody else counts the journal of this process: its data folder was copied while it ran.
     #[error("somebody else moved the cursor of this node's journal: its data folder has been copied; it is read again")]
     CursorMoved,
+    /// A record's meter has no name: a bug, and counting stops rather than lose it.
+    #[error("record {0} of the journal is of a meter without a name")]
+    NamelessMeter(u64),
+    /// More windows than one answer holds.
+    #[error("more than {0} windows; ask for longer ones, or for less time")]
+    TooManyWindows(usize),
     /// A total has more digits than can be held exactly.
     #[error("the total of {meter} cannot be held exactly")]
     Inexact {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::{FromRef, State};
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -70,10 +71,14 @@ pub struct UsageParams {
     from: Option<String>,
     /// First instant after; the end of this month when absent. Times are cut to the minute.
     to: Option<String>,
-    /// `minute`, `hour`, `day` or `month` (UTC); one window for all when absent.
+    /// `minute`, `hour`, `day` or `month`; one window for all when absent.
     window: Option<String>,
-    /// `route`.
+    /// The IANA time zone of the windows; `UTC` when absent.
+    time_zone: Option<String>,
+    /// Keys of the meter's groups, separated by commas: `route` for what came through the gateway.
     group_by: Option<String>,
+    /// `true` shows windows without usage, too.
+    zero_fill: Option<bool>,
 }
 
 impl UsageParams {
@@ -86,7 +91,9 @@ impl UsageParams {
             None => Some(default),
         };
         let (from, to) = (instant("from", &self.from, month.from()), instant("to", &self.to, month.to()));
-        let period = from.zip(to).and_then(|(from, to)| faults.check("from", Period::new(from.floor_minute(), to)));
+        let period = from
+            .zip(to)
+            .and_then(|(from, to)| faults.check("from", Period::new(from.floor_minute(), to.ceil_minute())));
         let window = match self.window.as_deref() {
             None => None,
             Some("minute") => Some(CalendarUnit::Minute),
@@ -98,11 +105,24 @@ impl UsageParams {
                 None
             }
         };
-        if self.group_by.as_deref().is_some_and(|key| key != "route") {
+        let zone = match self.time_zone.as_deref() {
+            None => Some(TimeZone::UTC),
+            Some(name) => faults.check("time_zone", TimeZone::get(name)),
+        };
+        let keys = self.group_by.as_deref().unwrap_or_default().split(',').filter(|key| !key.is_empty());
+        let group_by: Vec<String> = keys.map(str::to_owned).collect();
+        if group_by.iter().any(|key| key != "route") {
             faults.add("group_by", "must be route");
         }
-        let by_route = self.group_by.is_some();
-        let query = meter.zip(period).map(|(meter, period)| UsageQuery { meter, period, window, by_route });
+        let query = meter.zip(period).zip(zone).map(|((meter, period), zone)| UsageQuery {
+            meter,
+            period,
+            window,
+            zone,
+            group_by,
+            filters: BTreeMap::new(),
+            zero_fill: self.zero_fill.unwrap_or(false),
+        });
         faults.finish(query).map_err(|faults| Problem::invalid(&faults))
     }
 }

@@ -13,6 +13,8 @@ pub mod model;
 pub mod roller;
 pub mod rules;
 mod service;
+pub mod tally;
+pub mod windows;
 
 pub use error::Error;
 pub use journal::{Amounts, Journal, JournalError, Record, Reservation};

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use crate::kernel::{CalendarUnit, Quantity, TenantId, Timestamp};
+use crate::kernel::{CalendarUnit, Period, Quantity, QuantityError, TenantId, Timestamp};
 
 /// The key of a meter: `apis`, `compute`, …
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,17 +36,64 @@ impl fmt::Display for MeterKey {
     }
 }
 
-/// One cell of the ledger.
+/// One cell of the ledger: a meter's usage by one tenant in one group and one window of UTC.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cell {
     /// Whose usage.
     pub tenant: TenantId,
     /// Of what.
     pub meter: MeterKey,
-    /// In which UTC minute.
-    pub minute: Timestamp,
-    /// In which group: the route, or empty.
+    /// How long the window is.
+    pub unit: CalendarUnit,
+    /// The first instant of the window.
+    pub start: Timestamp,
+    /// In which group: a JSON object of group-by keys and values, in order of the keys.
     pub group: Arc<str>,
+}
+
+/// What a cell holds: enough for every aggregation that needs no single events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Total {
+    /// How many records or events.
+    pub count: i64,
+    /// Their sum.
+    pub sum: Quantity,
+    /// The smallest.
+    pub low: Quantity,
+    /// The largest.
+    pub high: Quantity,
+    /// The latest.
+    pub last: Last,
+}
+
+/// The latest value: by its own time, then by arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Last {
+    /// Its time, in nanoseconds since 1970.
+    pub at_ns: i64,
+    /// The order of arrival.
+    pub arrival: i64,
+    /// The value.
+    pub value: Quantity,
+}
+
+impl Total {
+    /// Of one record or event.
+    pub const fn one(value: Quantity, at_ns: i64, arrival: i64) -> Self {
+        Self { count: 1, sum: value, low: value, high: value, last: Last { at_ns, arrival, value } }
+    }
+
+    /// Both together; an error when the sum has too many digits.
+    pub fn and(&self, other: &Self) -> Result<Self, QuantityError> {
+        let later = (other.last.at_ns, other.last.arrival) > (self.last.at_ns, self.last.arrival);
+        Ok(Self {
+            count: self.count.saturating_add(other.count),
+            sum: self.sum.add(other.sum)?,
+            low: self.low.min(other.low),
+            high: self.high.max(other.high),
+            last: if later { other.last } else { self.last },
+        })
+    }
 }
 
 /// How far the journal of one process has gone into the totals.
@@ -58,15 +105,26 @@ pub struct Cursor {
     pub hash: Vec<u8>,
 }
 
-/// One minute of one meter and group.
+/// Consecutive cells of one unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// The unit.
+    pub unit: CalendarUnit,
+    /// From the first cell's start to the last one's end.
+    pub period: Period,
+}
+
+/// A cell's total as a query finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MinuteTotal {
-    /// The UTC minute.
-    pub minute: Timestamp,
-    /// The group.
+pub struct Found {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The first instant of its window.
+    pub start: Timestamp,
+    /// Its group.
     pub group: String,
-    /// What was used.
-    pub value: Quantity,
+    /// What one writer counted.
+    pub total: Total,
 }
 
 /// How a usage query cuts time.

@@ -2,40 +2,35 @@
 //!
 //! Totals and cursor move in one transaction; each process that wrote a journal has a cursor of its own, so a folder
 //! that was copied, or put back from a backup, counts nothing twice and loses nothing. Cells are written as absolute
-//! values under this process's own boot nonce, so no other writer touches them and nothing has to be read back; the
-//! values of recent cells are kept in memory.
+//! values under this process's own boot nonce, so no other writer touches them; recent ones are kept
+//! in memory (`tally.rs`).
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    future::Future,
-    sync::Arc,
-};
+use std::{collections::HashMap, future::Future, sync::Arc};
 
 use uuid::Uuid;
 
 use super::{
     error::Error,
     journal::{Batch, Chain, Entry, Journal, Reader},
-    model::{Cell, Cursor, MeterKey},
+    model::{Cell, Cursor, MeterKey, Total},
     rules,
+    tally::{self, Tally, Totals, with_longer_windows},
 };
 use crate::{
-    kernel::{Clock, Quantity, Timestamp},
+    kernel::{CalendarUnit, Clock, Quantity, Timestamp},
     store::{Scope, Store},
 };
 
 /// Records of one transaction, about.
 const BATCH: usize = 20_000;
-/// Cells of minutes older than this, before the newest, are forgotten and read back when a late record needs them.
-const KEEP_S: i64 = 180;
 
 /// Where totals go: the store, or a model of it in tests.
 pub trait Ledger: Send + Sync {
     /// The last record of a process that was counted; `None` when none was.
     fn counted(&self, boot: Uuid) -> impl Future<Output = Result<Option<u64>, Error>> + Send;
 
-    /// What one writer has counted for a cell.
-    fn total(&self, writer: Uuid, cell: &Cell) -> impl Future<Output = Result<Option<Quantity>, Error>> + Send;
+    /// What one writer has counted for some cells.
+    fn totals(&self, writer: Uuid, cells: &[Cell]) -> impl Future<Output = Result<Vec<(Cell, Total)>, Error>> + Send;
 
     /// Counts a range: all of it or nothing.
     fn count(&self, range: Range<'_>) -> impl Future<Output = Result<(), Error>> + Send;
@@ -53,7 +48,7 @@ pub struct Range<'a> {
     /// Who counts.
     pub writer: Uuid,
     /// The writer's new totals of the cells that the range touches.
-    pub totals: &'a [(Cell, Quantity)],
+    pub totals: &'a [(Cell, Total)],
     /// When.
     pub now: Timestamp,
 }
@@ -68,8 +63,8 @@ impl Ledger for StoreLedger {
         Ok(cursor.map(|cursor| u64::try_from(cursor.seq).unwrap_or(0)))
     }
 
-    async fn total(&self, writer: Uuid, cell: &Cell) -> Result<Option<Quantity>, Error> {
-        Ok(self.0.read(Scope::Job("roller")).await?.usage_of_writer(writer, cell).await?)
+    async fn totals(&self, writer: Uuid, cells: &[Cell]) -> Result<Vec<(Cell, Total)>, Error> {
+        Ok(self.0.read(Scope::Job("roller")).await?.totals_of_writer(writer, cells).await?)
     }
 
     async fn count(&self, range: Range<'_>) -> Result<(), Error> {
@@ -80,7 +75,7 @@ impl Ledger for StoreLedger {
         if !tx.journal_cursor_move(boot, from.map(number), &to, now).await? {
             return Err(Error::CursorMoved);
         }
-        tx.usage_put(writer, totals).await?;
+        tx.totals_put(writer, totals).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -92,21 +87,15 @@ pub struct Roller<L> {
     reader: Option<Reader>,
     /// How far the process whose records are being read is counted.
     counted: Option<(Uuid, Option<u64>)>,
-    /// The values of recent cells.
-    recent: HashMap<Cell, Quantity>,
-    /// Every cell that this process wrote from this minute on is in `recent`.
-    complete_from: Timestamp,
-    /// The newest minute that this process has tried to write.
-    newest: Timestamp,
+    /// What this process has counted.
+    tally: Tally,
 }
 
 impl<L: Ledger> Roller<L> {
     /// Goes on after what the ledger has counted.
     pub fn new(journal: Journal, ledger: L) -> Self {
         let reader = Some(Reader::new(&journal));
-        // Nothing was written under this boot nonce yet, so nothing is missing from memory.
-        let (complete_from, newest) = (Timestamp::MIN, Timestamp::MIN);
-        Self { journal, ledger, reader, counted: None, recent: HashMap::new(), complete_from, newest }
+        Self { journal, ledger, reader, counted: None, tally: Tally::default() }
     }
 
     /// After a failed transaction, which may have been done all the same: what was read is read again, and cursors
@@ -114,8 +103,7 @@ impl<L: Ledger> Roller<L> {
     fn start_over(&mut self) {
         self.reader = Some(Reader::new(&self.journal));
         self.counted = None;
-        self.recent.clear();
-        self.complete_from = self.newest.plus_secs(60);
+        self.tally.forget();
     }
 
     /// Counts everything that was written before the call.
@@ -178,46 +166,42 @@ impl<L: Ledger> Roller<L> {
         entries: &[Entry],
         now: Timestamp,
     ) -> Result<(), Error> {
-        let cells = by_cell(entries);
+        let more = with_longer_windows(&by_minute(entries)?)?;
         let writer = self.journal.identity().boot;
-        self.newest = cells.keys().map(|cell| cell.minute).fold(self.newest, Timestamp::max);
-        let mut totals = Vec::with_capacity(cells.len());
-        for (cell, thousandths) in cells {
-            let known = match self.recent.get(&cell) {
-                Some(known) => *known,
-                None if cell.minute >= self.complete_from => Quantity::ZERO,
-                None => self.ledger.total(writer, &cell).await?.unwrap_or_default(),
-            };
-            let more = rules::quantity(&cell.meter, thousandths)?;
-            let total = known.add(more).map_err(|source| Error::Inexact { meter: cell.meter.clone(), source })?;
-            totals.push((cell, total));
-        }
+        let unknown = self.tally.unknown(&more);
+        let read = if unknown.is_empty() { Vec::new() } else { self.ledger.totals(writer, &unknown).await? };
+        let totals = self.tally.with(more, read)?;
         self.ledger.count(Range { boot, from, to, writer, totals: &totals, now }).await?;
-        self.remember(totals);
+        self.tally.remember(totals);
         Ok(())
-    }
-
-    fn remember(&mut self, totals: Vec<(Cell, Quantity)>) {
-        self.recent.extend(totals);
-        let horizon = self.newest.plus_secs(-KEEP_S);
-        if horizon > self.complete_from {
-            self.complete_from = horizon;
-            self.recent.retain(|cell, _| cell.minute >= horizon);
-        }
     }
 }
 
-/// Adds a run of records up by cell, in thousandths.
-fn by_cell(entries: &[Entry]) -> BTreeMap<Cell, i128> {
-    let mut cells = BTreeMap::new();
+/// Adds a run of records up by cell of a minute.
+fn by_minute(entries: &[Entry]) -> Result<Totals, Error> {
+    let mut totals = Totals::new();
+    // Names repeat from record to record.
+    let mut meters: HashMap<Arc<str>, Option<MeterKey>> = HashMap::new();
+    let mut groups: HashMap<Arc<str>, Arc<str>> = HashMap::new();
     for entry in entries {
-        let minute = entry.record.at.floor_minute();
+        let group = groups.entry(Arc::clone(&entry.route)).or_insert_with_key(|route| rules::group_of_route(route));
+        let at = entry.record.at;
+        let at_ns = at.as_micros().saturating_mul(1_000);
+        let arrival = i64::try_from(entry.seq).unwrap_or(i64::MAX);
         for (amount, name) in entry.record.amounts.as_slice().iter().zip(&entry.meters) {
-            // Names were checked before they were written; one that is none belongs to a damaged dictionary.
-            let Ok(meter) = name.parse::<MeterKey>() else { continue };
-            let cell = Cell { tenant: entry.record.tenant, meter, minute, group: Arc::clone(&entry.route) };
-            *cells.entry(cell).or_insert(0) += i128::from(amount.thousandths);
+            let meter = meters.entry(Arc::clone(name)).or_insert_with_key(|name| name.parse().ok());
+            // Names were checked before they were written.
+            let Some(meter) = meter.clone() else { return Err(Error::NamelessMeter(entry.seq)) };
+            let value = Quantity::from_scaled(amount.thousandths, 3).unwrap_or_default();
+            let cell = Cell {
+                tenant: entry.record.tenant,
+                meter,
+                unit: CalendarUnit::Minute,
+                start: at.floor_minute(),
+                group: Arc::clone(group),
+            };
+            tally::add(&mut totals, cell, &Total::one(value, at_ns, arrival))?;
         }
     }
-    cells
+    Ok(totals)
 }

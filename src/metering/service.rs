@@ -1,7 +1,8 @@
 //! Use cases of metering.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use jiff::tz::TimeZone;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -11,7 +12,8 @@ use super::{
     journal::{self, Flusher, Folder, Identity, Journal, JournalError, JournalHealth, Options, Record, Reservation},
     model::{Meter, MeterKey, Window, WindowTotal},
     roller::{Roller, StoreLedger},
-    rules,
+    rules::{self, Shape},
+    windows::{self, MOST_WINDOWS},
 };
 use crate::{
     kernel::{Clock, NodeId, Period, Quantity, Rng, TenantId, Timestamp, rng::random_bytes},
@@ -47,8 +49,14 @@ pub struct UsageQuery {
     pub period: Period,
     /// Cut how; not at all when absent.
     pub window: Option<Window>,
-    /// Whether by route.
-    pub by_route: bool,
+    /// In which time zone.
+    pub zone: TimeZone,
+    /// By which keys of the group.
+    pub group_by: Vec<String>,
+    /// Only groups with one of these values for each of these keys.
+    pub filters: BTreeMap<String, Vec<String>>,
+    /// Whether windows without usage are in the answer.
+    pub zero_fill: bool,
 }
 
 /// How metering is doing.
@@ -156,15 +164,20 @@ impl Metering {
 
     /// A tenant's usage by window. What was settled on this node before the call is in it.
     pub async fn usage(&self, scope: Scope, tenant: TenantId, query: &UsageQuery) -> Result<Vec<WindowTotal>, Error> {
-        let UsageQuery { meter, period, window, by_route } = query;
+        let UsageQuery { meter, period, window, zone, group_by, filters, zero_fill } = query;
         if !Self::meters().any(|known| known.key == *meter) {
             return Err(Error::UnknownMeter(meter.clone()));
         }
+        let windows = match window {
+            Some(window) => windows::windows(*period, *window, zone).ok_or(Error::TooManyWindows(MOST_WINDOWS))?,
+            None => vec![*period],
+        };
         self.catch_up().await?;
         let mut tx = self.store.read(scope).await?;
         tx.tenant_by_id(tenant).await?.ok_or(Error::UnknownTenant(tenant))?;
-        let minutes = tx.usage_minutes(tenant, meter, *period).await?;
-        rules::windows(meter, &minutes, *period, *window, *by_route)
+        let cells = tx.totals(Some(tenant), meter, &windows::stretches(&windows)).await?;
+        let shape = Shape { meter, windows: &windows, group_by, filters, zero_fill: *zero_fill };
+        rules::answer(&shape, &cells, |total| total.sum)
     }
 
     /// A tenant's usage of a meter in a period, in all.
@@ -176,9 +189,10 @@ impl Metering {
         period: Period,
     ) -> Result<Quantity, Error> {
         self.catch_up().await?;
-        let minutes = self.store.read(scope).await?.usage_minutes(tenant, meter, period).await?;
-        let whole = rules::windows(meter, &minutes, period, None, false)?;
-        Ok(whole.first().map_or(Quantity::ZERO, |total| total.value))
+        let stretches = windows::stretches(&[period]);
+        let cells = self.store.read(scope).await?.totals(Some(tenant), meter, &stretches).await?;
+        let inexact = |source| Error::Inexact { meter: meter.clone(), source };
+        cells.iter().try_fold(Quantity::ZERO, |sum, cell| sum.add(cell.total.sum).map_err(inexact))
     }
 }
 

@@ -1,20 +1,18 @@
 //! Queries about usage totals and how far each node's journal has gone into them.
 
+use std::fmt::Write as _;
+
 use uuid::Uuid;
 
-use super::{StoreError, Tx, value::Row};
+use super::{StoreError, Tx, query::Statement, value::Row};
 use crate::{
-    kernel::{NodeId, Period, Quantity, TenantId, Timestamp},
-    metering::model::{Cell, Cursor, MeterKey, MinuteTotal},
+    kernel::{CalendarUnit, NodeId, TenantId, Timestamp},
+    metering::model::{Cell, Cursor, Found, Last, MeterKey, Stretch, Total},
 };
 
-/// Rows of one `INSERT`: six parameters each, well below either engine's limit (`SQLite` 32,766, `PostgreSQL` 65,535),
+/// Rows of one `INSERT`: thirteen parameters each, well below either engine's limit (`SQLite` 32,766, `PostgreSQL` 65,535),
 /// and one size most of the time, so that the statement stays prepared.
 const ROWS_PER_INSERT: usize = 256;
-
-fn read_minute(row: &Row) -> Result<MinuteTotal, StoreError> {
-    Ok(MinuteTotal { minute: row.get("minute")?, group: row.get("grp")?, value: row.get("value")? })
-}
 
 impl Tx {
     /// The last start of a node that is known.
@@ -75,68 +73,156 @@ impl Tx {
     }
 
     /// Sets the totals that one writer has counted for some cells; a writer owns its rows, so this replaces them.
-    pub async fn usage_put(&mut self, writer: Uuid, totals: &[(Cell, Quantity)]) -> Result<(), StoreError> {
+    pub async fn totals_put(&mut self, writer: Uuid, totals: &[(Cell, Total)]) -> Result<(), StoreError> {
         for chunk in totals.chunks(ROWS_PER_INSERT) {
-            let mut sql =
-                String::from("INSERT INTO usage_minutes (tenant_id, meter, minute, grp, writer, value) VALUES ");
-            for row in 0..chunk.len() {
-                let first = row * 6 + 1;
-                let separator = if row == 0 { "" } else { ", " };
-                let numbers = [first, first + 1, first + 2, first + 3, first + 4, first + 5].map(|n| format!("${n}"));
-                sql.push_str(separator);
-                sql.push('(');
-                sql.push_str(&numbers.join(", "));
-                sql.push(')');
-            }
-            sql.push_str(" ON CONFLICT (tenant_id, meter, minute, grp, writer) DO UPDATE SET value = excluded.value");
+            let mut sql = String::from(
+                "INSERT INTO usage_totals (tenant_id, meter, unit, start, grp, writer, n, total, low, high, last_at_ns,
+                     last_arrival, last_value) VALUES ",
+            );
+            sql.push_str(&tuples(chunk.len(), 13));
+            sql.push_str(
+                " ON CONFLICT (tenant_id, meter, unit, start, grp, writer) DO UPDATE SET n = excluded.n,
+                     total = excluded.total, low = excluded.low, high = excluded.high,
+                     last_at_ns = excluded.last_at_ns, last_arrival = excluded.last_arrival,
+                     last_value = excluded.last_value",
+            );
             let mut statement = self.assembled(sql);
-            for (cell, value) in chunk {
-                statement.push(cell.tenant);
-                statement.push(cell.meter.as_str());
-                statement.push(cell.minute);
-                statement.push(&*cell.group);
+            for (cell, total) in chunk {
+                push_cell(&mut statement, cell);
                 statement.push(writer);
-                statement.push(*value);
+                statement.push(total.count);
+                for quantity in [total.sum, total.low, total.high] {
+                    statement.push(quantity);
+                }
+                statement.push(total.last.at_ns);
+                statement.push(total.last.arrival);
+                statement.push(total.last.value);
             }
             statement.execute().await?;
         }
         Ok(())
     }
 
-    /// What one writer has counted for a cell.
-    pub async fn usage_of_writer(&mut self, writer: Uuid, cell: &Cell) -> Result<Option<Quantity>, StoreError> {
-        self.query(
-            "SELECT value FROM usage_minutes
-             WHERE tenant_id = $1 AND meter = $2 AND minute = $3 AND grp = $4 AND writer = $5",
-        )
-        .bind(cell.tenant)
-        .bind(cell.meter.as_str())
-        .bind(cell.minute)
-        .bind(&*cell.group)
-        .bind(writer)
-        .map_one(|row| row.get("value"))
-        .await
+    /// What one writer has counted for some cells.
+    pub async fn totals_of_writer(&mut self, writer: Uuid, cells: &[Cell]) -> Result<Vec<(Cell, Total)>, StoreError> {
+        let mut found = Vec::new();
+        for chunk in cells.chunks(ROWS_PER_INSERT) {
+            let mut sql = String::from(
+                "SELECT tenant_id, meter, unit, start, grp, n, total, low, high, last_at_ns, last_arrival, last_value
+                 FROM usage_totals WHERE (tenant_id, meter, unit, start, grp) IN (VALUES ",
+            );
+            sql.push_str(&tuples(chunk.len(), 5));
+            let last = chunk.len() * 5 + 1;
+            let _ = write!(sql, ") AND writer = ${last}");
+            let mut statement = self.assembled(sql);
+            for cell in chunk {
+                push_cell(&mut statement, cell);
+            }
+            statement.push(writer);
+            found.extend(statement.map(|row| Ok((read_cell(row)?, read_total(row)?))).await?);
+        }
+        Ok(found)
     }
 
-    /// A tenant's totals of a meter by minute, in order of time.
-    pub async fn usage_minutes(
+    /// What all writers have counted of a meter, for one tenant or all, in stretches of windows; in no order.
+    pub async fn totals(
         &mut self,
-        tenant: TenantId,
+        tenant: Option<TenantId>,
         meter: &MeterKey,
-        period: Period,
-    ) -> Result<Vec<MinuteTotal>, StoreError> {
+        stretches: &[Stretch],
+    ) -> Result<Vec<Found>, StoreError> {
         let scope = self.tenant();
-        self.query(
-            "SELECT minute, grp, value FROM usage_minutes
-             WHERE tenant_id = $1 AND meter = $2 AND minute >= $3 AND minute < $4 AND ($5 IS NULL OR tenant_id = $5)
-             ORDER BY minute, grp",
-        )
-        .bind(tenant)
-        .bind(meter.as_str())
-        .bind(period.from())
-        .bind(period.to())
-        .bind(scope)
-        .map(read_minute)
-        .await
+        let mut sql = String::from(
+            "SELECT tenant_id, start, grp, n, total, low, high, last_at_ns, last_arrival, last_value FROM usage_totals
+             WHERE meter = $1 AND ($2 IS NULL OR tenant_id = $2)",
+        );
+        if tenant.is_some() {
+            sql.push_str(" AND tenant_id = $3");
+        }
+        let first = 3 + usize::from(tenant.is_some());
+        let piece = |n: usize| {
+            let at = first + n * 3;
+            format!("(unit = ${at} AND start >= ${} AND start < ${})", at + 1, at + 2)
+        };
+        let pieces: Vec<String> = (0..stretches.len()).map(piece).collect();
+        let _ = write!(sql, " AND ({})", pieces.join(" OR "));
+        let mut statement = self.assembled(sql).bind(meter.as_str()).bind(scope);
+        if let Some(tenant) = tenant {
+            statement.push(tenant);
+        }
+        for stretch in stretches {
+            statement.push(unit_number(stretch.unit));
+            statement.push(stretch.period.from());
+            statement.push(stretch.period.to());
+        }
+        let read = |row: &Row| {
+            Ok(Found {
+                tenant: row.get("tenant_id")?,
+                start: row.get("start")?,
+                group: row.get("grp")?,
+                total: read_total(row)?,
+            })
+        };
+        statement.map(read).await
     }
+}
+
+/// `($1, $2), ($3, $4)`: placeholders of so many rows of so many columns.
+fn tuples(rows: usize, columns: usize) -> String {
+    let mut sql = String::new();
+    for row in 0..rows {
+        sql.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 0..columns {
+            let separator = if column == 0 { "" } else { ", " };
+            // Writing to a String cannot fail.
+            let _ = write!(sql, "{separator}${}", row * columns + column + 1);
+        }
+        sql.push(')');
+    }
+    sql
+}
+
+const fn unit_number(unit: CalendarUnit) -> i64 {
+    match unit {
+        CalendarUnit::Minute => 0,
+        CalendarUnit::Hour => 1,
+        CalendarUnit::Day => 2,
+        CalendarUnit::Month => 3,
+    }
+}
+
+fn push_cell(statement: &mut Statement<'_>, cell: &Cell) {
+    statement.push(cell.tenant);
+    statement.push(cell.meter.as_str());
+    statement.push(unit_number(cell.unit));
+    statement.push(cell.start);
+    statement.push(&*cell.group);
+}
+
+fn read_cell(row: &Row) -> Result<Cell, StoreError> {
+    let unit = match row.get::<i64>("unit")? {
+        0 => CalendarUnit::Minute,
+        1 => CalendarUnit::Hour,
+        2 => CalendarUnit::Day,
+        3 => CalendarUnit::Month,
+        other => return Err(StoreError::Corrupt(format!("unit: {other}"))),
+    };
+    let group: String = row.get("grp")?;
+    Ok(Cell {
+        tenant: row.get("tenant_id")?,
+        meter: row.parse("meter")?,
+        unit,
+        start: row.get("start")?,
+        group: group.into(),
+    })
+}
+
+fn read_total(row: &Row) -> Result<Total, StoreError> {
+    Ok(Total {
+        count: row.get("n")?,
+        sum: row.get("total")?,
+        low: row.get("low")?,
+        high: row.get("high")?,
+        last: Last { at_ns: row.get("last_at_ns")?, arrival: row.get("last_arrival")?, value: row.get("last_value")? },
+    })
 }

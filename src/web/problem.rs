@@ -97,6 +97,7 @@ impl From<metering::Error> for Problem {
         let text = error.to_string();
         match error {
             Error::UnknownMeter(_) => Self::invalid_field("meter", text),
+            Error::TooManyWindows(_) => Self::invalid_field("window", text),
             Error::UnknownTenant(_) => Self::new(Kind::NOT_FOUND, text),
             Error::Inexact { .. } => Self::new(Kind::CONFLICT, text),
             Error::CursorMoved | Error::Journal(_) => {
@@ -104,7 +105,7 @@ impl From<metering::Error> for Problem {
                     .retry_after(1)
                     .caused_by(error)
             }
-            Error::Stopped => Self::internal(error),
+            Error::Stopped | Error::NamelessMeter(_) => Self::internal(error),
             Error::Store(error) => error.into(),
         }
     }

@@ -6,11 +6,11 @@ use std::{
 };
 
 use tollgate::{
-    kernel::{NodeId, Quantity, TenantId},
+    kernel::{CalendarUnit, NodeId, Quantity, TenantId},
     metering::{
         Error,
         journal::{Chain, Identity},
-        model::Cell,
+        model::{Cell, Total},
         roller::{Ledger, Range},
     },
     store::StoreError,
@@ -32,7 +32,7 @@ pub enum Answer {
 struct State {
     starts: HashMap<NodeId, u64>,
     cursors: HashMap<Uuid, Chain>,
-    totals: HashMap<(Uuid, Cell), Quantity>,
+    totals: HashMap<(Uuid, Cell), Total>,
     next: Option<Answer>,
 }
 
@@ -58,13 +58,28 @@ impl SimLedger {
         identity
     }
 
+    /// Whether hours, days and months add up to the same as their minutes.
+    pub fn check_units(&self) {
+        let state = self.0.lock().unwrap();
+        let sum = |unit| {
+            let of_unit = state.totals.iter().filter(|((_, cell), _)| cell.unit == unit);
+            of_unit.map(|(_, total)| total.count).sum::<i64>()
+        };
+        let minutes = sum(CalendarUnit::Minute);
+        for unit in [CalendarUnit::Hour, CalendarUnit::Day, CalendarUnit::Month] {
+            assert_eq!(sum(unit), minutes, "{unit:?}");
+        }
+    }
+
     /// What was counted for each tenant, all writers together.
     pub fn by_tenant(&self) -> BTreeMap<TenantId, Quantity> {
         let state = self.0.lock().unwrap();
         let mut sums: BTreeMap<TenantId, Quantity> = BTreeMap::new();
         for ((_, cell), value) in &state.totals {
-            let sum = sums.entry(cell.tenant).or_default();
-            *sum = sum.add(*value).unwrap();
+            if cell.unit == CalendarUnit::Minute {
+                let sum = sums.entry(cell.tenant).or_default();
+                *sum = sum.add(value.sum).unwrap();
+            }
         }
         sums
     }
@@ -79,8 +94,10 @@ impl Ledger for SimLedger {
         Ok(self.0.lock().unwrap().cursors.get(&boot).map(|chain| chain.seq))
     }
 
-    async fn total(&self, writer: Uuid, cell: &Cell) -> Result<Option<Quantity>, Error> {
-        Ok(self.0.lock().unwrap().totals.get(&(writer, cell.clone())).copied())
+    async fn totals(&self, writer: Uuid, cells: &[Cell]) -> Result<Vec<(Cell, Total)>, Error> {
+        let state = self.0.lock().unwrap();
+        let total = |cell: &Cell| Some((cell.clone(), state.totals.get(&(writer, cell.clone()))?.clone()));
+        Ok(cells.iter().filter_map(total).collect())
     }
 
     async fn count(&self, range: Range<'_>) -> Result<(), Error> {
@@ -94,7 +111,7 @@ impl Ledger for SimLedger {
         }
         state.cursors.insert(range.boot, range.to);
         for (cell, value) in range.totals {
-            state.totals.insert((range.writer, cell.clone()), *value);
+            state.totals.insert((range.writer, cell.clone()), value.clone());
         }
         if answer == Answer::Lost { Err(unreachable()) } else { Ok(()) }
     }

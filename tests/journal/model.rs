@@ -237,6 +237,7 @@ impl World {
                 self.roll(index);
             }
         }
+        self.ledger.check_units();
         let counted = self.ledger.by_tenant();
         for (tenant, fate) in &self.fates {
             let times = counted.get(tenant).copied().unwrap_or(Quantity::ZERO);

@@ -1,10 +1,12 @@
 //! What every engine must do alike.
 
 use tollgate::{
-    kernel::{Email, Isolation, PageRequest, Period, Quantity, Rng, SeededRng, TenantId, Timestamp, UserId},
+    kernel::{
+        CalendarUnit, Email, Isolation, PageRequest, Period, Quantity, Rng, SeededRng, TenantId, Timestamp, UserId,
+    },
     metering::{
         MeterKey,
-        model::{Cell, Cursor},
+        model::{Cell, Cursor, Stretch, Total},
     },
     provisioning::Infrastructure,
     store::{Claim, Scope, Store, StoreError},
@@ -233,22 +235,32 @@ on_each_engine! {
         let cell = |minute: i64| Cell {
             tenant: home.id,
             meter: apis.clone(),
-            minute: now().floor_minute().plus_secs(60 * minute),
-            group: "/sample/".into(),
+            unit: CalendarUnit::Minute,
+            start: now().floor_minute().plus_secs(60 * minute),
+            group: "{\"route\":\"/sample/\"}".into(),
         };
+        let of = |value: Quantity| Total::one(value, 1, 2);
         let exact: Quantity = "1234567890123456789012.345678".parse().unwrap();
         let mut tx = store.begin(JOB).await.unwrap();
         // More rows than one statement takes.
-        let many: Vec<_> = (0..600).map(|minute| (cell(minute), Quantity::from(minute))).collect();
-        tx.usage_put(writers[0], &many).await.unwrap();
-        tx.usage_put(writers[0], &[(cell(0), exact)]).await.unwrap();
-        tx.usage_put(writers[1], &[(cell(0), Quantity::ONE)]).await.unwrap();
-        assert_eq!(tx.usage_of_writer(writers[0], &cell(0)).await.unwrap(), Some(exact));
+        let many: Vec<_> = (0..600).map(|minute| (cell(minute), of(Quantity::from(minute)))).collect();
+        tx.totals_put(writers[0], &many).await.unwrap();
+        tx.totals_put(writers[0], &[(cell(0), of(exact))]).await.unwrap();
+        tx.totals_put(writers[1], &[(cell(0), of(Quantity::ONE))]).await.unwrap();
+        let cells: Vec<_> = (0..700).map(cell).collect();
+        let mut read = tx.totals_of_writer(writers[0], &cells).await.unwrap();
+        read.sort_by_key(|(cell, _)| cell.start);
+        assert_eq!((read.len(), &read[0]), (600, &(cell(0), of(exact))));
         let from = now().floor_minute();
-        let minutes = tx.usage_minutes(home.id, &apis, Period::new(from, from.plus_secs(120)).unwrap()).await.unwrap();
-        let mut values: Vec<_> = minutes.iter().map(|total| total.value).collect();
-        values.sort();
-        assert_eq!(values, [Quantity::ONE, Quantity::ONE, exact]);
+        let period = |minutes: i64| Period::new(from, from.plus_secs(60 * minutes)).unwrap();
+        let stretch = |unit, minutes| Stretch { unit, period: period(minutes) };
+        let stretches = [stretch(CalendarUnit::Minute, 2), stretch(CalendarUnit::Hour, 60)];
+        for tenant in [Some(home.id), None] {
+            let found = tx.totals(tenant, &apis, &stretches).await.unwrap();
+            let mut values: Vec<_> = found.iter().map(|found| found.total.sum).collect();
+            values.sort();
+            assert_eq!(values, [Quantity::ONE, Quantity::ONE, exact]);
+        }
     }
 
     async fn a_journals_cursor_moves_only_from_where_it_was_found(store: Store) {

@@ -170,14 +170,22 @@ CREATE TABLE journal_cursors (
     hash {bytes} NOT NULL,
     updated_at {time} NOT NULL
 ) {strict};
-CREATE TABLE usage_minutes (
+-- A writer (a process, by its boot nonce) owns its rows and replaces them. `unit`: 0 minute, 1 hour, 2 day, 3 month.
+CREATE TABLE usage_totals (
     tenant_id {uuid} NOT NULL,
     meter TEXT NOT NULL,
-    minute {time} NOT NULL,
+    unit {int} NOT NULL,
+    start {time} NOT NULL,
     grp TEXT NOT NULL,
     writer {uuid} NOT NULL,
-    value {decimal} NOT NULL,
-    PRIMARY KEY (tenant_id, meter, minute, grp, writer)
+    n {int} NOT NULL,
+    total {decimal} NOT NULL,
+    low {decimal} NOT NULL,
+    high {decimal} NOT NULL,
+    last_at_ns {int} NOT NULL,
+    last_arrival {int} NOT NULL,
+    last_value {decimal} NOT NULL,
+    PRIMARY KEY (tenant_id, meter, unit, start, grp, writer)
 ) {strict};
 
 -- web: first answers to requests that carried an Idempotency-Key.

@@ -1,0 +1,99 @@
+//! One writer's totals as they grow, kept in memory so that counting seldom reads them back.
+//!
+//! A writer owns its rows of the ledger, so what is remembered is what the ledger has; after a failed transaction, which
+//! may have been done all the same, everything is forgotten and read back. Memory is bounded: too many cells at once are
+//! forgotten, too.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    error::Error,
+    model::{Cell, Total},
+};
+use crate::kernel::{CalendarUnit, Period, Timestamp};
+
+/// The units that the ledger keeps, the finest first.
+pub const UNITS: [CalendarUnit; 4] = [CalendarUnit::Minute, CalendarUnit::Hour, CalendarUnit::Day, CalendarUnit::Month];
+/// Cells remembered, of about 300 bytes each.
+const MOST: usize = 100_000;
+
+/// Totals by cell.
+pub type Totals = BTreeMap<Cell, Total>;
+
+/// Adds hours, days and months to totals by minute.
+pub fn with_longer_windows(minutes: &Totals) -> Result<Totals, Error> {
+    let mut all = minutes.clone();
+    for (cell, total) in minutes {
+        for unit in &UNITS[1..] {
+            let start = Period::containing(cell.start, *unit).from();
+            add(&mut all, Cell { unit: *unit, start, ..cell.clone() }, total)?;
+        }
+    }
+    Ok(all)
+}
+
+/// Adds a total to a cell.
+pub fn add(totals: &mut Totals, cell: Cell, more: &Total) -> Result<(), Error> {
+    let sum = match totals.get(&cell) {
+        Some(known) => known.and(more).map_err(|source| Error::Inexact { meter: cell.meter.clone(), source })?,
+        None => more.clone(),
+    };
+    totals.insert(cell, sum);
+    Ok(())
+}
+
+/// What one writer has counted lately.
+#[derive(Debug)]
+pub struct Tally {
+    recent: HashMap<Cell, Total>,
+    /// Every cell that the writer wrote whose window ends after this is in `recent`.
+    complete_after: Timestamp,
+    newest: Timestamp,
+}
+
+impl Default for Tally {
+    /// Of a writer that has written nothing yet.
+    fn default() -> Self {
+        Self { recent: HashMap::new(), complete_after: Timestamp::MIN, newest: Timestamp::MIN }
+    }
+}
+
+impl Tally {
+    /// The cells of `more` whose totals must be read back.
+    pub fn unknown(&mut self, more: &Totals) -> Vec<Cell> {
+        self.newest = more.keys().map(|cell| cell.start).fold(self.newest, Timestamp::max);
+        let unknown = |cell: &&Cell| {
+            let end = Period::containing(cell.start, cell.unit).to();
+            end <= self.complete_after && !self.recent.contains_key(*cell)
+        };
+        more.keys().filter(unknown).cloned().collect()
+    }
+
+    /// The cells' new totals, given what was read back.
+    pub fn with(&self, more: Totals, read: Vec<(Cell, Total)>) -> Result<Vec<(Cell, Total)>, Error> {
+        let read: HashMap<Cell, Total> = read.into_iter().collect();
+        let sum = |(cell, more): (Cell, Total)| match self.recent.get(&cell).or_else(|| read.get(&cell)) {
+            None => Ok((cell, more)),
+            Some(known) => match known.and(&more) {
+                Ok(total) => Ok((cell, total)),
+                Err(source) => Err(Error::Inexact { meter: cell.meter, source }),
+            },
+        };
+        more.into_iter().map(sum).collect()
+    }
+
+    /// Takes note of what was committed.
+    pub fn remember(&mut self, totals: Vec<(Cell, Total)>) {
+        self.recent.extend(totals);
+        if self.recent.len() > MOST {
+            self.forget();
+        }
+    }
+
+    /// Forgets everything: it will be read back.
+    pub fn forget(&mut self) {
+        self.recent.clear();
+        // Windows that are not over yet may have been written, too.
+        self.complete_after = Period::containing(self.newest, CalendarUnit::Month).to();
+    }
+}
