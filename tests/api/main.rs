@@ -5,6 +5,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bills;
+mod coverage;
+mod gateway;
+mod ledger;
+mod limits;
+mod metered;
 mod oauth;
 mod sign_in;
 mod tokens;
+mod upstream;
+mod usage;
