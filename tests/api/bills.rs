@@ -235,6 +235,19 @@ async fn a_closed_month_is_recomputed_alike_on_postgresql() {
 }
 
 #[tokio::test]
+async fn a_deleted_tenants_last_bill_stays_and_no_other_follows() {
+    let app = TestApp::new().await;
+    let tenant = app.tenant("Acme", "standard").await;
+    record_units(&app, &tenant, &[("apis", 12_500)]);
+    let before = bill(&app, &tenant, "").await;
+    app.admin().await.delete(&format!("/admin/v1/tenants/{tenant}")).await.expect(200);
+    assert_eq!(bill(&app, &tenant, "").await.body, before.body);
+    app.clock.set("2026-12-05T00:00:00Z".parse().unwrap());
+    assert_eq!(bill(&app, &tenant, "?period=2026-11").await.body["lines"], before.body["lines"]);
+    assert_eq!(lines(&bill(&app, &tenant, "").await).len(), 0);
+}
+
+#[tokio::test]
 async fn a_bill_is_its_own_tenants_and_nobody_elses() {
     let app = TestApp::new().await;
     let tenant = app.tenant("Acme", "premium").await;

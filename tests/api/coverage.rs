@@ -100,6 +100,18 @@ async fn a_tenant_has_no_part_in_the_administration() {
 }
 
 #[tokio::test]
+async fn a_listener_of_its_own_takes_the_administration_off_the_public_one() {
+    let app = TestApp::with("[server]\nadmin_listen = \"127.0.0.1:0\"").await;
+    let admin = app.admin().await;
+    let ids =
+        ["tenant_id", "client_id", "user_id", "session_id", "registration_id", "tier"].map(|name| (name, "x".into()));
+    for (method, path) in operations(&app).await.into_iter().filter(|(_, path)| path.starts_with("/admin/")) {
+        let reply = app.call(method.clone(), &filled(&path, &ids), &admin.token, Value::Null).await;
+        assert_eq!(reply.status, 404, "{method} {path}: {}", reply.body);
+    }
+}
+
+#[tokio::test]
 async fn another_tenants_things_are_not_there() {
     let app = TestApp::new().await;
     let things = things_of(&app, "Acme").await;

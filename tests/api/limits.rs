@@ -168,9 +168,10 @@ async fn two_quotas_of_one_meter_and_period_count_each_for_itself() {
     let app = TestApp::new().await;
     let tenant = app.tenant("Acme", "standard").await;
     let warning = json!({"meter": "apis", "limit": "1", "period": "day", "mode": "soft"});
-    set_quotas(&app, &tenant, json!([warning, quota("apis", "3", "day")])).await;
     let owner = app.owner_of("Acme").await;
     for _ in 0..3 {
+        // Setting them anew keeps what was counted.
+        set_quotas(&app, &tenant, json!([warning, quota("apis", "3", "day")])).await;
         owner.get("/sample/hello").await.expect(200);
     }
     over_quota(owner.get("/sample/hello").await);

@@ -2,11 +2,13 @@
 
 use axum::{
     body::Body,
+    extract::FromRef as _,
     http::{Method, Request, header},
 };
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use serde_json::json;
+use tollgate::metering::Metering;
 use tower::ServiceExt as _;
 
 use super::{
@@ -153,6 +155,28 @@ async fn a_client_that_leaves_before_the_answer_is_not_billed() {
     let reply = get(&owner, "/up/x", &[]).await.expect(200);
     let left = reply.headers["ratelimit"].to_str().unwrap();
     assert!(left.starts_with("\"apis-day\";r=99998;"), "the quota has it back: {left}");
+}
+
+#[tokio::test]
+async fn an_answer_that_the_upstream_breaks_off_is_metered_once_and_not_whole() {
+    let upstream = Upstream::breaking_off().await;
+    let app = app_with(&upstream, ALL).await;
+    let owner = app.owner_of("Acme").await;
+    let response = app.router.clone().oneshot(request(&owner, "/up/x")).await.unwrap();
+    assert!(response.into_body().collect().await.is_err(), "the client sees that it is not whole");
+    assert_eq!(used(&owner, "apis").await, "1");
+    assert_eq!(used(&owner, "egress_bytes").await, "3");
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_not_forwarded() {
+    let app = TestApp::new().await;
+    app.tenant("Acme", "standard").await;
+    let owner = app.owner_of("Acme").await;
+    Metering::from_ref(app.app.state()).close().await.unwrap();
+    let refused = owner.get("/sample/hello").await.refuses(503, &[]);
+    assert_eq!(refused.text("/type"), "/docs/problems#usage-cannot-be-recorded");
+    assert!(refused.headers.contains_key(header::RETRY_AFTER));
 }
 
 #[tokio::test]
