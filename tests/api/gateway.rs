@@ -6,7 +6,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::upstream::Upstream;
+use super::{oauth::robot, upstream::Upstream};
 use crate::support::{
     actors::{Actor, PASSWORD},
     app::{Reply, TestApp},
@@ -62,6 +62,10 @@ async fn the_upstream_sees_who_calls_whatever_the_client_says() {
     let mut names: Vec<&str> = headers.keys().map(String::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["traceparent", "x-mine", "x-request-id", "x-tenant-id", "x-tenant-tier", "x-user-id"]);
+    // Behind a machine client is no user, whoever it says is.
+    let seen_of_robot = get(&robot(&owner).await, "/sample/echo", &forged).await.expect(200);
+    assert_eq!(seen_of_robot.text("/headers/x-tenant-id"), tenant);
+    assert!(seen_of_robot.body.pointer("/headers/x-user-id").is_none());
     assert_eq!((seen.text("/path"), seen.text("/query")), ("/sample/echo".into(), "a=1&b=%2F".into()));
 }
 
