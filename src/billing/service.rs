@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     kernel::{
-        BillingAccountId, CalendarUnit, Clock, Currency, Faults, Money, Period, Rng, TenantId, TenantObserver,
+        BillingAccountId, CalendarUnit, Clock, Currency, Fault, Faults, Money, Period, Rng, TenantId, TenantObserver,
         TierName, Timestamp,
     },
     metering::Metering,
@@ -113,6 +113,10 @@ impl Billing {
 
     /// Adds a version of a tier's plan.
     pub async fn put_plan(&self, mut plan: Plan, effective: Effective) -> Result<PlanVersion, Error> {
+        if plan.currency() != self.currency {
+            let detail = format!("must be {}, the currency of all bills", self.currency);
+            return Err(Error::Invalid(vec![Fault { field: "currency".into(), detail }]));
+        }
         let now = self.clock.now();
         let effective_from = match effective {
             Effective::Now => now.floor_minute(),
@@ -215,7 +219,8 @@ impl Billing {
         } else {
             BillStatus::Closed
         };
-        let mut bill = Bill { tenant_id: tenant, period, status, lines: Vec::new(), total: Money::zero(self.currency) };
+        let mut bill =
+            Bill { tenant_id: tenant, period, status, lines: Vec::new(), total: Money::zero(account.currency) };
         let outside = account.opened_at >= period.to() || account.closed_at.is_some_and(|at| at < period.from());
         if outside {
             return Ok(bill);

@@ -203,6 +203,15 @@ async fn another_price_holds_from_the_next_month_or_from_now_on() {
     assert_eq!(lines(&december), expected);
 }
 
+#[tokio::test]
+async fn a_plan_in_another_currency_is_refused_and_bills_go_on() {
+    let app = TestApp::new().await;
+    let tenant = app.tenant("Acme", "standard").await;
+    let plan = json!({"isolation": "pool", "currency": "EUR", "base": "30.00", "effective": "now"});
+    app.admin().await.put("/admin/v1/plans/standard", plan).await.refuses(422, &["currency"]);
+    assert_eq!(bill(&app, &tenant, "").await.text("/total"), "30.00");
+}
+
 /// A closed month, recomputed in the next one and by the next process.
 async fn is_recomputed_alike(app: TestApp) {
     let tenant = app.tenant("Acme", "standard").await;
