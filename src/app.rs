@@ -11,13 +11,12 @@ use std::{
 
 use axum::{
     Router,
-    extract::{FromRef, State},
-    http::StatusCode,
+    extract::FromRef,
     middleware::{from_fn, from_fn_with_state},
-    routing::get,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
@@ -27,6 +26,7 @@ use crate::{
     kernel::{Clock, Rng, Secret, rng::random_bytes},
     metering::{self, Metering, STOCK_METERS, journal},
     onboarding::{self, Onboarding},
+    operations,
     provisioning::{self, Driver, Provisioning, SqliteDriver},
     server,
     settings::{DriverChoice, Settings},
@@ -106,6 +106,8 @@ pub struct AppState {
     metering: Metering,
     provisioning: Provisioning,
     onboarding: Onboarding,
+    directory: Directory,
+    store: Store,
     clock: Arc<dyn Clock>,
 }
 
@@ -127,6 +129,8 @@ parts_of_state!(
     Metering = metering,
     Provisioning = provisioning,
     Onboarding = onboarding,
+    Directory = directory,
+    Store = store,
     Arc<dyn Clock> = clock
 );
 
@@ -136,6 +140,7 @@ pub struct App {
     store: Store,
     state: AppState,
     shutdown: Shutdown,
+    parts: gateway::Parts,
     public: Router,
     admin: Option<Router>,
     /// A password that was made up for the first administrator: to be shown once.
@@ -168,7 +173,7 @@ impl App {
             metering: state.metering.clone(),
         };
         directory.connect(Arc::new(source));
-        let parts = gateway::routes::Parts {
+        let parts = gateway::Parts {
             verifier: state.verifier.clone(),
             directory,
             metering: state.metering.clone(),
@@ -176,14 +181,25 @@ impl App {
             rng,
         };
         let gateway = Gateway::new(&settings.gateway.routes, &parts);
-        let idempotency = Idempotency { store: store.clone(), clock, verifier: state.verifier.clone() };
+        let idempotency = Idempotency { store: store.clone(), clock, identity: state.identity.clone() };
         let (public, admin) = routers(&state, &gateway, &idempotency, settings.server.admin_listen.is_some());
-        Ok(Self { settings, store, state, shutdown, public, admin, made_up_password, _lock: lock })
+        Ok(Self { settings, store, state, shutdown, parts, public, admin, made_up_password, _lock: lock })
     }
 
     /// The whole surface as one service, for tests in process.
     pub fn router(&self) -> Router {
         self.public.clone()
+    }
+
+    /// What the gateway's layers need, to put them round routes of an embedding program.
+    pub const fn gateway_parts(&self) -> &gateway::Parts {
+        &self.parts
+    }
+
+    /// Serves an embedding program's own routes beside ours, and before them where both have a path. Their fallback is
+    /// this server.
+    pub fn mount(&mut self, own: Router) {
+        self.public = own.fallback_service(std::mem::take(&mut self.public));
     }
 
     /// The services, for tests and the demo.
@@ -280,13 +296,15 @@ async fn build_state(
     directory: &Directory,
 ) -> Result<AppState, BuildError> {
     let (clock, rng) = (|| Arc::clone(clock), || Arc::clone(rng));
-    let journal = journal::Options {
+    let journal = metering::Settings {
         folder: settings.store.data.join("journal"),
-        segment_bytes: settings.metering.segment_bytes,
-        flush_ms: settings.metering.flush_ms,
-        meters: STOCK_METERS.iter().map(|meter| meter.key.to_owned()).collect(),
-        routes: settings.gateway.routes.iter().map(|route| route.path.clone()).collect(),
         accept_loss: settings.store.accept_loss,
+        options: journal::Options {
+            segment_bytes: settings.metering.segment_bytes,
+            flush_ms: settings.metering.flush_ms,
+            meters: STOCK_METERS.iter().map(|meter| meter.key.to_owned()).collect(),
+            routes: settings.gateway.route_names(),
+        },
     };
     let metering = Metering::open(store.clone(), journal, clock(), &*rng()).await?;
     let observer: Arc<dyn crate::kernel::TenantObserver> = Arc::new(directory.clone());
@@ -327,7 +345,22 @@ async fn build_state(
     let allow_signup = settings.identity.allow_signup;
     let onboarding = Onboarding::new(store.clone(), services, clock(), rng(), shutdown.tasks.clone(), allow_signup);
     let verifier = identity.verifier().clone();
-    Ok(AppState { tenants, users, identity, verifier, billing, metering, provisioning, onboarding, clock: clock() })
+    let directory = directory.clone();
+    let clock = clock();
+    let store = store.clone();
+    Ok(AppState {
+        tenants,
+        users,
+        identity,
+        verifier,
+        billing,
+        metering,
+        provisioning,
+        onboarding,
+        directory,
+        store,
+        clock,
+    })
 }
 
 /// Makes the platform administrator when there is none. A password that nobody gave is made up.
@@ -363,12 +396,14 @@ fn routers(state: &AppState, gateway: &Gateway, idempotency: &Idempotency, split
         .merge(billing::http::routes())
         .merge(metering::http::routes())
         .merge(identity::http::routes())
+        .merge(gateway::quota_http::routes())
         .split_for_parts();
     let api = api
         .layer(from_fn_with_state(idempotency.clone(), web::idempotency::idempotent))
-        .merge(operations())
+        .merge(operations::routes())
         .with_state(state.clone())
         .merge(web::docs::routes(Description::new(&description)))
+        .layer(CatchPanicLayer::custom(web::instance::panicked))
         .layer(from_fn(web::instance::write_problems));
     let gateway = gateway.clone();
     let fallback = tower::service_fn(move |request| gateway.clone().handle(request));
@@ -377,39 +412,4 @@ fn routers(state: &AppState, gateway: &Gateway, idempotency: &Idempotency, split
     }
     let public = api.clone().layer(from_fn(server::without_admin)).fallback_service(fallback);
     (public, Some(api))
-}
-
-/// Liveness, readiness, and numbers for Prometheus.
-fn operations() -> Router<AppState> {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-}
-
-async fn ready(State(metering): State<Metering>) -> (StatusCode, String) {
-    let health = metering.health();
-    match health.journal.error.or(health.roller_error) {
-        None => (StatusCode::OK, "ready\n".to_owned()),
-        Some(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("metering: {error}\n")),
-    }
-}
-
-/// Prometheus text format, version 0.0.4.
-async fn metrics(State(metering): State<Metering>) -> ([(axum::http::HeaderName, &'static str); 1], String) {
-    let health = metering.health();
-    let failing = u8::from(health.journal.error.is_some() || health.roller_error.is_some());
-    let text = format!(
-        "# HELP tollgate_journal_records_total Usage records written since the journal began.\n\
-         # TYPE tollgate_journal_records_total counter\n\
-         tollgate_journal_records_total {}\n\
-         # HELP tollgate_journal_durable_records_total Of these, records that the disk has.\n\
-         # TYPE tollgate_journal_durable_records_total counter\n\
-         tollgate_journal_durable_records_total {}\n\
-         # HELP tollgate_metering_failing Whether usage cannot be recorded or counted.\n\
-         # TYPE tollgate_metering_failing gauge\n\
-         tollgate_metering_failing {failing}\n",
-        health.journal.last_seq, health.journal.durable_seq,
-    );
-    ([(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

@@ -14,6 +14,7 @@ pub mod identity;
 pub mod kernel;
 pub mod metering;
 pub mod onboarding;
+pub mod operations;
 pub mod provisioning;
 pub mod server;
 pub mod settings;
@@ -23,3 +24,8 @@ pub mod telemetry;
 pub mod tenants;
 pub mod users;
 pub mod web;
+
+/// Compiles the example of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+pub struct EmbeddingGuide;

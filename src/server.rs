@@ -1,6 +1,6 @@
 //! Accepting connections: hyper's own builder, because it takes a header timeout and explicit limits.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -100,6 +100,3 @@ pub async fn without_admin(request: Request, next: Next) -> Response {
     }
     next.run(request).await
 }
-
-/// What a router's service never does.
-pub type Never = Infallible;

@@ -12,10 +12,9 @@ use super::{
     wire::RateRequest,
 };
 use crate::{
-    identity::Verifier,
     kernel::{BillingAccountId, Currency, Faults, TenantId, TierName, Timestamp},
     store::Scope,
-    web::{AdminScope, Json, Kind, Path, Problem, Query, TenantAccess},
+    web::{AdminScope, Json, Kind, Path, Problem, Query, TenantAccess, Verifier},
 };
 
 /// The routes.
@@ -94,7 +93,7 @@ async fn read_plan(
 #[utoipa::path(put, path = "/admin/v1/plans/{tier}", tag = "catalogue", params(("tier" = String, Path)),
     request_body = PlanBody, responses((status = 200, body = PlanView), (status = 422)))]
 async fn update_plan(
-    _: AdminScope,
+    scope: AdminScope,
     State(billing): State<Billing>,
     Path(tier): Path<String>,
     Json(update): Json<PlanUpdate>,
@@ -115,7 +114,7 @@ async fn update_plan(
     let mut faults = Faults::new();
     let plan = body.parse("", 0, &mut faults);
     let plan = faults.finish(plan).map_err(|faults| Problem::invalid(&faults))?;
-    let version = billing.put_plan(plan, effective).await?;
+    let version = billing.put_plan((&scope).into(), plan, effective).await?;
     Ok(Json((&version).into()))
 }
 

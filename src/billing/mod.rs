@@ -20,7 +20,7 @@ pub mod wire;
 
 pub use address::{AddressBody, BillingAddress};
 pub use error::Error;
-pub use model::{Bill, Plan, Quota, QuotaMode, RateLimit};
+pub use model::{Account, Bill, Plan, Quota, QuotaMode, RateLimit};
 pub use plan::{parse_plans, stock_plans};
-pub use service::{Account, Billing, Effective};
+pub use service::{Billing, Effective};
 pub use spans::{Catalogue, PlanVersion, Span};

@@ -1,8 +1,11 @@
 //! Prices, plans and what comes of rating them. A value of these types is valid: tiers ascend and end open, sizes are
 //! above zero.
 
+use super::address::BillingAddress;
 use crate::{
-    kernel::{CalendarUnit, Currency, Isolation, Money, Period, Quantity, TenantId, TierName},
+    kernel::{
+        BillingAccountId, CalendarUnit, Currency, Isolation, Money, Period, Quantity, TenantId, TierName, Timestamp,
+    },
     metering::MeterKey,
 };
 
@@ -336,4 +339,21 @@ impl BillStatus {
             Self::Closed => "closed",
         }
     }
+}
+
+/// A tenant's billing account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Which.
+    pub id: BillingAccountId,
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// Where bills go.
+    pub billing_address: BillingAddress,
+    /// In which currency.
+    pub currency: Currency,
+    /// Since when.
+    pub opened_at: Timestamp,
+    /// Until when, once the tenant is gone.
+    pub closed_at: Option<Timestamp>,
 }

@@ -104,8 +104,11 @@ pub fn parse_plans(text: &str) -> Result<Vec<Plan>, Vec<Fault>> {
 }
 
 /// The plans that come with the program: free, standard, premium.
+///
+/// # Panics
+///
+/// Never: the file is part of the program, and a test reads it.
 pub fn stock_plans() -> Vec<Plan> {
-    // The file is part of the program, and a test reads it.
     parse_plans(STOCK).expect("config/plans.toml is valid")
 }
 

@@ -8,7 +8,7 @@ use std::{
 use super::{
     address::BillingAddress,
     error::Error,
-    model::{Bill, BillLine, BillStatus, Plan, Quota, Usage},
+    model::{Account, Bill, BillLine, BillStatus, Plan, Quota, Usage},
     plan::{PlanBody, QuotaBody},
     rules::{self, Quantities, UsageByMeter},
     spans::{Catalogue, PlanVersion, Span},
@@ -21,23 +21,6 @@ use crate::{
     metering::Metering,
     store::{PlanRow, Scope, Store, StoreError, Tx},
 };
-
-/// A tenant's billing account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
-    /// Which.
-    pub id: BillingAccountId,
-    /// Whose.
-    pub tenant_id: TenantId,
-    /// Where bills go.
-    pub billing_address: BillingAddress,
-    /// In which currency.
-    pub currency: Currency,
-    /// Since when.
-    pub opened_at: Timestamp,
-    /// Until when, once the tenant is gone.
-    pub closed_at: Option<Timestamp>,
-}
 
 /// From when a new version of a plan holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +95,7 @@ impl Billing {
     }
 
     /// Adds a version of a tier's plan.
-    pub async fn put_plan(&self, mut plan: Plan, effective: Effective) -> Result<PlanVersion, Error> {
+    pub async fn put_plan(&self, scope: Scope, mut plan: Plan, effective: Effective) -> Result<PlanVersion, Error> {
         if plan.currency() != self.currency {
             let detail = format!("must be {}, the currency of all bills", self.currency);
             return Err(Error::Invalid(vec![Fault { field: "currency".into(), detail }]));
@@ -126,7 +109,7 @@ impl Billing {
         plan.version = newest + 1;
         // The first plan of a new tier holds at once: nobody has that tier yet.
         let effective_from = if newest == 0 { now.floor_minute() } else { effective_from };
-        let mut tx = self.store.begin(Scope::Platform).await?;
+        let mut tx = self.store.begin(scope).await?;
         if !tx.plan_insert(&plan_row(&plan, effective_from), now).await? {
             return Err(Error::Store(StoreError::Duplicate));
         }

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::settings::Flags;
 
-/// A `SaaS` control plane in one binary.
+/// A SaaS control plane in one binary.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version, about, max_term_width = 100)]
 pub struct Cli {
@@ -40,7 +40,7 @@ struct ServeArgs {
     /// Address to listen on [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// `PostgreSQL` in place of the embedded store: <postgres://user@host/db>
+    /// PostgreSQL in place of the embedded store: <postgres://user@host/db>
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
     /// Go on when journal records are damaged in the middle, which loses them

@@ -6,7 +6,7 @@ use super::{Failure, runtime};
 use crate::{
     app::{App, Deps},
     kernel::{SystemClock, SystemRng},
-    settings::{Flags, Settings},
+    settings::{self, Flags, Settings},
     shutdown::signalled,
     telemetry,
 };
@@ -14,7 +14,7 @@ use crate::{
 pub(super) fn run(flags: Flags) -> Result<(), Failure> {
     let settings = Settings::from_process(flags)
         .map_err(|faults| Failure { message: format!("settings:\n{faults}"), status: 2 })?;
-    telemetry::start();
+    telemetry::start(settings::log_filter().as_deref());
     runtime()?.block_on(serve(settings))
 }
 
@@ -22,11 +22,11 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     let admin = settings.admin.email.clone();
     let deps = Deps { clock: Arc::new(SystemClock), rng: Arc::new(SystemRng) };
     let mut app = App::build(settings, deps).await.map_err(|error| Failure::setup(&error))?;
-    let listeners = app.listen().await.map_err(|error| Failure::setup(&error))?;
+    // Before anything else can fail: it is shown this once, and nowhere kept.
     if let Some(password) = app.take_made_up_password() {
-        // Shown this once, and nowhere kept.
         eprintln!("platform administrator: {admin}  password: {}", password.expose());
     }
+    let listeners = app.listen().await.map_err(|error| Failure::setup(&error))?;
     let address = listeners.public.local_addr().map(|address| address.to_string()).unwrap_or_default();
     tracing::info!(address, "listening");
     app.run(listeners, signalled()).await.map_err(|error| Failure { status: 1, ..Failure::setup(&error) })

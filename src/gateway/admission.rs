@@ -125,6 +125,12 @@ impl Counter {
         }
     }
 
+    /// The current period, and what is taken of it.
+    pub fn used(&self, now: Timestamp) -> (Period, i64) {
+        let state = self.current(now);
+        (state.period, state.used)
+    }
+
     fn current(&self, now: Timestamp) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         // A clock that went back does not bring an old period back.

@@ -14,6 +14,7 @@ pub mod headers;
 pub mod layers;
 pub mod path;
 pub mod proxy;
+pub mod quota_http;
 pub mod routes;
 pub mod sample;
 pub mod source;
@@ -21,6 +22,6 @@ mod stack;
 pub mod usage;
 
 pub use directory::{Directory, Facts, SourceError, Standing, TenantSource};
-pub use layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters};
-pub use routes::{Durability, Gateway, RouteConfig, Upstream};
+pub use layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters, Ticket};
+pub use routes::{Durability, Gateway, Parts, RouteConfig, Upstream};
 pub use source::Services;

@@ -64,7 +64,7 @@ pub enum Durability {
     Durable,
 }
 
-/// What the layers need.
+/// What the layers need. An embedding program gets it from `App::gateway_parts`.
 #[derive(Clone)]
 pub struct Parts {
     /// Verifies tokens.
@@ -77,6 +77,17 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Makes request ids.
     pub rng: Arc<dyn Rng>,
+}
+
+impl Parts {
+    /// The three layers for one route, outermost first: a tuple that is itself a layer.
+    pub fn layers(&self, scopes: &[String], meters: RouteMeters) -> (AuthenticateLayer, AdmitLayer, MeterLayer) {
+        (
+            AuthenticateLayer::new(self.verifier.clone()).require_scopes(scopes),
+            AdmitLayer::new(self.directory.clone()),
+            MeterLayer::new(self.metering.clone(), Arc::clone(&self.clock), meters),
+        )
+    }
 }
 
 struct Route {
@@ -149,12 +160,8 @@ fn service(number: u16, config: &RouteConfig, parts: &Parts, upstream: stack::Up
         }));
     }
     let meters = RouteMeters { route: number, counted: config.counted, durability: config.durability };
-    stack::metered(
-        AuthenticateLayer::new(parts.verifier.clone()).require_scopes(&config.scopes),
-        AdmitLayer::new(parts.directory.clone()),
-        MeterLayer::new(parts.metering.clone(), Arc::clone(&parts.clock), meters),
-        identified,
-    )
+    let (authenticate, admit, meter) = parts.layers(&config.scopes, meters);
+    stack::metered(&authenticate, &admit, &meter, identified)
 }
 
 /// The host a request is for, without the port.

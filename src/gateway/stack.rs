@@ -23,7 +23,12 @@ use crate::{
 pub(super) type Upstream = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// A metered route's layers round its upstream.
-pub(super) fn metered<S>(authenticate: AuthenticateLayer, admit: AdmitLayer, meter: MeterLayer, upstream: S) -> Upstream
+pub(super) fn metered<S>(
+    authenticate: &AuthenticateLayer,
+    admit: &AdmitLayer,
+    meter: &MeterLayer,
+    upstream: S,
+) -> Upstream
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
@@ -87,9 +92,9 @@ where
             set(TENANT_TIER, tier);
         }
         if !headers.get(TRACEPARENT).is_some_and(is_traceparent) {
-            let [trace, span] = [random_bytes::<16>(&*self.rng), random_bytes::<16>(&*self.rng)];
-            let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-            let value = format!("00-{}-{}-01", hex(&trace), hex(&span[..8]));
+            let trace = u128::from_be_bytes(random_bytes(&*self.rng));
+            let span = u64::from_be_bytes(random_bytes(&*self.rng));
+            let value = format!("00-{trace:032x}-{span:016x}-01");
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(TRACEPARENT, value);
             }

@@ -58,7 +58,12 @@ impl MasterKey {
 
     /// The keyed hash under which a random secret is kept.
     pub(super) fn hash(&self, secret: &Secret) -> [u8; 32] {
-        *blake3::keyed_hash(&self.hashing, secret.expose().as_bytes()).as_bytes()
+        self.digest(secret.expose().as_bytes())
+    }
+
+    /// The keyed hash of something that may hold a secret.
+    pub(super) fn digest(&self, bytes: &[u8]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.hashing, bytes).as_bytes()
     }
 
     fn cipher(&self) -> Result<LessSafeKey, Error> {

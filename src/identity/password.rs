@@ -1,14 +1,11 @@
 //! Passwords: argon2id on blocking threads behind a semaphore, and what is too easy to guess.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc};
 use tokio::sync::Semaphore;
 
-use super::error::Error;
+use super::{error::Error, model::PasswordHash};
 use crate::kernel::{Rng, Secret, rng::random_bytes};
 
 /// OWASP Password Storage Cheat Sheet, argon2id: m = 19456 (19 MiB), t = 2, p = 1.
@@ -24,28 +21,6 @@ const MAX_BYTES: usize = 512;
 const SCORED_CHARS: usize = 72;
 /// zxcvbn's scores run from 0 to 4; 3 is "safely unguessable" offline with a slow hash.
 const MIN_SCORE: zxcvbn::Score = zxcvbn::Score::Three;
-
-/// A password's hash, in PHC form.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PasswordHash(String);
-
-impl PasswordHash {
-    /// From the store.
-    pub const fn from_phc(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The PHC form.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for PasswordHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PasswordHash(…)")
-    }
-}
 
 /// Hashes and checks passwords.
 #[derive(Clone)]
@@ -79,12 +54,12 @@ impl Passwords {
                     Some(nobody) => nobody.clone(),
                     None => nobody
                         .get_or_init(|| {
-                            hash(&Secret::new("nobody".into()), &salt).unwrap_or(PasswordHash(String::new()))
+                            hash(&Secret::new("nobody".into()), &salt).unwrap_or(PasswordHash::from_phc(String::new()))
                         })
                         .clone(),
                 },
             };
-            let Ok(parsed) = phc::PasswordHash::new(&stored.0) else { return false };
+            let Ok(parsed) = phc::PasswordHash::new(stored.as_str()) else { return false };
             let matches = argon2().verify_password(password.expose().as_bytes(), &parsed).is_ok();
             matches && known
         })
@@ -110,7 +85,7 @@ fn hash(password: &Secret, salt: &[u8]) -> Result<PasswordHash, Error> {
     let hashed: phc::PasswordHash = argon2()
         .hash_password_with_salt(password.expose().as_bytes(), salt)
         .map_err(|_| Error::Key("a password could not be hashed"))?;
-    Ok(PasswordHash(hashed.to_string()))
+    Ok(PasswordHash::from_phc(hashed.to_string()))
 }
 
 /// Refuses a password that is too short, too long or too easy to guess; `hints` are what an attacker tries first.

@@ -10,8 +10,8 @@ use super::{
     access::{ScopeSet, Subject},
     error::Error,
     keys::{self, KeyRing, MasterKey},
-    model::StoredKey,
-    password::{PasswordHash, Passwords, check_strength},
+    model::{PasswordHash, StoredKey},
+    password::{Passwords, check_strength},
     revocation::Revoked,
     verifier::{Claims, Verifier},
 };
@@ -70,11 +70,11 @@ impl Identity {
     ) -> Result<Self, Error> {
         let stored = store.read(Scope::Job("identity")).await?.signing_keys().await?;
         let master = MasterKey::open(&config.key_file, stored.is_empty(), &*rng)?;
-        let ring = match KeyRing::open(&master, &stored)? {
-            Some(ring) => ring,
+        let keys = match KeyRing::open(&master, &stored)? {
+            Some(keys) => keys,
             None => Self::first_key(&store, &master, &*clock, &*rng).await?,
         };
-        let verifier = Verifier::new(config.issuer.clone(), Arc::clone(&clock), ring);
+        let verifier = Verifier::new(config.issuer.clone(), Arc::clone(&clock), keys);
         for (key, at) in store.read(Scope::Job("identity")).await?.revocations().await? {
             if let Some(revoked) = Revoked::from_key(&key) {
                 verifier.revocations().add(revoked, at);
@@ -102,6 +102,11 @@ impl Identity {
     /// `iss` of every token.
     pub fn issuer(&self) -> &str {
         &self.config.issuer
+    }
+
+    /// A digest of something that may hold a secret: without the key file nobody can guess what it was.
+    pub fn keyed_digest(&self, bytes: &[u8]) -> [u8; 32] {
+        self.master.digest(bytes)
     }
 
     /// The public keys (RFC 7517).

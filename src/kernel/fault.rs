@@ -20,6 +20,7 @@ impl Faults {
     }
 
     /// Records a fault.
+    #[expect(clippy::needless_pass_by_value, reason = "errors are handed over, not lent")]
     pub fn add(&mut self, field: impl Into<String>, detail: impl ToString) {
         self.0.push(Fault { field: field.into(), detail: detail.to_string() });
     }

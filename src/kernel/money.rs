@@ -127,6 +127,7 @@ impl Money {
     }
 
     /// The sum of two amounts of one currency.
+    #[expect(clippy::should_implement_trait, reason = "fallible, so not the operator")]
     pub fn add(self, other: Self) -> Result<Self, MoneyError> {
         if self.currency != other.currency {
             return Err(MoneyError::Mixed(self.currency, other.currency));

@@ -61,17 +61,20 @@ impl Quantity {
     }
 
     /// The exact sum.
+    #[expect(clippy::should_implement_trait, reason = "fallible, so not the operator")]
     pub fn add(self, other: Self) -> Result<Self, QuantityError> {
         let sum = self.0.checked_add(other.0).ok_or(QuantityError::TooManyDigits)?;
         Self::exact(sum, self.0.scale().max(other.0.scale()))
     }
 
     /// The exact difference.
+    #[expect(clippy::should_implement_trait, reason = "fallible, so not the operator")]
     pub fn sub(self, other: Self) -> Result<Self, QuantityError> {
         self.add(Self(-other.0))
     }
 
     /// The exact product.
+    #[expect(clippy::should_implement_trait, reason = "fallible, so not the operator")]
     pub fn mul(self, other: Self) -> Result<Self, QuantityError> {
         let product = self.0.checked_mul(other.0).ok_or(QuantityError::TooManyDigits)?;
         if product.is_zero() && !(self.is_zero() || other.is_zero()) {

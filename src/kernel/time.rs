@@ -90,8 +90,11 @@ impl Timestamp {
     }
 
     /// The instant as jiff knows it, for calendars.
+    ///
+    /// # Panics
+    ///
+    /// Never: the range of `Self` lies inside jiff's, which `from_micros` and the clamps above keep.
     pub fn to_jiff(self) -> jiff::Timestamp {
-        // The range of `Self` lies inside jiff's, which from_micros and the clamps above keep.
         jiff::Timestamp::from_microsecond(self.0).expect("a Timestamp is within jiff's range")
     }
 

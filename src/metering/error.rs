@@ -2,7 +2,7 @@
 
 use super::{JournalError, MeterKey};
 use crate::{
-    kernel::{NodeId, QuantityError, TenantId},
+    kernel::{QuantityError, TenantId},
     store::StoreError,
 };
 
@@ -15,11 +15,9 @@ pub enum Error {
     /// No such tenant.
     #[error("there is no tenant {0}")]
     UnknownTenant(TenantId),
-    /// Somebody else counted for this node: its data folder was copied and both copies run.
-    #[error(
-        "the cursor of node {0} was moved by another process: its data folder has been copied; start this copy with an empty journal folder"
-    )]
-    Cloned(NodeId),
+    /// Somebody else counts the journal of this process: its data folder was copied while it ran.
+    #[error("somebody else moved the cursor of this node's journal: its data folder has been copied; it is read again")]
+    CursorMoved,
     /// A total has more digits than can be held exactly.
     #[error("the total of {meter} cannot be held exactly")]
     Inexact {

@@ -9,10 +9,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Meter, Metering, UsageQuery, WindowTotal};
 use crate::{
-    identity::Verifier,
     kernel::{CalendarUnit, Clock, Faults, Period, Quantity, TenantId, Timestamp},
     store::Scope,
-    web::{AdminScope, Json, Path, Problem, Query, TenantAccess},
+    web::{AdminScope, Json, Path, Problem, Query, TenantAccess, Verifier},
 };
 
 /// The routes.

@@ -10,11 +10,11 @@ pub mod error;
 pub mod http;
 pub mod journal;
 pub mod model;
-mod roller;
+pub mod roller;
 pub mod rules;
 mod service;
 
 pub use error::Error;
 pub use journal::{Amounts, Journal, JournalError, Record, Reservation};
 pub use model::{Meter, MeterKey, WindowTotal};
-pub use service::{Metering, MeteringHealth, STOCK_METERS, StockMeter, UsageQuery};
+pub use service::{Metering, MeteringHealth, STOCK_METERS, Settings, StockMeter, UsageQuery};

@@ -49,15 +49,13 @@ pub struct Cell {
     pub group: Arc<str>,
 }
 
-/// How far a journal has gone into the totals.
+/// How far the journal of one process has gone into the totals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
-    /// The node's epoch when the range was written.
-    pub epoch: i64,
     /// The sequence number of the last record counted.
     pub seq: i64,
-    /// Where reading goes on, in the journal's terms.
-    pub position: String,
+    /// The hash of the journal's chain there.
+    pub hash: Vec<u8>,
 }
 
 /// One minute of one meter and group.

@@ -1,28 +1,12 @@
-//! From records to cells, and from minutes to windows. Pure.
+//! From minutes to windows. Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use super::{
     error::Error,
-    journal::Entry,
-    model::{Cell, MeterKey, MinuteTotal, Window, WindowTotal},
+    model::{MeterKey, MinuteTotal, Window, WindowTotal},
 };
 use crate::kernel::{Period, Quantity};
-
-/// Adds a run of records up by cell, in thousandths.
-pub fn by_cell(entries: &[Entry]) -> BTreeMap<Cell, i128> {
-    let mut cells = BTreeMap::new();
-    for entry in entries {
-        let minute = entry.record.at.floor_minute();
-        for (amount, name) in entry.record.amounts.as_slice().iter().zip(&entry.meters) {
-            // Names were checked before they were written; one that is none belongs to a damaged dictionary.
-            let Ok(meter) = name.parse::<MeterKey>() else { continue };
-            let cell = Cell { tenant: entry.record.tenant, meter, minute, group: Arc::clone(&entry.route) };
-            *cells.entry(cell).or_insert(0) += i128::from(amount.thousandths);
-        }
-    }
-    cells
-}
 
 /// Thousandths as a quantity.
 pub fn quantity(meter: &MeterKey, thousandths: i128) -> Result<Quantity, Error> {

@@ -1,19 +1,20 @@
 //! Use cases of metering.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
     error::Error,
-    journal::{Journal, JournalError, JournalHealth, Options, Record, Reservation},
+    journal::{self, Flusher, Folder, Identity, Journal, JournalError, JournalHealth, Options, Record, Reservation},
     model::{Meter, MeterKey, Window, WindowTotal},
-    roller::Roller,
+    roller::{Roller, StoreLedger},
     rules,
 };
 use crate::{
-    kernel::{Clock, Period, Quantity, Rng, TenantId},
+    kernel::{Clock, NodeId, Period, Quantity, Rng, TenantId, Timestamp, rng::random_bytes},
     store::{Scope, Store},
 };
 
@@ -59,23 +60,44 @@ pub struct MeteringHealth {
     pub roller_error: Option<String>,
 }
 
+/// Where and how the journal is kept.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The folder of the journal, which is made when it is not there.
+    pub folder: PathBuf,
+    /// Goes on when records are damaged that the disk had, which loses them.
+    pub accept_loss: bool,
+    /// How it is kept.
+    pub options: Options,
+}
+
 /// The metering service; cheap to clone.
 #[derive(Clone)]
 pub struct Metering {
     store: Store,
     journal: Journal,
     clock: Arc<dyn Clock>,
-    roller: Arc<Mutex<Roller>>,
+    _flusher: Arc<Flusher>,
+    roller: Arc<Mutex<Roller<StoreLedger>>>,
     roller_error: Arc<std::sync::Mutex<Option<String>>>,
 }
 
 impl Metering {
-    /// Opens the journal and counts what the last process left in it. Reads files: call it before serving.
-    pub async fn open(store: Store, options: Options, clock: Arc<dyn Clock>, rng: &dyn Rng) -> Result<Self, Error> {
-        let journal = Journal::open(options, &*clock, rng)?;
-        let roller = Roller::open(journal.clone(), store.clone()).await?;
-        let roller = Arc::new(Mutex::new(roller));
-        let metering = Self { store, journal, clock, roller, roller_error: Arc::default() };
+    /// Opens the journal and counts what earlier processes left in it. Reads files: call it before serving.
+    pub async fn open(store: Store, settings: Settings, clock: Arc<dyn Clock>, rng: &dyn Rng) -> Result<Self, Error> {
+        let Settings { folder, accept_loss, options } = settings;
+        let path = folder.display().to_string();
+        let unusable = move |source| JournalError::Io { verb: "use", path, source };
+        let disk = Arc::new(Folder::open(folder).map_err(unusable)?);
+        let past = journal::recover(&*disk, accept_loss)?;
+        let identity = identify(&store, past.identity(), clock.now(), rng).await?;
+        let journal = Journal::begin(disk, options, &past, identity)?;
+        let started = Flusher::start(&journal);
+        let flusher =
+            started.map_err(|source| JournalError::Io { verb: "start", path: "its flusher".into(), source })?;
+        let roller = Arc::new(Mutex::new(Roller::new(journal.clone(), StoreLedger(store.clone()))));
+        let metering =
+            Self { store, journal, clock, _flusher: Arc::new(flusher), roller, roller_error: Arc::default() };
         metering.catch_up().await?;
         Ok(metering)
     }
@@ -98,8 +120,8 @@ impl Metering {
     }
 
     /// Waits until the disk has a record.
-    pub async fn durable(&self, seq: u64) {
-        self.journal.durable(seq).await;
+    pub async fn durable(&self, seq: u64) -> Result<(), JournalError> {
+        self.journal.durable(seq).await
     }
 
     /// Counts everything that was recorded on this node before the call.
@@ -158,4 +180,27 @@ impl Metering {
         let whole = rules::windows(meter, &minutes, period, None, false)?;
         Ok(whole.first().map_or(Quantity::ZERO, |total| total.value))
     }
+}
+
+/// Who this process is for the ledger: the folder's node, one start further. A folder whose next start is taken was
+/// copied, put back from a backup, or interrupted just then; it goes on as a new node.
+async fn identify(store: &Store, before: Option<Identity>, now: Timestamp, rng: &dyn Rng) -> Result<Identity, Error> {
+    let new = || Identity { node: NodeId::generate(now, rng), epoch: 1, boot: Uuid::from_bytes(random_bytes(rng)) };
+    let mut identity = match before {
+        Some(before) => Identity { epoch: before.epoch + 1, node: before.node, ..new() },
+        None => new(),
+    };
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let mut tx = store.begin(Scope::Job("journal")).await?;
+    let free = tx.journal_last_epoch(identity.node).await? < number(identity.epoch);
+    if !(free && tx.journal_start_insert(identity.node, number(identity.epoch), identity.boot, now).await?) {
+        tracing::warn!(
+            node = %identity.node, epoch = identity.epoch,
+            "the ledger knows a later start of this data folder: it was copied or put back; it goes on as a new node"
+        );
+        identity = new();
+        tx.journal_start_insert(identity.node, number(identity.epoch), identity.boot, now).await?;
+    }
+    tx.commit().await?;
+    Ok(identity)
 }

@@ -1,4 +1,4 @@
-//! Registrations, sign-up, offboarding and changes of tier.
+//! Registrations, sign-up, offboarding, and changes of a tenant.
 
 use axum::{
     extract::{FromRef, State},
@@ -9,16 +9,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Entrance, Move, Onboarding, Registration, RegistrationStatus, Request, TierChange, people_http};
+use super::{Entrance, Onboarding, Registration, RegistrationStatus, Request, me_http, people_http, tier_change_http};
 use crate::{
-    billing::{AddressBody, BillingAddress},
-    identity::Verifier,
-    kernel::{Faults, Isolation, RegistrationId, Secret, TenantId, Timestamp, UserId},
-    provisioning::http::InfrastructureView,
-    store::Scope,
-    tenants::{TenantPatch, http::TenantView},
+    billing::{AddressBody, Billing, BillingAddress},
+    kernel::{Faults, RegistrationId, Secret, TenantId, Timestamp, UserId},
+    tenants::{TenantPatch, TenantView, Tenants},
     users::Users,
-    web::{AdminScope, Json, List, PageQuery, Path, Problem, Query},
+    web::{AdminScope, Json, List, PageQuery, Path, Problem, Query, Verifier},
 };
 
 /// The routes.
@@ -27,6 +24,8 @@ where
     S: Clone + Send + Sync + 'static,
     Onboarding: FromRef<S>,
     Users: FromRef<S>,
+    Tenants: FromRef<S>,
+    Billing: FromRef<S>,
     Verifier: FromRef<S>,
 {
     OpenApiRouter::new()
@@ -35,7 +34,8 @@ where
         .routes(routes!(retry_registration))
         .routes(routes!(sign_up))
         .routes(routes!(offboard_tenant, update_tenant))
-        .routes(routes!(change_tier))
+        .merge(tier_change_http::routes())
+        .merge(me_http::routes())
         .merge(people_http::routes())
 }
 
@@ -261,7 +261,7 @@ async fn sign_up(
     State(onboarding): State<Onboarding>,
     Json(request): Json<SignUpRequest>,
 ) -> Result<Response, Problem> {
-    let registration = onboarding.register(Scope::Job("sign-up"), request.parse()?).await?;
+    let registration = onboarding.sign_up(request.parse()?).await?;
     let mut response = registered(registration);
     response.headers_mut().remove(header::LOCATION);
     Ok(response)
@@ -281,6 +281,7 @@ async fn offboard_tenant(
 /// What may be changed of a tenant directly; an absent field stays as it is.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::option_option, reason = "a merge patch has three cases (RFC 7396)")]
 pub struct TenantUpdate {
     /// A new name, 1 to 200 characters.
     customer_name: Option<String>,
@@ -293,6 +294,7 @@ pub struct TenantUpdate {
 }
 
 /// Tells an explicit `null` from an absent field.
+#[expect(clippy::option_option, reason = "a merge patch has three cases (RFC 7396)")]
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
@@ -324,93 +326,4 @@ async fn update_tenant(
 ) -> Result<Json<TenantView>, Problem> {
     let (patch, address) = update.parse()?;
     Ok(Json(onboarding.update_tenant((&scope).into(), id, patch, address).await?.into()))
-}
-
-/// A change of tier.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TierChangeRequest {
-    /// The tier to move to.
-    tier: Option<String>,
-    /// `true` says what would happen and changes nothing.
-    #[serde(default)]
-    dry_run: bool,
-}
-
-/// What a change of tier did, or would do.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TierChangeView {
-    tenant_id: TenantId,
-    from_tier: String,
-    tier: String,
-    /// The tenant's state.
-    status: &'static str,
-    dry_run: bool,
-    infrastructure: MoveView,
-}
-
-/// What happens to the infrastructure.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct MoveView {
-    /// `keep` or `move`.
-    action: &'static str,
-    isolation: Option<Isolation>,
-    /// What was there before.
-    from: Option<InfrastructureView>,
-    /// What is there now; absent in a dry run.
-    to: Option<InfrastructureView>,
-}
-
-impl From<Move> for MoveView {
-    fn from(infrastructure: Move) -> Self {
-        match infrastructure {
-            Move::Kept(kept) => Self {
-                action: "keep",
-                isolation: kept.as_ref().map(|made| made.isolation),
-                from: kept.clone().map(Into::into),
-                to: kept.map(Into::into),
-            },
-            Move::Planned { from, to } => {
-                Self { action: "move", isolation: Some(to), from: from.map(Into::into), to: None }
-            }
-            Move::Moved { from, to } => {
-                Self { action: "move", isolation: Some(to.isolation), from: from.map(Into::into), to: Some(to.into()) }
-            }
-        }
-    }
-}
-
-impl TierChangeView {
-    fn new(change: TierChange, dry_run: bool) -> Self {
-        Self {
-            tenant_id: change.tenant.id,
-            from_tier: change.from.to_string(),
-            tier: change.to.to_string(),
-            status: change.tenant.status.name(),
-            dry_run,
-            infrastructure: change.infrastructure.into(),
-        }
-    }
-}
-
-/// Moves a tenant to another tier, with its infrastructure.
-#[utoipa::path(post, path = "/admin/v1/tenants/{tenant_id}/tier", tag = "tenants", request_body = TierChangeRequest,
-    params(("tenant_id" = TenantId, Path)),
-    responses((status = 200, body = TierChangeView), (status = 404), (status = 409), (status = 422)))]
-async fn change_tier(
-    scope: AdminScope,
-    State(onboarding): State<Onboarding>,
-    Path(id): Path<TenantId>,
-    Json(request): Json<TierChangeRequest>,
-) -> Result<Json<TierChangeView>, Problem> {
-    let mut faults = Faults::new();
-    let tier = faults.require("tier", request.tier.as_deref());
-    let tier = faults.finish(tier).map_err(|faults| Problem::invalid(&faults))?;
-    let scope = Scope::from(&scope);
-    let change = if request.dry_run {
-        onboarding.plan_tier_change(scope, id, tier).await?
-    } else {
-        onboarding.change_tier(scope, id, tier).await?
-    };
-    Ok(Json(TierChangeView::new(change, request.dry_run)))
 }

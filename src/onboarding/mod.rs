@@ -9,6 +9,7 @@
 
 pub mod error;
 pub mod http;
+mod me_http;
 pub mod model;
 mod offboard;
 pub mod people;
@@ -16,6 +17,7 @@ mod people_http;
 pub mod rules;
 mod service;
 mod tier_change;
+mod tier_change_http;
 
 pub use error::Error;
 pub use model::{Entrance, Registration, RegistrationStatus, Request, Step, StepName, StepStatus};

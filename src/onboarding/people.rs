@@ -5,7 +5,7 @@ use crate::{
     kernel::{Email, Secret, TenantId, UserId},
     store::Scope,
     tenants::{self, Status},
-    users::{self, Member, Role, rules::KnownEmail},
+    users::{self, KnownEmail, Member, Role},
 };
 
 /// A person to be added to a tenant.

@@ -10,10 +10,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Onboarding, people::NewMember};
 use crate::{
-    identity::Verifier,
     kernel::{Faults, Secret, TenantId, Timestamp, UserId},
-    users::{Member, Role, Users, rules::KnownEmail},
-    web::{AdminScope, Json, List, PageQuery, Path, Problem, Query, TenantAccess},
+    users::{KnownEmail, Member, Role, Users},
+    web::{AdminScope, Json, List, PageQuery, Path, Problem, Query, TenantAccess, Verifier},
 };
 
 pub(super) fn routes<S>() -> OpenApiRouter<S>

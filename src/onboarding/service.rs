@@ -15,7 +15,7 @@ use crate::{
     provisioning::Provisioning,
     store::{Scope, Store, Tx},
     tenants::{self, Failure, Status, Tenant, TenantFilter, TenantPatch, Tenants},
-    users::{self, Role, Users, rules::KnownEmail},
+    users::{self, KnownEmail, Role, Users},
 };
 
 /// A registration whose provisioning takes longer than this is answered with 202 while it goes on.
@@ -79,6 +79,11 @@ impl Onboarding {
         let registration = self.commit_facts(scope, &request, password).await?;
         self.services.tenants.announce(registration.tenant_id);
         self.in_background(scope, registration).await
+    }
+
+    /// Registers a customer who came by themselves.
+    pub async fn sign_up(&self, request: Request) -> Result<Registration, Error> {
+        self.register(Scope::Job("sign-up"), request).await
     }
 
     /// Tries a failed registration again.
@@ -158,7 +163,7 @@ impl Onboarding {
         let first = tx.members(tenant.id, PageRequest::default()).await?.is_empty();
         let role = if first { Role::Owner } else { Role::Member };
         let joined = self.services.users.join_in(&mut tx, tenant.id, &request.email, role, policy).await;
-        let joined = joined.map_err(|error| self.told_to(request.entrance, error))?;
+        let joined = joined.map_err(|error| Self::told_to(request.entrance, error))?;
         if request.entrance == Entrance::SignUp && !joined.new_user {
             return Err(Error::EmailTaken);
         }
@@ -229,7 +234,7 @@ impl Onboarding {
     }
 
     /// Somebody who signs up learns that the email is in use, and nothing of where.
-    fn told_to(&self, entrance: Entrance, error: users::Error) -> Error {
+    fn told_to(entrance: Entrance, error: users::Error) -> Error {
         match (entrance, error) {
             (Entrance::SignUp, users::Error::EmailElsewhere | users::Error::EmailOfAdministrator) => Error::EmailTaken,
             (_, error) => error.into(),

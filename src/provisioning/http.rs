@@ -7,9 +7,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Infrastructure, Provisioning};
 use crate::{
-    identity::Verifier,
     kernel::{InfrastructureId, Isolation, TenantId, Timestamp},
-    web::{AdminScope, Json, Path, Problem},
+    web::{AdminScope, Json, Path, Problem, Verifier},
 };
 
 /// The routes.

@@ -16,6 +16,7 @@ mod sqlite;
 
 pub use driver::Driver;
 pub use error::Error;
+pub use http::InfrastructureView;
 pub use model::{Infrastructure, Leftover};
 pub use service::Provisioning;
 pub use sqlite::SqliteDriver;

@@ -58,11 +58,11 @@ impl SqliteDriver {
         };
         result.await.map_err(|error| failed(error.into()))?;
         db.close().await.map_err(|error| failed(error.into()))?;
-        Ok(self.location(tenant, isolation))
+        Ok(Self::location(tenant, isolation))
     }
 
     /// `pool.db#<tenant>` or `silo/<tenant>.db`, below the driver's folder.
-    fn location(&self, tenant: TenantId, isolation: Isolation) -> String {
+    fn location(tenant: TenantId, isolation: Isolation) -> String {
         match isolation {
             Isolation::Pool => format!("pool.db#{tenant}"),
             Isolation::Silo => format!("silo/{tenant}.db"),

@@ -10,7 +10,7 @@ pub mod read;
 mod server;
 mod store;
 
-use std::{fs, path::PathBuf};
+use std::{ffi::OsString, fs, path::PathBuf};
 
 use toml::{Table, Value};
 
@@ -113,6 +113,12 @@ const NO_SETTINGS: [&str; 4] = ["TOLLGATE_ADMIN_EMAIL", "TOLLGATE_ADMIN_PASSWORD
 /// Email of the first administrator when nothing else is said.
 const ADMIN_EMAIL: &str = "admin@localhost";
 
+/// What is logged: `TOLLGATE_LOG`.
+#[expect(clippy::disallowed_methods, reason = "settings alone read the environment")]
+pub fn log_filter() -> Option<String> {
+    std::env::var("TOLLGATE_LOG").ok()
+}
+
 impl Settings {
     /// Reads the process's own file, environment and flags.
     #[expect(clippy::disallowed_methods, reason = "settings alone read the environment")]
@@ -124,7 +130,11 @@ impl Settings {
             })?;
             sources.file = Some((path.display().to_string(), text));
         }
-        sources.env = std::env::vars().filter(|(name, _)| name.starts_with("TOLLGATE_")).collect();
+        let ours = |(name, value): (OsString, OsString)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with("TOLLGATE_"))?;
+            Some((name, value.to_string_lossy().into_owned()))
+        };
+        sources.env = std::env::vars_os().filter_map(ours).collect();
         Self::load(&sources)
     }
 

@@ -17,36 +17,61 @@ fn read_minute(row: &Row) -> Result<MinuteTotal, StoreError> {
 }
 
 impl Tx {
-    /// How far a node's journal has gone into the totals.
-    pub async fn journal_cursor(&mut self, node: NodeId) -> Result<Option<Cursor>, StoreError> {
-        self.query("SELECT epoch, seq, position FROM journal_cursors WHERE node_id = $1")
-            .bind(node)
-            .map_one(|row| {
-                Ok(Cursor { epoch: row.get("epoch")?, seq: row.get("seq")?, position: row.get("position")? })
-            })
-            .await
+    /// The last start of a node that is known.
+    pub async fn journal_last_epoch(&mut self, node: NodeId) -> Result<i64, StoreError> {
+        let last = self.query("SELECT epoch FROM journal_starts WHERE node_id = $1 ORDER BY epoch DESC LIMIT 1");
+        Ok(last.bind(node).map_one(|row| row.get("epoch")).await?.unwrap_or(0))
     }
 
-    /// Moves a node's cursor forward; `false` when it is already there or further: the range was counted before.
-    pub async fn journal_cursor_advance(
+    /// Notes the start of a node; `false` when somebody else has that one.
+    pub async fn journal_start_insert(
         &mut self,
         node: NodeId,
-        to: &Cursor,
+        epoch: i64,
+        boot: Uuid,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         self.query(
-            "INSERT INTO journal_cursors (node_id, epoch, seq, position, updated_at) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (node_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq,
-                 position = excluded.position, updated_at = excluded.updated_at
-             WHERE journal_cursors.seq < excluded.seq",
+            "INSERT INTO journal_starts (node_id, epoch, boot, started_at) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (node_id, epoch) DO NOTHING",
         )
         .bind(node)
-        .bind(to.epoch)
-        .bind(to.seq)
-        .bind(to.position.as_str())
+        .bind(epoch)
+        .bind(boot)
         .bind(now)
         .changed_one()
         .await
+    }
+
+    /// How far the journal of one process has gone into the totals; `None` when nothing of it has.
+    pub async fn journal_cursor(&mut self, boot: Uuid) -> Result<Option<Cursor>, StoreError> {
+        self.query("SELECT seq, hash FROM journal_cursors WHERE boot = $1")
+            .bind(boot)
+            .map_one(|row| Ok(Cursor { seq: row.get("seq")?, hash: row.get("hash")? }))
+            .await
+    }
+
+    /// Moves a cursor from where the caller found it; `false` when somebody else moved it: the range was counted.
+    pub async fn journal_cursor_move(
+        &mut self,
+        boot: Uuid,
+        from: Option<i64>,
+        to: &Cursor,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let query = match from {
+            None => self.query(
+                "INSERT INTO journal_cursors (boot, seq, hash, updated_at) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (boot) DO NOTHING",
+            ),
+            Some(_) => self
+                .query("UPDATE journal_cursors SET seq = $2, hash = $3, updated_at = $4 WHERE boot = $1 AND seq = $5"),
+        };
+        let query = query.bind(boot).bind(to.seq).bind(to.hash.as_slice()).bind(now);
+        match from {
+            None => query.changed_one().await,
+            Some(seq) => query.bind(seq).changed_one().await,
+        }
     }
 
     /// Sets the totals that one writer has counted for some cells; a writer owns its rows, so this replaces them.

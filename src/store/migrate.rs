@@ -9,13 +9,13 @@ use super::{Scope, Store, StoreError, Tx};
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_first.sql")];
 
 /// `CREATE TABLE IF NOT EXISTS` by two sessions at once fails for one of them on `PostgreSQL` (a unique index of the
-/// catalogue refuses it); it succeeds when tried again.
-const CREATE_ATTEMPTS: usize = 3;
+/// catalogue refuses it, or the tuple was concurrently updated); it succeeds when tried again.
+const CREATE_ATTEMPTS: usize = 5;
 
 pub(super) async fn run(store: &Store) -> Result<(), StoreError> {
     for attempt in 1..=CREATE_ATTEMPTS {
         match create_version_table(store).await {
-            Err(StoreError::Duplicate) if attempt < CREATE_ATTEMPTS => {}
+            Err(StoreError::Duplicate | StoreError::Database(_)) if attempt < CREATE_ATTEMPTS => {}
             done => {
                 done?;
                 break;

@@ -26,7 +26,7 @@ mod users;
 use std::{path::Path, str::FromStr, time::Duration};
 
 use sqlx::{
-    PgPool, SqlitePool,
+    Connection as _, PgPool, SqlitePool,
     postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -80,6 +80,13 @@ impl Store {
             SqlitePoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE)
+                // After a full disk SQLite has rolled back by itself, and a connection that thinks otherwise is stuck.
+                .after_release(|connection, _| {
+                    Box::pin(async move {
+                        connection.ping().await?;
+                        Ok(!connection.is_in_transaction())
+                    })
+                })
                 .connect_lazy_with(options.clone())
         };
         Self::migrated(Pools::Sqlite { writer: pool(1), readers: pool(SQLITE_READERS) }).await
@@ -125,6 +132,16 @@ impl Store {
             Pools::Sqlite { readers, .. } => Ok(Tx::sqlite(scope, readers.begin().await?)),
             Pools::Postgres(pool) => Ok(Tx::postgres(scope, pool.begin_with(SNAPSHOT).await?)),
         }
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.read(Scope::Job("ping"))
+            .await?
+            .query("SELECT CAST(1 AS BIGINT) AS one")
+            .map_one(|row| row.get::<i64>("one"))
+            .await?;
+        Ok(())
     }
 
     /// Closes every connection after the work under way.

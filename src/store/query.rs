@@ -77,8 +77,12 @@ impl Tx {
     pub(super) async fn script(&mut self, sql: String) -> Result<(), StoreError> {
         let sql = sqlx::raw_sql(AssertSqlSafe(sql));
         match &mut self.inner {
-            Inner::Sqlite(transaction) => drop(sql.execute(&mut **transaction).await?),
-            Inner::Postgres(transaction) => drop(sql.execute(&mut **transaction).await?),
+            Inner::Sqlite(transaction) => {
+                sql.execute(&mut **transaction).await?;
+            }
+            Inner::Postgres(transaction) => {
+                sql.execute(&mut **transaction).await?;
+            }
         }
         Ok(())
     }

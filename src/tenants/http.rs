@@ -7,9 +7,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Status, Tenant, TenantFilter, Tenants};
 use crate::{
-    identity::Verifier,
     kernel::{Faults, PageRequest, TenantId, Timestamp},
-    web::{AdminScope, Json, List, PageQuery, Path, Problem, Query},
+    web::{AdminScope, Json, List, PageQuery, Path, Problem, Query, Verifier},
 };
 
 /// The routes.

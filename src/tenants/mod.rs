@@ -13,5 +13,6 @@ pub mod rules;
 mod service;
 
 pub use error::Error;
+pub use http::TenantView;
 pub use model::{Failure, Status, Tenant, TenantFilter, TierSpan};
 pub use service::{TenantPatch, Tenants};

@@ -130,7 +130,7 @@ impl Tenants {
         self.change(scope, id, Tenant::suspend).await
     }
 
-    /// Applies a transition of `rules.rs`, written only if nobody else changed the tenant meanwhile; tried again then.
+    /// Applies a transition of `rules.rs`, written only if nobody else changed the tenant meanwhile; refused otherwise.
     pub async fn change(
         &self,
         scope: Scope,

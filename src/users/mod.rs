@@ -12,4 +12,5 @@ mod service;
 
 pub use error::Error;
 pub use model::{Member, Membership, MembershipStatus, Role, User};
+pub use rules::KnownEmail;
 pub use service::Users;

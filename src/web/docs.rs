@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use std::fmt::Write as _;
+
 use axum::{
     Router,
     extract::State,
@@ -77,9 +79,11 @@ fn problems() -> String {
     for kind in Kind::ALL {
         let anchor = kind.uri.rsplit('#').next().unwrap_or_default();
         let (status, title, uri, advice) = (kind.status.as_u16(), kind.title, kind.uri, kind.advice);
-        rows.push_str(&format!(
+        // Writing to a String cannot fail.
+        let _ = write!(
+            rows,
             "<section id=\"{anchor}\"><h2>{title} <small>{status}</small></h2><p><code>{uri}</code></p><p>{advice}</p></section>"
-        ));
+        );
     }
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Tollgate: problems</title>\

@@ -21,7 +21,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    identity::Verifier,
+    identity::Identity,
     kernel::{Clock, Timestamp},
     store::{Claim, Scope, Store},
 };
@@ -30,6 +30,7 @@ use crate::{
 const CLAIM_S: i64 = 120;
 /// The longest key taken.
 const MAX_KEY: usize = 255;
+const SIGN_UP: &str = "/v1/signup";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -40,8 +41,8 @@ pub struct Idempotency {
     pub store: Store,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
-    /// Says who calls.
-    pub verifier: Verifier,
+    /// Says who calls, and digests what may hold secrets.
+    pub identity: Identity,
 }
 
 /// An answer as kept.
@@ -66,18 +67,22 @@ async fn run(state: &Idempotency, request: Request, next: Next) -> Result<Respon
     };
     let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= MAX_KEY).map(str::to_owned);
     let key = key.ok_or_else(|| Problem::invalid_field("Idempotency-Key", "must be 1 to 255 visible characters"))?;
-    // Without a valid token the handler refuses by itself; there is nobody to keep an answer for.
-    let Ok(access) = bearer(request.headers()).map(|token| state.verifier.verify(token)) else {
-        return Ok(next.run(request).await);
+    let path = request.uri().path();
+    let verified = bearer(request.headers()).map(|token| state.identity.verifier().verify(token));
+    let owner = match verified {
+        Ok(Ok(access)) => format!("{:?} {:?} {path}", access.tenant, access.subject),
+        // Whoever signs up has no token. The key and the body, which has the password, are theirs all the same.
+        _ if path == SIGN_UP => SIGN_UP.to_owned(),
+        // Without a valid token the handler refuses by itself; there is nobody to keep an answer for.
+        _ => return Ok(next.run(request).await),
     };
-    let Ok(access) = access else { return Ok(next.run(request).await) };
-    let owner = format!("{:?} {:?} {}", access.tenant, access.subject, request.uri().path());
 
     let (parts, body) = request.into_parts();
     let bytes = to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| body_problem(&error))?;
-    let digest = blake3::hash(&bytes);
+    // Keyed, because a body may have a password in it.
+    let digest = state.identity.keyed_digest(&bytes);
     let now = state.clock.now();
-    match claim(state, &owner, &key, digest.as_bytes(), now).await? {
+    match claim(state, &owner, &key, &digest, now).await? {
         Claim::New => {}
         Claim::Answered(answer) => return replay(&answer),
         Claim::OtherBody => {

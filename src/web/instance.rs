@@ -36,6 +36,7 @@ impl Problem {
     }
 
     /// One refused field.
+    #[expect(clippy::needless_pass_by_value, reason = "errors are handed over, not lent")]
     pub fn invalid_field(field: &str, detail: impl ToString) -> Self {
         Self::invalid(&[Fault { field: field.to_owned(), detail: detail.to_string() }])
     }
@@ -118,6 +119,11 @@ impl IntoResponse for Problem {
         response.extensions_mut().insert(Pending(std::sync::Arc::new(std::sync::Mutex::new(Some(self)))));
         response
     }
+}
+
+/// What a handler's panic looks like from outside. The panic itself is in the log by the hook.
+pub fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    Problem::new(Kind::INTERNAL, "the request failed through no fault of yours").into_response()
 }
 
 /// The layer that writes problems out, with the request's path as `instance`; also gives axum's own bare refusals

@@ -56,12 +56,10 @@ kinds! {
         "The body is above the limit that `detail` names.";
     UNSUPPORTED_MEDIA_TYPE = UNSUPPORTED_MEDIA_TYPE, "/docs/problems#unsupported-media-type", "Unsupported media type",
         "Send the content type that `detail` names.";
-    RATE_LIMITED = TOO_MANY_REQUESTS, "/docs/problems#rate-limited", "Too many requests",
-        "The tier's rate is used up. Ask again after `Retry-After`.";
     QUOTA_EXCEEDED = TOO_MANY_REQUESTS, "https://iana.org/assignments/http-problem-types#quota-exceeded",
-        "Quota exceeded", "The tier's quota for the period is used up. It starts anew after `Retry-After`.";
+        "Quota exceeded", "The tier's rate, or its quota for the period, is used up. Ask again after `Retry-After`.";
     INTERNAL = INTERNAL_SERVER_ERROR, "/docs/problems#internal", "Internal error",
-        "A fault of this server; its log has the cause under the same request id.";
+        "A fault of this server; its log has the cause.";
     UNAVAILABLE = SERVICE_UNAVAILABLE, "/docs/problems#unavailable", "Temporarily unavailable",
         "A part this needs does not answer right now. Ask again after `Retry-After`.";
     USAGE_UNAVAILABLE = SERVICE_UNAVAILABLE, "/docs/problems#usage-cannot-be-recorded", "Usage cannot be recorded",

@@ -17,3 +17,6 @@ pub use extract::{AdminScope, Json, Path, Query, TenantAccess};
 pub use kinds::Kind;
 pub use page::{List, PageQuery};
 pub use problem::Problem;
+
+/// What the extractors find in the state of whoever uses them.
+pub use crate::identity::Verifier;

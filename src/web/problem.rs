@@ -99,7 +99,7 @@ impl From<metering::Error> for Problem {
             Error::UnknownMeter(_) => Self::invalid_field("meter", text),
             Error::UnknownTenant(_) => Self::new(Kind::NOT_FOUND, text),
             Error::Inexact { .. } => Self::new(Kind::CONFLICT, text),
-            Error::Cloned(_) | Error::Journal(_) => {
+            Error::CursorMoved | Error::Journal(_) => {
                 Self::new(Kind::UNAVAILABLE, "usage is recorded but cannot be counted now")
                     .retry_after(1)
                     .caused_by(error)

@@ -5,13 +5,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
 mod bills;
 mod coverage;
 mod gateway;
 mod ledger;
 mod limits;
 mod metered;
+mod mistakes;
 mod oauth;
+mod protocol;
 mod sign_in;
 mod tokens;
 mod upstream;

@@ -186,13 +186,13 @@ async fn outlives_the_process(app: TestApp) {
 
 #[tokio::test]
 async fn usage_outlives_the_process() {
-    outlives_the_process(TestApp::new().await).await;
+    Box::pin(outlives_the_process(TestApp::new().await)).await;
 }
 
 #[tokio::test]
 async fn usage_outlives_the_process_on_postgresql() {
     let Some(app) = TestApp::on_postgres().await else { return };
-    outlives_the_process(app).await;
+    Box::pin(outlives_the_process(app)).await;
 }
 
 #[tokio::test]

@@ -1,1 +1,11 @@
-//! x
+//! The real binary: coming up, going down, being killed, and refusing to start.
+
+#![expect(clippy::unwrap_used, reason = "a test shows what failed by where it panics")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod lifecycle;
+mod refusals;
+mod server;
+mod wire;

@@ -251,15 +251,24 @@ on_each_engine! {
         assert_eq!(values, [Quantity::ONE, Quantity::ONE, exact]);
     }
 
-    async fn a_journals_cursor_only_goes_forward(store: Store) {
-        let node = tollgate::kernel::NodeId::from_uuid(uuid::Uuid::from_u128(9));
-        let cursor = |seq| Cursor { epoch: 1, seq, position: String::new() };
+    async fn a_journals_cursor_moves_only_from_where_it_was_found(store: Store) {
+        let boot = uuid::Uuid::from_u128(9);
+        let cursor = |seq: i64| Cursor { seq, hash: vec![7; 16] };
         let mut tx = store.begin(JOB).await.unwrap();
-        assert!(tx.journal_cursor_advance(node, &cursor(10), now()).await.unwrap());
-        assert!(!tx.journal_cursor_advance(node, &cursor(10), now()).await.unwrap(), "the same range was counted before");
-        assert!(!tx.journal_cursor_advance(node, &cursor(9), now()).await.unwrap());
-        assert!(tx.journal_cursor_advance(node, &cursor(11), now()).await.unwrap());
-        assert_eq!(tx.journal_cursor(node).await.unwrap(), Some(cursor(11)));
+        assert!(tx.journal_cursor_move(boot, None, &cursor(10), now()).await.unwrap());
+        assert!(!tx.journal_cursor_move(boot, None, &cursor(10), now()).await.unwrap(), "the range was counted before");
+        assert!(!tx.journal_cursor_move(boot, Some(9), &cursor(12), now()).await.unwrap());
+        assert!(tx.journal_cursor_move(boot, Some(10), &cursor(11), now()).await.unwrap());
+        assert_eq!(tx.journal_cursor(boot).await.unwrap(), Some(cursor(11)));
+    }
+
+    async fn a_nodes_start_is_taken_once(store: Store) {
+        let node = tollgate::kernel::NodeId::from_uuid(uuid::Uuid::from_u128(9));
+        let mut tx = store.begin(JOB).await.unwrap();
+        assert_eq!(tx.journal_last_epoch(node).await.unwrap(), 0);
+        assert!(tx.journal_start_insert(node, 4, uuid::Uuid::from_u128(1), now()).await.unwrap());
+        assert!(!tx.journal_start_insert(node, 4, uuid::Uuid::from_u128(2), now()).await.unwrap());
+        assert_eq!(tx.journal_last_epoch(node).await.unwrap(), 4);
     }
 
     async fn an_idempotency_key_is_claimed_once(store: Store) {

@@ -12,12 +12,13 @@ use std::{
 
 use clap::Args;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::{Failure, runtime};
 use crate::{
     app::{App, Deps, Listeners},
     kernel::{Rng as _, Secret, SystemClock, SystemRng},
-    settings::{Flags, Settings, Sources},
+    settings::{self, Flags, Settings, Sources},
     shutdown::signalled,
     telemetry,
 };
@@ -29,7 +30,7 @@ const SETTINGS: &str = include_str!("../../../config/demo.toml");
 const PASSWORD: &str = "violet-Harbour-42-lamps";
 const ADMIN_PASSWORD: &str = "copper-Lantern-17-tides";
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub(super) struct DemoArgs {
     /// End after the journey; the exit status says whether every step succeeded
     #[arg(long)]
@@ -37,7 +38,7 @@ pub(super) struct DemoArgs {
 }
 
 pub(super) fn run(args: DemoArgs) -> Result<(), Failure> {
-    telemetry::start_quiet();
+    telemetry::start_quiet(settings::log_filter().as_deref());
     let data = DataFolder::new().map_err(|error| Failure::setup(&error))?;
     runtime()?.block_on(demo(args.exit, &data))
 }
@@ -47,10 +48,10 @@ async fn demo(exit: bool, data: &DataFolder) -> Result<(), Failure> {
     let address = settings.server.listen;
     let deps = Deps { clock: Arc::new(SystemClock), rng: Arc::new(SystemRng) };
     let app = App::build(settings, deps).await.map_err(|error| Failure::setup(&error))?;
-    let (end, ended) = tokio::sync::oneshot::channel::<()>();
-    let stop = async move {
+    let end = CancellationToken::new();
+    let stop = async {
         tokio::select! {
-            _ = ended => {}
+            () = end.cancelled() => {}
             () = signalled() => {}
         }
     };
@@ -63,12 +64,10 @@ async fn demo(exit: bool, data: &DataFolder) -> Result<(), Failure> {
             Err(broken) => printer.failure(&format!("the journey stopped: {broken}")),
         }
         if exit {
-            drop(end);
-            return done;
+            end.cancel();
+        } else {
+            printer.still_serving(&format!("http://{address}"));
         }
-        printer.still_serving(&format!("http://{address}"));
-        // Until a signal ends the server, and with it this.
-        std::mem::forget(end);
         done
     };
     let (served, journey) = tokio::join!(app.run(Listeners { public: listener, admin: None }, stop), journey);
@@ -103,10 +102,9 @@ struct DataFolder {
 
 impl DataFolder {
     fn new() -> std::io::Result<Self> {
-        let mut random = [0; 6];
+        let mut random = [0; 8];
         SystemRng.fill(&mut random);
-        let name: String = random.iter().map(|b| format!("{b:02x}")).collect();
-        let path = std::env::temp_dir().join(format!("tollgate-demo-{name}"));
+        let path = std::env::temp_dir().join(format!("tollgate-demo-{:016x}", u64::from_be_bytes(random)));
         std::fs::create_dir(&path)?;
         Ok(Self { path })
     }

@@ -16,17 +16,12 @@ impl Printer {
         Self { colour: std::io::stdout().is_terminal(), step: 0 }
     }
 
-    /// A reader that went away is no reason to stop.
-    fn line(&self, text: &str) {
-        drop(writeln!(std::io::stdout(), "{text}"));
-    }
-
     /// A new step.
     pub(super) fn step(&mut self, title: &str) {
         self.step += 1;
         let title = format!("{}. {title}", self.step);
-        self.line("");
-        if self.colour { self.line(&title.bold().to_string()) } else { self.line(&title) }
+        line("");
+        if self.colour { line(&title.bold().to_string()) } else { line(&title) }
     }
 
     /// What was called and what came back.
@@ -38,36 +33,41 @@ impl Printer {
             (true, false) => status.yellow().to_string(),
         };
         let call = if self.colour { call.cyan().to_string() } else { call.clone() };
-        self.line(&format!("   {call}  →  {status}"));
+        line(&format!("   {call}  →  {status}"));
     }
 
     /// A fact that came back.
     pub(super) fn fact(&self, name: &str, value: &str) {
         let name = format!("{name:<16}");
         let name = if self.colour { name.dimmed().to_string() } else { name };
-        self.line(&format!("      {name} {value}"));
+        line(&format!("      {name} {value}"));
     }
 
     pub(super) fn success(&self, text: &str) {
-        self.line("");
-        if self.colour { self.line(&text.green().bold().to_string()) } else { self.line(text) }
+        line("");
+        if self.colour { line(&text.green().bold().to_string()) } else { line(text) }
     }
 
     pub(super) fn failure(&self, text: &str) {
-        self.line("");
-        if self.colour { self.line(&text.red().bold().to_string()) } else { self.line(text) }
+        line("");
+        if self.colour { line(&text.red().bold().to_string()) } else { line(text) }
     }
 
     pub(super) fn still_serving(&self, base: &str) {
-        self.line("");
-        self.line(&format!("Still serving at {base} (Ctrl-C ends it and removes its data). Try:"));
+        line("");
+        line(&format!("Still serving at {base} (Ctrl-C ends it and removes its data). Try:"));
         self.fact("reference", &format!("{base}/docs"));
         self.fact("administrator", &format!("admin@localhost  {ADMIN_PASSWORD}"));
         self.fact("customer_2", &format!("grace@customer-2.example  {PASSWORD}"));
         self.fact("customer_3", &format!("alan@customer-3.example  {PASSWORD}"));
-        self.line("");
-        self.line(&format!(
+        line("");
+        line(&format!(
             "   curl -s {base}/v1/login -H 'content-type: application/json' \\\n        -d '{{\"email\":\"grace@customer-2.example\",\"password\":\"{PASSWORD}\"}}'"
         ));
     }
+}
+
+/// A reader that went away is no reason to stop.
+fn line(text: &str) {
+    drop(writeln!(std::io::stdout(), "{text}"));
 }

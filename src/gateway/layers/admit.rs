@@ -151,7 +151,7 @@ impl AdmitLayer {
                     add(&mut headers, left);
                     let detail = format!("more than {} requests in {} s", terms.requests, terms.per_s);
                     return Err(
-                        headers.put_on(Problem::new(Kind::RATE_LIMITED, detail).retry_after(left.reset_s.max(1)))
+                        headers.put_on(Problem::new(Kind::QUOTA_EXCEEDED, detail).retry_after(left.reset_s.max(1)))
                     );
                 }
             }

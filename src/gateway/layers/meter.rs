@@ -34,7 +34,7 @@ use crate::{
         usage::{self, Reported},
     },
     kernel::Clock,
-    metering::{Amounts, Metering, Record, Reservation, STOCK_METERS},
+    metering::{Amounts, JournalError, Metering, Record, Reservation, STOCK_METERS},
     web::{Kind, Problem},
 };
 
@@ -52,6 +52,20 @@ pub struct RouteMeters {
     pub counted: [bool; STOCK_METERS.len()],
     /// Whether the answer waits for the disk.
     pub durability: Durability,
+}
+
+impl RouteMeters {
+    /// Counts requests (`apis`) alone, without waiting for the disk.
+    pub const fn requests(route: u16) -> Self {
+        let mut counted = [false; STOCK_METERS.len()];
+        counted[APIS] = true;
+        Self { route, counted, durability: Durability::Relaxed }
+    }
+
+    /// Counts every stock meter, without waiting for the disk.
+    pub const fn everything(route: u16) -> Self {
+        Self { route, counted: [true; STOCK_METERS.len()], durability: Durability::Relaxed }
+    }
 }
 
 /// Counts the usage of admitted requests.
@@ -122,7 +136,7 @@ where
             ingress,
             egress: 0,
             reported: Reported::default(),
-            started: Instant::now(),
+            started: stopwatch(),
             worked_micros: 0,
         };
         MeterFuture::Inner { future: self.inner.call(request), draft: Some(draft) }
@@ -183,6 +197,12 @@ impl Draft {
     }
 }
 
+/// Starts measuring how long the upstream works: real time, whatever the clock says.
+#[expect(clippy::disallowed_methods, reason = "a stopwatch, not a clock")]
+fn stopwatch() -> Instant {
+    Instant::now()
+}
+
 pin_project! {
     /// The future of [`Meter`].
     #[project = MeterProjection]
@@ -190,7 +210,7 @@ pin_project! {
         /// The inner service answers.
         Inner { #[pin] future: F, draft: Option<Draft> },
         /// The answer waits for the disk.
-        Durable { waiting: BoxFuture<'static, ()>, response: Option<Response<Body>> },
+        Durable { waiting: BoxFuture<'static, Result<(), JournalError>>, response: Option<Response<Body>> },
         /// The layer answers.
         Refused { response: Option<Response<Body>> },
     }
@@ -228,15 +248,15 @@ where
                             response: Some(response),
                         },
                         Ok(_) => return Poll::Ready(Ok(response)),
-                        Err(error) => {
-                            let problem = Problem::new(Kind::USAGE_UNAVAILABLE, error.to_string()).retry_after(1);
-                            return Poll::Ready(Ok(problem.render("")));
-                        }
+                        Err(error) => return Poll::Ready(Ok(not_recorded(&error))),
                     }
                 }
                 MeterProjection::Durable { waiting, response } => {
-                    ready!(waiting.as_mut().poll(cx));
-                    return Poll::Ready(Ok(response.take().expect("a future is not polled after it is done")));
+                    let response = match ready!(waiting.as_mut().poll(cx)) {
+                        Ok(()) => response.take().expect("a future is not polled after it is done"),
+                        Err(error) => not_recorded(&error),
+                    };
+                    return Poll::Ready(Ok(response));
                 }
                 MeterProjection::Refused { response } => {
                     return Poll::Ready(Ok(response.take().expect("a future is not polled after it is done")));
@@ -245,6 +265,11 @@ where
             self.set(next);
         }
     }
+}
+
+/// In place of an answer whose usage could not be recorded.
+fn not_recorded(error: &impl std::error::Error) -> Response<Body> {
+    Problem::new(Kind::USAGE_UNAVAILABLE, error.to_string()).retry_after(1).render("")
 }
 
 /// Settles on drop what was not settled before: a response that the client or the upstream broke off.
@@ -269,7 +294,7 @@ enum Ending {
     /// Not there yet.
     Running,
     /// The last frame waits for the disk.
-    Waiting(BoxFuture<'static, ()>, Option<Frame<Bytes>>),
+    Waiting(BoxFuture<'static, Result<(), JournalError>>, Option<Frame<Bytes>>),
     /// Released.
     Done,
 }
@@ -294,10 +319,13 @@ impl HttpBody for MeteredBody {
             match this.state {
                 Ending::Running => {}
                 Ending::Waiting(waiting, last) => {
-                    ready!(waiting.as_mut().poll(cx));
+                    let durable = ready!(waiting.as_mut().poll(cx));
                     let last = last.take();
                     *this.state = Ending::Done;
-                    return Poll::Ready(last.map(Ok));
+                    return Poll::Ready(match durable {
+                        Ok(()) => last.map(Ok),
+                        Err(error) => Some(Err(error.into())),
+                    });
                 }
                 Ending::Done => return Poll::Ready(None),
             }

@@ -1,156 +1,183 @@
 //! The flusher: one thread that syncs what was written, prepares the next segment, and mends the journal after a
 //! failed disk.
 
-use std::{
-    io,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use super::{
-    segment,
-    writer::{Inner, Shared},
+    Journal,
+    begin::prepare,
+    frame,
+    writer::{Inner, Shared, State, Synced},
 };
 
-/// A broken journal is tried again this often.
+/// A broken journal, or one without room, is tried again this often.
 const RETRY: Duration = Duration::from_millis(500);
-const THREAD: &str = "journal-flush";
 
-/// Starts the thread; it ends when the journal is closed or gone.
-pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
-    let weak = Arc::downgrade(shared);
-    std::thread::Builder::new().name(THREAD.into()).spawn(move || run(&weak)).map(drop)
+/// The flusher's thread; dropping it ends the thread and waits for that.
+pub struct Flusher {
+    journal: Journal,
+    thread: Option<JoinHandle<()>>,
 }
 
-fn run(weak: &Weak<Shared>) {
-    while let Some(shared) = weak.upgrade() {
-        if !wait(&shared) {
-            return;
+impl Flusher {
+    /// Tends a journal from now on.
+    pub fn start(journal: &Journal) -> io::Result<Self> {
+        let its = journal.clone();
+        let thread = std::thread::Builder::new().name("journal-flush".into()).spawn(move || its.run())?;
+        Ok(Self { journal: journal.clone(), thread: Some(thread) })
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.journal.shared.lock().state = State::Closed;
+        self.journal.shared.wake.notify_all();
+        // A thread that panicked has said so.
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
+
+impl Journal {
+    fn run(&self) {
+        while self.shared.wait_for_work() {
+            self.tend();
         }
-        flush(&shared);
-        mend(&shared);
-        prepare(&shared);
     }
-}
 
-/// Waits for something to do, then for the rest of the interval unless somebody waits for the disk.
-fn wait(shared: &Shared) -> bool {
-    let interval = Duration::from_millis(shared.options.flush_ms);
-    let inner = shared.lock();
-    let idle = |inner: &mut Inner| {
-        inner.unsynced.is_empty() && inner.broken.is_none() && inner.prepared.is_some() && !inner.closed
-    };
-    // The timeout lets the thread see that the journal was dropped.
-    let Ok((inner, _)) = shared.wake.wait_timeout_while(inner, RETRY, idle) else { return false };
-    if inner.closed {
-        return false;
+    /// What the flusher does each round: mends, syncs, makes room.
+    pub fn tend(&self) {
+        self.shared.make_room();
+        self.shared.mend();
+        self.flush();
+        self.shared.make_room();
     }
-    let hurry = |inner: &mut Inner| !inner.waiting_durable && !inner.closed;
-    let pause = if inner.broken.is_some() || inner.no_room { RETRY } else { interval };
-    shared.wake.wait_timeout_while(inner, pause, hurry).is_ok()
-}
 
-/// Syncs what was written until now.
-pub(super) fn flush(shared: &Shared) {
-    let (file, number, upto, bytes) = {
-        let mut inner = shared.lock();
+    /// Syncs what was written before the call.
+    pub fn flush(&self) {
+        let shared = &*self.shared;
+        let mut inner = shared.wait_synced(shared.lock());
         inner.waiting_durable = false;
-        let synced = super::writer::Synced { offset: inner.offset, seq: inner.last_seq, hash: inner.last_hash };
-        (Arc::clone(&inner.file), inner.number, synced, inner.unsynced.len())
-    };
-    if bytes == 0 {
-        shared.durable.send_replace(upto.seq);
-        return;
-    }
-    // Without the lock: records go on being written meanwhile.
-    let result = file.sync_data();
-    let mut inner = shared.lock();
-    match result {
-        // The next segment was begun meanwhile, and what this sync was about was synced then.
-        Ok(()) if inner.number != number => {}
-        Ok(()) => {
-            inner.unsynced.drain(..bytes);
-            inner.synced = upto;
-        }
-        Err(error) => {
-            tracing::error!(%error, "syncing the journal failed");
-            write_again(shared, &mut inner);
+        if let State::Suspect(_) = inner.state {
+            shared.next_segment(&mut inner);
             return;
         }
-    }
-    let reached = inner.synced.seq.max(if inner.unsynced.is_empty() { inner.last_seq } else { 0 });
-    drop(inner);
-    shared.durable.send_if_modified(|durable| {
-        let more = reached > *durable;
-        *durable = reached.max(*durable);
-        more
-    });
-}
-
-/// After a failed sync the kernel may have thrown the pages away, and the file is not trusted again: the next
-/// segment says how much of it holds, and what came after that is written there once more, with the same numbers.
-pub(super) fn write_again(shared: &Shared, inner: &mut Inner) {
-    let frames = std::mem::take(&mut inner.unsynced);
-    let (last_seq, last_hash) = (inner.last_seq, inner.last_hash);
-    inner.last_seq = inner.synced.seq;
-    inner.last_hash = inner.synced.hash;
-    let holds = inner.synced.offset;
-    if shared.next_segment(inner, Some(holds)).is_err() {
-        // Nothing is lost: the frames stay in memory until there is a segment again.
-        inner.unsynced = frames;
-        inner.last_seq = last_seq;
-        inner.last_hash = last_hash;
-        return;
-    }
-    for record in super::reader::usage_in(&frames) {
-        let mut buffer = [0; super::frame::MAX_USAGE_FRAME];
-        let seq = inner.last_seq + 1;
-        let len = super::frame::encode_usage(&mut buffer, seq, &inner.last_hash, &record);
-        if let Err(error) = inner.rewrite(&buffer[..len], seq) {
-            inner.broken = Some(format!("writing again after a failed sync failed: {error}"));
+        // A mark alone waits for the next record.
+        if inner.last.seq == inner.synced.last.seq || matches!(inner.state, State::Broken(_)) {
             return;
         }
-    }
-}
-
-/// Tries to get a broken journal going again, with another segment.
-fn mend(shared: &Shared) {
-    let mut inner = shared.lock();
-    if inner.broken.is_none() || inner.closed {
-        return;
-    }
-    inner.broken = None;
-    write_again(shared, &mut inner);
-    if inner.broken.is_none() {
-        tracing::info!("the journal takes records again");
-    }
-}
-
-/// Makes room for the next segment ahead of need; whether there is room now. After a failure only the flusher's own
-/// thread tries again, at its own pace.
-pub(super) fn prepare(shared: &Shared) -> bool {
-    let mut inner = shared.lock();
-    if inner.prepared.is_some() {
-        return true;
-    }
-    let own_thread = std::thread::current().name() == Some(THREAD);
-    if inner.broken.is_some() || inner.closed || (inner.no_room && !own_thread) {
-        return false;
-    }
-    // Under the lock, so that two threads do not make it at once. The flusher does it ahead of need, so that requests
-    // rarely wait for this.
-    match segment::prepare(&shared.options.folder, shared.options.segment_bytes) {
-        Ok(prepared) => {
-            inner.prepared = Some(prepared);
-            inner.no_room = false;
-            true
+        if let Err(error) = inner.pad() {
+            inner.suspect("writing to the journal failed", &error);
+            shared.next_segment(&mut inner);
+            return;
         }
-        Err(error) => {
-            if !inner.no_room {
-                tracing::warn!(error = crate::kernel::fault::chain(&error), "no room for the next journal segment");
+        let (file, bytes) = (Arc::clone(&inner.file), inner.unsynced.len());
+        let upto = Synced { offset: inner.offset, last: inner.last };
+        inner.syncing = true;
+        drop(inner);
+        // Without the lock: records go on being written meanwhile.
+        let result = file.sync();
+        let mut inner = shared.lock();
+        inner.syncing = false;
+        match result {
+            Ok(()) => {
+                inner.unsynced.drain(..bytes);
+                inner.synced = upto;
+                shared.tell_durable(&inner);
+                inner.mark();
             }
-            inner.no_room = true;
-            false
+            Err(error) => {
+                inner.suspect("syncing the journal failed", &error);
+                shared.next_segment(&mut inner);
+            }
+        }
+        drop(inner);
+        shared.synced.notify_all();
+    }
+
+    /// Takes no more records and syncs those that were written.
+    pub fn close(&self) {
+        self.shared.lock().state = State::Closed;
+        self.flush();
+        // A failed sync has begun another segment.
+        self.shared.lock().state = State::Closed;
+        self.shared.wake.notify_all();
+    }
+}
+
+impl Shared {
+    /// Waits for something to do, then for the rest of the interval unless somebody waits for the disk.
+    fn wait_for_work(&self) -> bool {
+        let interval = Duration::from_millis(self.options.flush_ms);
+        let open = |inner: &Inner| inner.state == State::Open;
+        let idle = |inner: &mut Inner| {
+            let nothing = inner.last.seq == inner.synced.last.seq && !inner.waiting_durable;
+            nothing && inner.prepared.is_some() && open(inner)
+        };
+        let Ok(inner) = self.wake.wait_while(self.lock(), idle) else { return false };
+        let pause = if inner.struggling { RETRY } else { interval };
+        let patient = |inner: &mut Inner| !inner.waiting_durable && inner.state != State::Closed;
+        let Ok((inner, _)) = self.wake.wait_timeout_while(inner, pause, patient) else { return false };
+        inner.state != State::Closed
+    }
+
+    /// Tries to get a broken journal going again, with another segment.
+    fn mend(&self) {
+        let mut inner = self.wait_synced(self.lock());
+        let State::Broken(why) = &inner.state else { return };
+        if inner.prepared.is_none() {
+            return;
+        }
+        inner.state = State::Suspect(why.clone());
+        self.next_segment(&mut inner);
+        inner.struggling = inner.state != State::Open;
+        if !inner.struggling {
+            tracing::info!("the journal takes records again");
+        }
+    }
+
+    /// Makes the next segment's file ahead of need.
+    fn make_room(&self) {
+        {
+            let inner = self.lock();
+            if inner.prepared.is_some() || inner.state == State::Closed {
+                return;
+            }
+        }
+        // Without the lock, because it takes milliseconds.
+        let made = prepare(&*self.disk, &self.options, self.identity);
+        let mut inner = self.lock();
+        match made {
+            Ok(file) => {
+                inner.struggling = matches!(inner.state, State::Broken(_)) && inner.struggling;
+                inner.prepared = Some(file);
+            }
+            Err(error) => {
+                if !inner.struggling {
+                    tracing::warn!(error = crate::kernel::fault::chain(&error), "no room for the next journal segment");
+                }
+                inner.struggling = true;
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Ends the block, so that what is about to be on disk is never written again.
+    fn pad(&mut self) -> io::Result<()> {
+        let seq = self.last.seq;
+        let padding = frame::encode_padding(self.place(seq), self.offset);
+        self.write(&padding, seq)
+    }
+
+    /// Says on disk, some time, that the disk has everything, so that later damage is told from a torn tail.
+    fn mark(&mut self) {
+        if !self.unsynced.is_empty() || self.state != State::Open {
+            return;
+        }
+        let seq = self.last.seq;
+        let frame = frame::encode_mark(self.place(seq));
+        if let Err(error) = self.write(&frame, seq) {
+            self.suspect("writing to the journal failed", &error);
         }
     }
 }

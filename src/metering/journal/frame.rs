@@ -2,17 +2,21 @@
 //!
 //! ```text
 //! offset  size  little-endian
-//!      0     4  length of the frame in bytes, these four included
+//!      0     4  length of the frame in bytes, all of it
 //!      4     4  CRC32C of everything after this field
-//!      8     8  sequence number (of a dictionary: that of the record before it)
-//!     16    16  hash of the frame before: BLAKE3, cut to 128 bits
-//!     32     1  kind: 1 usage, 2 name of a meter, 3 name of a route
-//!     33        payload
+//!      8     8  sequence number of the record; of other frames, that of the record before
+//!     16     4  how many sequence numbers before that one the disk was known to have: 0 for its own
+//!     20    16  hash of the frame before: BLAKE3, cut to 128 bits
+//!     36     1  kind: 1 usage, 2 name of a meter, 3 name of a route, 4 mark, 5 padding
+//!     37        payload
+//!   last     1  0xED
 //! ```
 //!
 //! A usage payload is `at` (8, microseconds), tenant (16), route (2), number of amounts (1), then meter (2) and
-//! thousandths (8) for each amount. A name's payload is its number (2) and its text. 128 bits of hash keep a forger
-//! from finding another frame with the same one; they are no signature.
+//! thousandths (8) for each amount. A name's payload is its number (2) and its text. A mark has none: it only says
+//! what the disk has. Padding fills the rest of a block before a sync, so that a block that the disk has is never
+//! written again: a power loss may ruin the whole block that is being written. The last byte is never zero, so that a frame of which only zeros are missing is not whole. 128
+//! bits of hash keep a forger from finding another frame with the same one; they are no signature.
 
 use uuid::Uuid;
 
@@ -22,16 +26,36 @@ use crate::kernel::{TenantId, Timestamp};
 /// The most amounts of one record.
 pub const MAX_AMOUNTS: usize = 8;
 /// The longest usage frame, in bytes.
-pub(super) const MAX_USAGE_FRAME: usize = HEAD + 27 + MAX_AMOUNTS * 10;
+pub(super) const MAX_USAGE_FRAME: usize = HEAD + 27 + MAX_AMOUNTS * 10 + 1;
+/// The length of a mark, in bytes.
+pub(super) const MARK_FRAME: usize = HEAD + 1;
+/// What a power loss ruins at most of a write: a physical sector of a disk that says it has 512 bytes, a page.
+pub(super) const BLOCK: usize = 4_096;
+/// The longest padding: too little of a block is left for a frame, and the next is filled as well.
+pub(super) const MAX_PADDING: usize = MARK_FRAME - 1 + BLOCK;
 /// The longest frame of any kind; a longer length is damage.
-pub(super) const MAX_FRAME: usize = 1_024;
-const HEAD: usize = 33;
+pub(super) const MAX_FRAME: usize = 8_192;
+/// The longest name of a meter or a route, in bytes.
+const MAX_NAME: usize = 1_000;
+const HEAD: usize = 37;
+const END: u8 = 0xED;
 const KIND_USAGE: u8 = 1;
 const KIND_METER: u8 = 2;
 const KIND_ROUTE: u8 = 3;
+const KIND_MARK: u8 = 4;
+const KIND_PADDING: u8 = 5;
 
 /// The hash of a frame.
-pub(super) type Hash = [u8; 16];
+pub type Hash = [u8; 16];
+
+/// The end of a chain of frames: the last record's number and the last frame's hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Chain {
+    /// The sequence number of the last record.
+    pub seq: u64,
+    /// The hash of the last frame.
+    pub hash: Hash,
+}
 
 /// So many thousandths of a meter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,6 +97,8 @@ pub(super) enum Content {
     Usage(Record),
     Meter(u16, String),
     Route(u16, String),
+    Mark,
+    Padding,
 }
 
 /// A valid frame.
@@ -80,6 +106,8 @@ pub(super) enum Content {
 pub(super) struct Frame {
     pub(super) len: usize,
     pub(super) seq: u64,
+    /// The last record that the disk was known to have when this was written.
+    pub(super) durable: u64,
     pub(super) before: Hash,
     pub(super) hash: Hash,
     pub(super) content: Content,
@@ -100,8 +128,16 @@ pub(super) fn hash(frame: &[u8]) -> Hash {
     cut
 }
 
+/// What a frame carries besides its content: its number, the last number that the disk has, the frame before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) seq: u64,
+    pub(super) durable: u64,
+    pub(super) before: Hash,
+}
+
 /// Puts a usage frame into `buffer`; its length.
-pub(super) fn encode_usage(buffer: &mut [u8; MAX_USAGE_FRAME], seq: u64, before: &Hash, record: &Record) -> usize {
+pub(super) fn encode_usage(buffer: &mut [u8; MAX_USAGE_FRAME], place: Place, record: &Record) -> usize {
     let amounts = record.amounts.as_slice();
     let payload = &mut buffer[HEAD..];
     payload[..8].copy_from_slice(&record.at.as_micros().to_le_bytes());
@@ -112,29 +148,51 @@ pub(super) fn encode_usage(buffer: &mut [u8; MAX_USAGE_FRAME], seq: u64, before:
         slot[..2].copy_from_slice(&amount.meter.to_le_bytes());
         slot[2..].copy_from_slice(&amount.thousandths.to_le_bytes());
     }
-    let len = HEAD + 27 + amounts.len() * 10;
-    seal(&mut buffer[..len], seq, before, KIND_USAGE);
+    let len = HEAD + 27 + amounts.len() * 10 + 1;
+    seal(&mut buffer[..len], place, KIND_USAGE);
     len
 }
 
 /// The frame that names a meter or a route; a name is cut where a frame ends.
-pub(super) fn encode_name(seq: u64, before: &Hash, is_meter: bool, number: u16, name: &str) -> Vec<u8> {
+pub(super) fn encode_name(place: Place, is_meter: bool, number: u16, name: &str) -> Vec<u8> {
     let mut frame = vec![0; HEAD];
     frame.extend_from_slice(&number.to_le_bytes());
-    let most = MAX_FRAME - HEAD - 2;
-    let end = (0..=most.min(name.len())).rfind(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=MAX_NAME.min(name.len())).rfind(|end| name.is_char_boundary(*end)).unwrap_or(0);
     frame.extend_from_slice(&name.as_bytes()[..end]);
-    seal(&mut frame, seq, before, if is_meter { KIND_METER } else { KIND_ROUTE });
+    frame.push(END);
+    seal(&mut frame, place, if is_meter { KIND_METER } else { KIND_ROUTE });
     frame
 }
 
-fn seal(frame: &mut [u8], seq: u64, before: &Hash, kind: u8) {
-    // A frame is at most MAX_FRAME bytes.
-    let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+/// The frame that says what the disk has.
+pub(super) fn encode_mark(place: Place) -> [u8; MARK_FRAME] {
+    let mut frame = [0; MARK_FRAME];
+    seal(&mut frame, place, KIND_MARK);
+    frame
+}
+
+/// The frame that fills what is left of the block at `offset`.
+pub(super) fn encode_padding(place: Place, offset: u64) -> Vec<u8> {
+    let block = BLOCK as u64;
+    let end = (offset + MARK_FRAME as u64).next_multiple_of(block);
+    // At most MAX_PADDING.
+    let mut frame = vec![0; usize::try_from(end - offset).unwrap_or(MAX_PADDING)];
+    seal(&mut frame, place, KIND_PADDING);
+    frame
+}
+
+fn seal(frame: &mut [u8], place: Place, kind: u8) {
+    // A frame is at most MAX_FRAME bytes; a distance that does not fit says that nothing is known.
+    let [len, ahead] =
+        [frame.len() as u64, place.seq.saturating_sub(place.durable)].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
     frame[..4].copy_from_slice(&len.to_le_bytes());
-    frame[8..16].copy_from_slice(&seq.to_le_bytes());
-    frame[16..32].copy_from_slice(before);
-    frame[32] = kind;
+    frame[8..16].copy_from_slice(&place.seq.to_le_bytes());
+    frame[16..20].copy_from_slice(&ahead.to_le_bytes());
+    frame[20..36].copy_from_slice(&place.before);
+    frame[36] = kind;
+    if let Some(last) = frame.last_mut() {
+        *last = END;
+    }
     let crc = crc32c::crc32c(&frame[8..]);
     frame[4..8].copy_from_slice(&crc.to_le_bytes());
 }
@@ -147,16 +205,23 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Frame, NoFrame> {
         let nothing = bytes.iter().take(HEAD).all(|b| *b == 0);
         return Err(if nothing { NoFrame::Empty } else { NoFrame::Damaged("no length") });
     }
-    if !(HEAD..=MAX_FRAME).contains(&len) {
+    if !(MARK_FRAME..=MAX_FRAME).contains(&len) {
         return Err(NoFrame::Damaged("an impossible length"));
     }
     let frame = bytes.get(..len).ok_or(NoFrame::Damaged("cut off"))?;
+    if frame[len - 1] != END {
+        return Err(NoFrame::Damaged("no end"));
+    }
     if crc32c::crc32c(&frame[8..]) != u32::from_le_bytes(array(&frame[4..])) {
         return Err(NoFrame::Damaged("a wrong checksum"));
     }
-    let content = content(frame[32], &frame[HEAD..]).ok_or(NoFrame::Damaged("an unknown content"))?;
+    let content = content(frame[36], &frame[HEAD..len - 1]).ok_or(NoFrame::Damaged("an unknown content"))?;
     let seq = u64::from_le_bytes(array(&frame[8..]));
-    Ok(Frame { len, seq, before: array(&frame[16..]), hash: hash(frame), content })
+    let durable = match u32::from_le_bytes(array(&frame[16..])) {
+        u32::MAX => 0,
+        ahead => seq.saturating_sub(u64::from(ahead)),
+    };
+    Ok(Frame { len, seq, durable, before: array(&frame[20..]), hash: hash(frame), content })
 }
 
 fn content(kind: u8, payload: &[u8]) -> Option<Content> {
@@ -168,6 +233,8 @@ fn content(kind: u8, payload: &[u8]) -> Option<Content> {
             let number = u16::from_le_bytes(*number);
             Some(if kind == KIND_METER { Content::Meter(number, name) } else { Content::Route(number, name) })
         }
+        KIND_MARK => payload.is_empty().then_some(Content::Mark),
+        KIND_PADDING => payload.iter().all(|byte| *byte == 0).then_some(Content::Padding),
         _ => None,
     }
 }

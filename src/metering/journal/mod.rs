@@ -5,12 +5,17 @@
 //! that interval (nothing, where the answer waited for [`Journal::durable`]).
 //!
 //! Invariants: sequence numbers grow by one, without gap or repeat, across restarts; a record that was refused never
-//! surfaces later; what a failed write or sync left behind is cut off by the next segment's header; frames carry
-//! length, CRC32C and the hash of the frame before, so that damage and edits are seen; room for a record is reserved
-//! before the request is forwarded, so that writing it cannot fail for lack of space.
+//! surfaces later; what a failed write or sync left behind is cut off by the next segment's header, and what the disk
+//! may have lost is in that segment before it gets its name; frames carry length, CRC32C, the hash of the frame before
+//! and how far the disk was known to be, so that edits are seen and damage is told from a torn tail; room for a record
+//! is reserved before the request is forwarded, so that writing it cannot fail for lack of space.
+//!
+//! Readers see only what the disk has, so the ledger never counts a record that a power loss takes back.
 //!
 //! Not here: what the numbers mean, and adding them up (`roller.rs`).
 
+mod begin;
+mod disk;
 mod flush;
 mod frame;
 mod reader;
@@ -21,10 +26,14 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::{io, path::PathBuf};
+use std::io;
 
-pub use frame::{Amount, Amounts, MAX_AMOUNTS};
-pub use reader::{Entry, Reader};
+pub use disk::{Disk, DiskFile, Folder};
+pub use flush::Flusher;
+pub use frame::{Amount, Amounts, Chain, Hash, MAX_AMOUNTS};
+pub use reader::{Batch, Entry, Reader};
+pub use recovery::{Past, recover};
+pub use segment::Identity;
 pub use writer::{Journal, JournalHealth, Reservation};
 
 use crate::kernel::{TenantId, Timestamp};
@@ -46,8 +55,6 @@ pub struct Record {
 /// How a journal is kept.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The folder, which is made when it is not there.
-    pub folder: PathBuf,
     /// The size of a segment, preallocated.
     pub segment_bytes: u64,
     /// How long a record may wait for the disk.
@@ -56,8 +63,6 @@ pub struct Options {
     pub meters: Vec<String>,
     /// What a record's route numbers stand for.
     pub routes: Vec<String>,
-    /// Goes on when records are damaged in the middle, which loses them.
-    pub accept_loss: bool,
 }
 
 impl Options {
@@ -76,31 +81,31 @@ pub enum JournalError {
         /// What was tried.
         verb: &'static str,
         /// With which file.
-        path: PathBuf,
+        path: String,
         /// Why it failed.
         #[source]
         source: io::Error,
     },
-    /// Records are damaged and valid ones follow: not a torn tail, but a loss.
+    /// Records are damaged that the disk had: not a torn tail, but a loss.
     #[error(
-        "{path} is damaged at byte {offset} ({why}), and valid records follow: {lost} bytes would be lost; \
-             restore the file, or start with --accept-loss"
+        "{path} is damaged at byte {offset} ({why}), after record {seq}; later records are there, so going on would \
+         lose usage: restore the file, or start with --accept-loss"
     )]
     Damaged {
         /// The segment.
-        path: PathBuf,
+        path: String,
         /// Where the damage begins.
         offset: u64,
+        /// The last record before it.
+        seq: u64,
         /// What is wrong there.
         why: &'static str,
-        /// Bytes from there to where reading could go on.
-        lost: u64,
     },
     /// Not a segment of this journal.
     #[error("{path} is not a segment of this journal: {why}")]
     Foreign {
         /// The file.
-        path: PathBuf,
+        path: String,
         /// Why not.
         why: &'static str,
     },
@@ -110,8 +115,12 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
+    fn io(verb: &'static str, disk: &dyn Disk, name: &str) -> impl FnOnce(io::Error) -> Self {
+        let path = format!("{disk}/{name}");
         move |source| Self::Io { verb, path, source }
+    }
+
+    fn foreign(disk: &dyn Disk, number: u64, why: &'static str) -> Self {
+        Self::Foreign { path: format!("{disk}/{}", segment::name(number)), why }
     }
 }

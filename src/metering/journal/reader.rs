@@ -1,9 +1,11 @@
-//! Reading the journal for the roller: every record once, in order, never beyond what was written.
+//! Reading the journal for the roller: every record once, in order, and never beyond what the disk has.
 
-use std::{collections::HashMap, fs::File, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
+
+use uuid::Uuid;
 
 use super::{
-    Journal, JournalError, Record,
+    Chain, Journal, JournalError, Record,
     frame::{self, Content, MAX_FRAME},
     segment::{self, HEADER_BYTES, Header},
 };
@@ -24,119 +26,126 @@ pub struct Entry {
     pub meters: Vec<Arc<str>>,
 }
 
+/// A run of records of one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// The boot nonce of the process that wrote them.
+    pub boot: Uuid,
+    /// Where the chain is after them.
+    pub last: Chain,
+    /// The records; none where a segment has only names.
+    pub entries: Vec<Entry>,
+}
+
 /// Where reading goes on. Begins at the oldest segment; names are learned on the way.
 pub struct Reader {
     journal: Journal,
-    segment: Option<u64>,
-    offset: u64,
-    last_seq: u64,
+    at: Option<Position>,
     meters: HashMap<u16, Arc<str>>,
     routes: HashMap<u16, Arc<str>>,
 }
 
+#[derive(Clone, Copy)]
+struct Position {
+    header: Header,
+    offset: u64,
+    last: Chain,
+}
+
 impl Reader {
-    /// Reads what comes after sequence number `after`.
-    pub fn new(journal: &Journal, after: u64) -> Self {
-        let (meters, routes) = (HashMap::new(), HashMap::new());
-        Self { journal: journal.clone(), segment: None, offset: HEADER_BYTES, last_seq: after, meters, routes }
+    /// Reads from the oldest record on.
+    pub fn new(journal: &Journal) -> Self {
+        Self { journal: journal.clone(), at: None, meters: HashMap::new(), routes: HashMap::new() }
     }
 
-    /// The last record read.
-    pub const fn last_seq(&self) -> u64 {
-        self.last_seq
+    /// The segment that is being read; all before it were read to their end.
+    pub fn segment(&self) -> u64 {
+        self.at.map_or(0, |at| at.header.number)
     }
 
-    /// Up to about `most` further records; none when there are none yet. Reads files: not for async code.
-    pub fn next_batch(&mut self, most: usize) -> Result<Vec<Entry>, JournalError> {
-        let folder = self.journal.shared.options.folder.clone();
-        // Taken before the segments are listed: everything up to here is in a segment that the list has.
-        let (current, written) = {
-            let inner = self.journal.shared.lock();
-            (inner.number, inner.offset)
-        };
-        let numbers = segment::list(&folder)?;
-        let mut entries = Vec::new();
-        let mut at = match self.segment {
-            Some(number) => number,
-            None => *numbers.first().unwrap_or(&current),
-        };
-        while entries.len() < most && at <= current {
-            let next = numbers.iter().copied().find(|number| *number > at);
-            let end = if at == current { written } else { end_of(&folder, at, next)? };
-            if self.segment != Some(at) {
-                self.segment = Some(at);
-                self.offset = HEADER_BYTES;
-            }
-            self.read_segment(&segment::path(&folder, at), end, most, &mut entries)?;
-            if self.offset < end {
-                break;
+    /// About `most` further records of one process; `None` when the disk has no more. Reads files: not for async code.
+    pub fn next_batch(&mut self, most: usize) -> Result<Option<Batch>, JournalError> {
+        let shared = Arc::clone(&self.journal.shared);
+        let disk = &*shared.disk;
+        loop {
+            // Taken before the segments are listed: everything up to here is in a segment that the list has.
+            let (current, synced) = {
+                let inner = shared.lock();
+                (inner.number, inner.synced.offset)
+            };
+            let numbers = segment::list(disk)?;
+            let mut at = match self.at {
+                Some(at) => at,
+                None => Position::start_of(Header::read(disk, numbers.first().copied().unwrap_or(current))?),
+            };
+            let number = at.header.number;
+            let next = numbers.into_iter().find(|other| *other > number);
+            let next = next.filter(|_| number < current).map(|next| Header::read(disk, next)).transpose()?;
+            let end = match next {
+                Some(next) if next.previous == number => next.previous_holds,
+                Some(next) => return Err(JournalError::foreign(disk, next.number, "the segment before it is missing")),
+                None => synced,
+            };
+            let entries = self.read_segment(&mut at, end, most)?;
+            self.at = Some(at);
+            if !entries.is_empty() {
+                return Ok(Some(Batch { boot: at.header.identity.boot, last: at.last, entries }));
             }
             match next {
-                Some(next) if at < current => at = next,
-                _ => break,
+                Some(next) => self.at = Some(Position::start_of(next)),
+                None => return Ok(None),
             }
         }
-        Ok(entries)
     }
 
-    fn read_segment(
-        &mut self,
-        path: &PathBuf,
-        end: u64,
-        most: usize,
-        entries: &mut Vec<Entry>,
-    ) -> Result<(), JournalError> {
-        let file = File::open(path).map_err(JournalError::io("open", path))?;
-        let mut chunk = vec![0; CHUNK];
-        while self.offset < end && entries.len() < most {
-            let wanted = usize::try_from(end - self.offset).unwrap_or(CHUNK).min(CHUNK);
-            file.read_exact_at(&mut chunk[..wanted], self.offset).map_err(JournalError::io("read", path))?;
+    fn read_segment(&mut self, at: &mut Position, end: u64, most: usize) -> Result<Vec<Entry>, JournalError> {
+        let disk = &*Arc::clone(&self.journal.shared.disk);
+        let name = segment::name(at.header.number);
+        let file = disk.open(&name).map_err(JournalError::io("open", disk, &name))?;
+        let (mut entries, mut chunk) = (Vec::new(), vec![0; CHUNK]);
+        while at.offset < end && entries.len() < most {
+            let wanted = usize::try_from(end - at.offset).unwrap_or(CHUNK).min(CHUNK);
+            file.read_at(&mut chunk[..wanted], at.offset).map_err(JournalError::io("read", disk, &name))?;
             let mut used = 0;
             while used < wanted && entries.len() < most {
                 match frame::decode(&chunk[used..wanted]) {
                     Ok(frame) => {
                         used += frame.len;
-                        self.take(frame.seq, frame.content, entries);
+                        at.last = Chain { seq: frame.seq, hash: frame.hash };
+                        entries.extend(self.take(frame.seq, frame.content));
                     }
                     // The chunk ends within a frame, and there is more of the file.
-                    Err(_) if wanted - used < MAX_FRAME && self.offset + (wanted as u64) < end => break,
+                    Err(_) if wanted - used < MAX_FRAME && at.offset + (wanted as u64) < end => break,
                     Err(_) => {
-                        let offset = self.offset + used as u64;
+                        let (path, offset) = (format!("{disk}/{name}"), at.offset + used as u64);
                         let why = "a record that was written cannot be read";
-                        return Err(JournalError::Damaged { path: path.clone(), offset, why, lost: end - offset });
+                        return Err(JournalError::Damaged { path, offset, seq: at.last.seq, why });
                     }
                 }
             }
-            self.offset += used as u64;
+            at.offset += used as u64;
         }
-        Ok(())
+        Ok(entries)
     }
 
-    fn take(&mut self, seq: u64, content: Content, entries: &mut Vec<Entry>) {
+    fn take(&mut self, seq: u64, content: Content) -> Option<Entry> {
         match content {
             Content::Meter(number, name) => drop(self.meters.insert(number, name.into())),
             Content::Route(number, name) => drop(self.routes.insert(number, name.into())),
-            // Written again after a failed sync, or counted before the last restart.
-            Content::Usage(_) if seq <= self.last_seq => {}
+            Content::Mark | Content::Padding => {}
             Content::Usage(record) => {
-                let name =
-                    |names: &HashMap<u16, Arc<str>>, number| names.get(&number).cloned().unwrap_or_else(|| "".into());
+                let name = |names: &HashMap<u16, Arc<str>>, number| names.get(&number).cloned().unwrap_or_default();
                 let meters = record.amounts.as_slice().iter().map(|amount| name(&self.meters, amount.meter)).collect();
-                entries.push(Entry { seq, record, route: name(&self.routes, record.route), meters });
-                self.last_seq = seq;
+                return Some(Entry { seq, record, route: name(&self.routes, record.route), meters });
             }
         }
+        None
     }
 }
 
-/// How much of a segment that is no longer written to holds: the next one says so.
-fn end_of(folder: &std::path::Path, number: u64, next: Option<u64>) -> Result<u64, JournalError> {
-    let path = segment::path(folder, next.unwrap_or(number));
-    let mut bytes = [0; HEADER_BYTES as usize];
-    File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, 0)).map_err(JournalError::io("read", &path))?;
-    match Header::decode(&bytes) {
-        Some(header) if header.previous == number => Ok(header.previous_holds),
-        _ => Err(JournalError::Foreign { path, why: "it does not follow the segment before it" }),
+impl Position {
+    const fn start_of(header: Header) -> Self {
+        Self { header, offset: HEADER_BYTES, last: header.before }
     }
 }
 

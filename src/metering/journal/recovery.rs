@@ -1,162 +1,209 @@
-//! What the last process left: every segment is read through, the chain is checked, a torn tail is found.
+//! What earlier processes left: every segment is read through, the chain is checked, a torn tail is told from damage.
+//!
+//! A power loss may take any part of what was written since the last sync, out of order. So a broken frame is a torn
+//! tail only if nothing after it says that the disk had it; otherwise records are gone, and that is an alarm.
+//!
+//! What can be read may all the same not be on disk, and a sync by another process need not put it there: after a
+//! failed one the kernel takes the pages for clean. So records that no frame says the disk has are written again.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::collections::VecDeque;
 
 use super::{
-    JournalError,
-    frame::{self, Content, Frame, Hash, NoFrame},
-    segment::{self, HEADER_BYTES, Header},
+    Chain, Disk, Identity, JournalError, Record,
+    frame::{self, Content, Frame, NoFrame},
+    segment::{self, HEADER_BYTES, HEADER_LEN, Header},
 };
-use crate::kernel::NodeId;
 
-/// Where a journal ends, and whose it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a journal was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// Where it ends; `None` for a new journal.
+    pub(super) ending: Option<Ending>,
+    /// The highest number of any segment, in the chain or not.
+    pub(super) highest: u64,
+    /// Segments that are given up, with consent.
+    pub(super) given_up: Vec<u64>,
+}
+
+/// Where a journal ends, and who wrote the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ending {
-    pub(super) node: NodeId,
-    pub(super) epoch: u64,
-    pub(super) last_seq: u64,
-    pub(super) last_hash: Hash,
-    /// The last segment, and how many of its bytes hold.
+    pub(super) identity: Identity,
+    /// The last segment, how many of its bytes are on disk for sure, and where the chain is there.
     pub(super) segment: u64,
     pub(super) holds: u64,
+    pub(super) last: Chain,
+    /// What comes after that, to be written again.
+    pub(super) unsure: VecDeque<Record>,
+    /// What the numbers in it stand for.
+    pub(super) names: Vec<Name>,
 }
 
-/// Reads through all segments. `None` when there is none: a new journal.
-pub(super) fn recover(folder: &Path, accept_loss: bool) -> Result<Option<Ending>, JournalError> {
-    let numbers = segment::list(folder)?;
-    let mut ending: Option<Ending> = None;
+/// What a number stands for: a meter's name, or a route's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) is_meter: bool,
+    pub(super) number: u16,
+    pub(super) text: String,
+}
+
+impl Past {
+    /// Who wrote last; `None` for a new journal.
+    pub fn identity(&self) -> Option<Identity> {
+        self.ending.as_ref().map(|ending| ending.identity)
+    }
+
+    /// The number of the last record; 0 for a new journal.
+    pub fn last_seq(&self) -> u64 {
+        self.ending.as_ref().map_or(0, |ending| ending.last.seq + ending.unsure.len() as u64)
+    }
+}
+
+/// Reads through all segments and changes nothing. Damage is an error, unless its loss is accepted.
+pub fn recover(disk: &dyn Disk, accept_loss: bool) -> Result<Past, JournalError> {
+    let numbers = segment::list(disk)?;
+    let mut past = Past { ending: None, highest: numbers.last().copied().unwrap_or(0), given_up: Vec::new() };
+    let mut before: Option<(u64, Chain)> = None;
     for (index, number) in numbers.iter().enumerate() {
-        let path = segment::path(folder, *number);
-        let bytes = fs::read(&path).map_err(JournalError::io("read", &path))?;
-        let Some(header) = Header::decode(&bytes) else {
-            // The header is synced before a segment gets its name, so this is damage and not a crash.
-            return Err(JournalError::Foreign { path, why: "its header is damaged" });
+        let read = read_segment(disk, *number, before, numbers.get(index + 1).copied());
+        let (error, walked) = match read {
+            Ok(Read { error, walked }) => (error, Some(walked)),
+            Err(error) => (Some(error), None),
         };
-        check_header(&header, *number, ending.as_ref(), accept_loss, &path)?;
-        let bound = bound(folder, &numbers, index, &path)?;
-        let walked = walk(&bytes, &header, bound);
-        if let Some(damage) = &walked.damage {
-            report(damage, &walked, &bytes, bound.is_some(), accept_loss, &path)?;
+        let error = match error {
+            Some(error) if !accept_loss => return Err(error),
+            error => error,
+        };
+        let holds = walked.is_some();
+        if let Some(walked) = walked {
+            before = Some((*number, walked.last));
+            past.ending = Some(walked.ending);
         }
-        ending = Some(Ending {
-            node: header.node,
-            epoch: header.epoch,
-            last_seq: walked.last_seq,
-            last_hash: walked.last_hash,
-            segment: *number,
-            holds: walked.holds,
-        });
+        if let Some(error) = error {
+            let error = crate::kernel::fault::chain(&error);
+            tracing::error!(error, "the journal goes on without the records from here");
+            past.given_up = numbers[index + usize::from(holds)..].to_vec();
+            break;
+        }
     }
-    Ok(ending)
+    Ok(past)
 }
 
-/// How many bytes of a segment hold, when a later one says so.
-fn bound(folder: &Path, numbers: &[u64], index: usize, path: &Path) -> Result<Option<u64>, JournalError> {
-    let Some(next) = numbers.get(index + 1) else { return Ok(None) };
-    let next_path = segment::path(folder, *next);
-    let bytes = fs::read(&next_path).map_err(JournalError::io("read", &next_path))?;
-    match Header::decode(&bytes) {
-        Some(next) if next.previous == numbers[index] => Ok(Some(next.previous_holds)),
-        Some(_) => Err(JournalError::Foreign { path: path.to_owned(), why: "the segment after it is missing" }),
-        None => Err(JournalError::Foreign { path: next_path, why: "its header is damaged" }),
-    }
+/// A segment that was read, and what is wrong behind the part of it that holds.
+struct Read {
+    walked: Walked,
+    error: Option<JournalError>,
 }
 
-fn check_header(
-    header: &Header,
+fn read_segment(
+    disk: &dyn Disk,
     number: u64,
-    before: Option<&Ending>,
-    accept_loss: bool,
-    path: &Path,
-) -> Result<(), JournalError> {
-    let foreign = |why| Err(JournalError::Foreign { path: path.to_owned(), why });
-    if header.number != number {
-        return foreign("its name is not its number");
+    before: Option<(u64, Chain)>,
+    next: Option<u64>,
+) -> Result<Read, JournalError> {
+    let header = Header::read(disk, number)?;
+    if before.is_some_and(|before| before != (header.previous, header.before)) {
+        return Err(JournalError::foreign(disk, number, "it does not go on where the segment before it ends"));
     }
-    match before {
-        Some(before) if before.node != header.node => foreign("it was written by another node"),
-        Some(before) if !accept_loss && (before.last_seq, before.last_hash) != (header.last_seq, header.last_hash) => {
-            foreign("it does not go on where the segment before it ends")
-        }
-        _ => Ok(()),
-    }
+    let bound = match next.map(|next| Header::read(disk, next)).transpose()? {
+        Some(next) if next.previous == number => Some(next.previous_holds),
+        Some(next) => return Err(JournalError::foreign(disk, next.number, "the segment before it is missing")),
+        None => None,
+    };
+    let name = segment::name(number);
+    let file = disk.open(&name).map_err(JournalError::io("open", disk, &name))?;
+    let length = file.bytes().map_err(JournalError::io("measure", disk, &name))?;
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    file.read_at(&mut bytes, 0).map_err(JournalError::io("read", disk, &name))?;
+    let walked = walk(&bytes, &header, bound);
+    let lost = walked.damage.filter(|_| bound.is_some() || was_on_disk(&bytes, &walked));
+    let error = lost.map(|why| JournalError::Damaged {
+        path: format!("{disk}/{name}"),
+        offset: walked.at,
+        seq: walked.last.seq,
+        why,
+    });
+    Ok(Read { walked, error })
 }
 
 /// What reading through one segment gave.
-pub(super) struct Walked {
-    pub(super) last_seq: u64,
-    pub(super) last_hash: Hash,
-    /// Bytes from the start that hold.
-    pub(super) holds: u64,
+struct Walked {
+    /// Where the chain of frames ends.
+    last: Chain,
+    at: u64,
     damage: Option<&'static str>,
+    ending: Ending,
 }
 
 /// Follows the chain of frames up to `bound`, or to the first bytes that are no frame of it.
 fn walk(bytes: &[u8], header: &Header, bound: Option<u64>) -> Walked {
-    let end = bound.map_or(bytes.len(), |bound| usize::try_from(bound).unwrap_or(usize::MAX).min(bytes.len()));
-    let mut walked =
-        Walked { last_seq: header.last_seq, last_hash: header.last_hash, holds: HEADER_BYTES, damage: None };
-    loop {
-        // What holds is at most the file's length.
-        let at = usize::try_from(walked.holds).unwrap_or(usize::MAX);
-        match frame::decode(bytes.get(at..end).unwrap_or_default()) {
-            Ok(frame) => match continues(&frame, walked.last_seq, &walked.last_hash) {
-                Ok(()) => {
-                    walked.last_seq = frame.seq;
-                    walked.last_hash = frame.hash;
-                    walked.holds += frame.len as u64;
-                }
-                Err(why) => return Walked { damage: Some(why), ..walked },
-            },
-            Err(NoFrame::Empty) if bound.is_some_and(|bound| walked.holds < bound) => {
-                return Walked { damage: Some("records are missing"), ..walked };
-            }
-            Err(NoFrame::Empty) => return walked,
+    let end = bound.map_or(bytes.len(), |bound| usize::try_from(bound).unwrap_or(usize::MAX));
+    let ending = Ending {
+        identity: header.identity,
+        segment: header.number,
+        holds: HEADER_BYTES,
+        last: header.before,
+        unsure: VecDeque::new(),
+        names: Vec::new(),
+    };
+    let mut walked = Walked { last: header.before, at: HEADER_BYTES, damage: None, ending };
+    // Where each unsure record ends.
+    let mut ends: VecDeque<(u64, Chain)> = VecDeque::new();
+    let mut at = HEADER_LEN;
+    while at < end {
+        // Also at the end of what was ever written: frames may follow zeros that a power loss left.
+        let frame = match frame::decode(bytes.get(at..end.min(bytes.len())).unwrap_or_default()) {
+            Ok(frame) => frame,
+            Err(NoFrame::Empty) => return Walked { damage: Some("records are missing"), ..walked },
             Err(NoFrame::Damaged(why)) => return Walked { damage: Some(why), ..walked },
+        };
+        if let Err(why) = continues(&frame, &walked.last) {
+            return Walked { damage: Some(why), ..walked };
+        }
+        at += frame.len;
+        walked.at = at as u64;
+        walked.last = Chain { seq: frame.seq, hash: frame.hash };
+        let ending = &mut walked.ending;
+        while ends.front().is_some_and(|(_, chain)| chain.seq <= frame.durable) {
+            if let Some((holds, last)) = ends.pop_front() {
+                (ending.holds, ending.last) = (holds, last);
+                ending.unsure.pop_front();
+            }
+        }
+        match frame.content {
+            Content::Usage(record) => {
+                ending.unsure.push_back(record);
+                ends.push_back((walked.at, walked.last));
+            }
+            Content::Meter(number, name) => ending.names.push(Name { is_meter: true, number, text: name }),
+            Content::Route(number, name) => ending.names.push(Name { is_meter: false, number, text: name }),
+            Content::Mark | Content::Padding => {}
         }
     }
+    walked
 }
 
 /// Whether a frame is the next of its chain.
-pub(super) fn continues(frame: &Frame, last_seq: u64, last_hash: &Hash) -> Result<(), &'static str> {
+fn continues(frame: &Frame, last: &Chain) -> Result<(), &'static str> {
     let expected = match frame.content {
-        Content::Usage(_) => last_seq + 1,
-        Content::Meter(..) | Content::Route(..) => last_seq,
+        Content::Usage(_) => last.seq + 1,
+        Content::Meter(..) | Content::Route(..) | Content::Mark | Content::Padding => last.seq,
     };
     if frame.seq != expected {
         return Err("a wrong sequence number");
     }
-    if frame.before != *last_hash {
+    if frame.before != last.hash {
         return Err("a broken chain of hashes");
     }
     Ok(())
 }
 
-/// A damaged end is a torn tail, unless valid frames follow or another segment says that more must hold.
-fn report(
-    why: &'static str,
-    walked: &Walked,
-    bytes: &[u8],
-    bounded: bool,
-    accept_loss: bool,
-    path: &Path,
-) -> Result<(), JournalError> {
-    let at = usize::try_from(walked.holds).unwrap_or(usize::MAX);
+/// Whether a later frame says that the disk had more than the chain has.
+fn was_on_disk(bytes: &[u8], walked: &Walked) -> bool {
+    let at = usize::try_from(walked.at).unwrap_or(usize::MAX);
     let rest = bytes.get(at..).unwrap_or_default();
-    let follows =
-        (1..rest.len()).find(|skip| frame::decode(&rest[*skip..]).is_ok_and(|frame| frame.seq > walked.last_seq));
-    let lost = match (follows, bounded) {
-        (None, false) => return Ok(()),
-        (Some(skip), _) => skip as u64,
-        (None, true) => rest.len() as u64,
-    };
-    if accept_loss {
-        tracing::error!(path = %path.display(), offset = walked.holds, why, lost, "damaged journal records are given up");
-        return Ok(());
-    }
-    let path: PathBuf = path.to_owned();
-    Err(JournalError::Damaged { path, offset: walked.holds, why, lost })
+    // A frame begins with its length, whose third and fourth byte are zero and whose first two are not both.
+    (0..rest.len().saturating_sub(4))
+        .filter(|skip| rest[skip + 2] == 0 && rest[skip + 3] == 0 && (rest[*skip] | rest[skip + 1]) != 0)
+        .any(|skip| frame::decode(&rest[skip..]).is_ok_and(|frame| frame.durable > walked.last.seq))
 }

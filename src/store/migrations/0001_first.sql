@@ -156,12 +156,18 @@ CREATE TABLE infrastructure_leftovers (
     PRIMARY KEY (tenant_id, isolation, driver)
 ) {strict};
 
--- metering: totals, and how far each node's journal has gone into them.
-CREATE TABLE journal_cursors (
-    node_id {uuid} PRIMARY KEY,
+-- metering: totals, and which processes wrote journals, and how far each has gone into them.
+CREATE TABLE journal_starts (
+    node_id {uuid} NOT NULL,
     epoch {int} NOT NULL,
+    boot {uuid} NOT NULL,
+    started_at {time} NOT NULL,
+    PRIMARY KEY (node_id, epoch)
+) {strict};
+CREATE TABLE journal_cursors (
+    boot {uuid} PRIMARY KEY,
     seq {int} NOT NULL,
-    position TEXT NOT NULL,
+    hash {bytes} NOT NULL,
     updated_at {time} NOT NULL
 ) {strict};
 CREATE TABLE usage_minutes (

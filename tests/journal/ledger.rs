@@ -1,0 +1,101 @@
+//! A ledger in memory that commits, fails, and commits without saying so.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
+};
+
+use tollgate::{
+    kernel::{NodeId, Quantity, TenantId},
+    metering::{
+        Error,
+        journal::{Chain, Identity},
+        model::Cell,
+        roller::{Ledger, Range},
+    },
+    store::StoreError,
+};
+use uuid::Uuid;
+
+/// What happens to the next commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done, and the caller learns that.
+    Told,
+    /// It is done, and the answer is lost.
+    Lost,
+    /// It is not done.
+    Refused,
+}
+
+#[derive(Default)]
+struct State {
+    starts: HashMap<NodeId, u64>,
+    cursors: HashMap<Uuid, Chain>,
+    totals: HashMap<(Uuid, Cell), Quantity>,
+    next: Option<Answer>,
+}
+
+/// Shared by all nodes of a history, as a database is.
+#[derive(Clone, Default)]
+pub struct SimLedger(Arc<Mutex<State>>);
+
+impl SimLedger {
+    /// Says what happens to the next commit.
+    pub fn answer(&self, answer: Answer) {
+        self.0.lock().unwrap().next = Some(answer);
+    }
+
+    /// Who a process is: the rule of `Metering::open`.
+    pub fn identify(&self, before: Option<Identity>, fresh: Identity) -> Identity {
+        let mut state = self.0.lock().unwrap();
+        let mut identity =
+            before.map_or(fresh, |before| Identity { node: before.node, epoch: before.epoch + 1, ..fresh });
+        if state.starts.get(&identity.node).is_some_and(|last| *last >= identity.epoch) {
+            identity = fresh;
+        }
+        state.starts.insert(identity.node, identity.epoch);
+        identity
+    }
+
+    /// What was counted for each tenant, all writers together.
+    pub fn by_tenant(&self) -> BTreeMap<TenantId, Quantity> {
+        let state = self.0.lock().unwrap();
+        let mut sums: BTreeMap<TenantId, Quantity> = BTreeMap::new();
+        for ((_, cell), value) in &state.totals {
+            let sum = sums.entry(cell.tenant).or_default();
+            *sum = sum.add(*value).unwrap();
+        }
+        sums
+    }
+}
+
+fn unreachable() -> Error {
+    Error::Store(StoreError::Corrupt("simulated".into()))
+}
+
+impl Ledger for SimLedger {
+    async fn counted(&self, boot: Uuid) -> Result<Option<u64>, Error> {
+        Ok(self.0.lock().unwrap().cursors.get(&boot).map(|chain| chain.seq))
+    }
+
+    async fn total(&self, writer: Uuid, cell: &Cell) -> Result<Option<Quantity>, Error> {
+        Ok(self.0.lock().unwrap().totals.get(&(writer, cell.clone())).copied())
+    }
+
+    async fn count(&self, range: Range<'_>) -> Result<(), Error> {
+        let mut state = self.0.lock().unwrap();
+        let answer = state.next.take().unwrap_or(Answer::Told);
+        if answer == Answer::Refused {
+            return Err(unreachable());
+        }
+        if state.cursors.get(&range.boot).map(|chain| chain.seq) != range.from {
+            return Err(Error::CursorMoved);
+        }
+        state.cursors.insert(range.boot, range.to);
+        for (cell, value) in range.totals {
+            state.totals.insert((range.writer, cell.clone()), *value);
+        }
+        if answer == Answer::Lost { Err(unreachable()) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,142 @@
+//! Coming up, draining, being killed, coming up again.
+
+use std::{
+    io::{Read as _, Write as _},
+    path::Path,
+    process::Stdio,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use super::server::{Server, tollgate};
+use crate::support::{
+    actors::{PASSWORD, email_of, registration},
+    app::{ADMIN_EMAIL, ADMIN_PASSWORD},
+    postgres,
+};
+
+/// A premium tenant and its owner's token.
+fn customer(server: &Server) -> String {
+    let admin = server.token(ADMIN_EMAIL, ADMIN_PASSWORD);
+    let made = server.call("POST", "/admin/v1/registrations", &admin, &registration("Acme", "premium"));
+    assert_eq!(made.status, 201, "{}", made.body);
+    server.token(&email_of("Acme"), PASSWORD)
+}
+
+#[test]
+fn a_drain_finishes_what_runs_and_refuses_what_comes() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), &[]);
+    assert_eq!(server.get("/readyz", "").status, 200);
+    let token = customer(&server);
+    let mut running = server.connect();
+    let head = format!("POST /sample/echo HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n");
+    running.write_all(format!("{head}content-length: 4\r\nexpect: 100-continue\r\n\r\n").as_bytes()).unwrap();
+    // The server has the request: it asks for the body.
+    let mut asked = [0; 25];
+    running.read_exact(&mut asked).unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+
+    server.signal("TERM");
+    server.line_with("draining");
+    running.write_all(b"body").unwrap();
+    let mut answer = String::new();
+    running.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let address = server.address.clone();
+    assert_eq!(server.ended().code(), Some(0));
+    assert!(std::net::TcpStream::connect(address).is_err());
+
+    let again = Server::start(data.path(), &[]);
+    let token = again.token(&email_of("Acme"), PASSWORD);
+    assert_eq!(again.used(&token), 1, "the last request before the end was counted");
+}
+
+#[test]
+fn an_interrupt_drains_as_well_and_a_hangup_ends_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), &[]);
+    server.signal("HUP");
+    server.line_with("settings are not read again");
+    assert_eq!(server.get("/healthz", "").status, 200);
+    server.signal("INT");
+    assert_eq!(server.ended().code(), Some(0));
+}
+
+/// Kills a server under concurrent calls and counts afterwards: answered ≤ counted ≤ sent.
+fn killed_under_load(data: &Path, more: &[&str]) {
+    let server = Server::start(data, more);
+    let token = customer(&server);
+    let keys = server.get("/.well-known/jwks.json", "").body;
+    let (sent, answered) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    match server.try_call("GET", "/sample/hello", &token, &serde_json::Value::Null) {
+                        Some(answer) => {
+                            assert_eq!(answer.status, 200, "{}", answer.body);
+                            if answered.fetch_add(1, Ordering::Relaxed) == 150 {
+                                server.signal("KILL");
+                            }
+                        }
+                        None => return,
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(server.ended().code(), None);
+
+    let again = Server::start(data, more);
+    let token = again.token(&email_of("Acme"), PASSWORD);
+    let (sent, answered, counted) = (sent.into_inner(), answered.into_inner(), again.used(&token));
+    assert!(answered <= counted && counted <= sent, "{answered} answered, {counted} counted, {sent} sent");
+    assert_eq!(again.get("/.well-known/jwks.json", "").body, keys, "tokens survive a restart");
+}
+
+#[test]
+fn every_answered_call_is_counted_after_a_kill() {
+    killed_under_load(tempfile::tempdir().unwrap().path(), &[]);
+}
+
+#[tokio::test]
+async fn every_answered_call_is_counted_after_a_kill_on_postgres() {
+    let Some(server) = postgres::shared() else { return };
+    let database = server.database().await;
+    tokio::task::spawn_blocking(move || {
+        killed_under_load(tempfile::tempdir().unwrap().path(), &["--database-url", &database]);
+    })
+    .await
+    .unwrap();
+}
+
+#[test]
+fn the_demo_shows_the_journey_and_ends_well() {
+    let output = tollgate().args(["demo", "--exit"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    for shown in ["customer_1", "customer_2", "premium", "infrastructure", "bill", "every step did what it should"] {
+        assert!(text.contains(shown), "no {shown:?} in {text}");
+    }
+    assert!(!text.contains('\u{1b}'), "no colours where there is no terminal");
+}
+
+#[test]
+fn the_demo_goes_on_serving_and_cleans_up_behind_itself() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut child = tollgate().arg("demo").env("TMPDIR", temporary.path()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut text = String::new();
+    let mut output = child.stdout.take().unwrap();
+    // The hint how to end it is the last line.
+    while !text.contains("Ctrl-C") {
+        let mut some = [0; 512];
+        let read = output.read(&mut some).unwrap();
+        assert_ne!(read, 0, "{text}");
+        text.push_str(&String::from_utf8_lossy(&some[..read]));
+    }
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 1);
+    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "the folder is gone");
+}
