@@ -40,12 +40,15 @@ pub enum RatingError {
 /// Usage by meter.
 pub type UsageByMeter = BTreeMap<MeterKey, Usage>;
 
+/// Quantities by meter.
+pub type Quantities = BTreeMap<MeterKey, Quantity>;
+
 /// Rates usage by prices. A priced meter without usage is rated at zero; usage without a price costs nothing. With
 /// `already`, each line is what the usage adds to what was billed before.
 pub fn rate(
     prices: &[Price],
     usage: &UsageByMeter,
-    already: Option<&BTreeMap<MeterKey, Quantity>>,
+    already: Option<&Quantities>,
     currency: Currency,
 ) -> Result<Rated, RatingError> {
     let nothing = Usage::Quantity(Quantity::ZERO);
@@ -58,6 +61,16 @@ pub fn rate(
     let total = lines.iter().try_fold(Money::zero(currency), |sum, line| sum.add(line.amount));
     let total = total.map_err(|source| RatingError::Amount { meter: "total".into(), source })?;
     Ok(Rated { lines, total })
+}
+
+/// Adds quantities up by meter.
+pub fn add_quantities(sums: &mut Quantities, more: &Quantities) -> Result<(), RatingError> {
+    for (meter, quantity) in more {
+        let sum = sums.entry(meter.clone()).or_insert(Quantity::ZERO);
+        let inexact = |source| RatingError::Inexact { meter: meter.to_string(), source };
+        *sum = sum.add(*quantity).map_err(inexact)?;
+    }
+    Ok(())
 }
 
 fn rate_line(price: &Price, used: &Usage, before: Option<Quantity>, currency: Currency) -> Result<Line, RatingError> {

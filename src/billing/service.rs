@@ -10,12 +10,12 @@ use super::{
     error::Error,
     model::{Account, Bill, BillLine, BillStatus, Plan, Quota, Usage},
     plan::{PlanBody, QuotaBody},
-    rules::{self, UsageByMeter},
+    rules::{self, Quantities, UsageByMeter},
     spans::{Catalogue, PlanVersion, Span},
 };
 use crate::{
     kernel::{
-        BillingAccountId, CalendarUnit, Clock, Currency, Faults, Money, Period, Rng, TenantId, TenantObserver,
+        BillingAccountId, CalendarUnit, Clock, Currency, Fault, Faults, Money, Period, Rng, TenantId, TenantObserver,
         TierName, Timestamp,
     },
     metering::Metering,
@@ -96,6 +96,10 @@ impl Billing {
 
     /// Adds a version of a tier's plan.
     pub async fn put_plan(&self, scope: Scope, mut plan: Plan, effective: Effective) -> Result<PlanVersion, Error> {
+        if plan.currency() != self.currency {
+            let detail = format!("must be {}, the currency of all bills", self.currency);
+            return Err(Error::Invalid(vec![Fault { field: "currency".into(), detail }]));
+        }
         let now = self.clock.now();
         let effective_from = match effective {
             Effective::Now => now.floor_minute(),
@@ -198,51 +202,61 @@ impl Billing {
         } else {
             BillStatus::Closed
         };
-        let mut bill = Bill { tenant_id: tenant, period, status, lines: Vec::new(), total: Money::zero(self.currency) };
+        let mut bill =
+            Bill { tenant_id: tenant, period, status, lines: Vec::new(), total: Money::zero(account.currency) };
         let outside = account.opened_at >= period.to() || account.closed_at.is_some_and(|at| at < period.from());
         if outside {
             return Ok(bill);
         }
+        // What was used of each tier in earlier spans: what a tier includes, it includes once a period.
+        let mut earlier: BTreeMap<TierName, Quantities> = BTreeMap::new();
         for span in self.catalogue().spans(period, &tiers) {
-            let lines = self.span_lines(scope, tenant, &span, period).await?;
-            for line in lines {
+            let used = self.span_usage(scope, tenant, &span).await?;
+            let already = earlier.get(&span.plan.tier);
+            for line in span_lines(&span, period, &used, already)? {
                 bill.total = bill.total.add(line.line.amount)?;
                 bill.lines.push(line);
             }
+            rules::add_quantities(earlier.entry(span.plan.tier.clone()).or_default(), &used)?;
         }
         Ok(bill)
     }
 
-    async fn span_lines(
-        &self,
-        scope: Scope,
-        tenant: TenantId,
-        span: &Span,
-        whole: Period,
-    ) -> Result<Vec<BillLine>, Error> {
-        let Span { period, plan } = span;
-        let mut usage = UsageByMeter::new();
-        for meter in plan.prices.iter().map(|price| &price.meter) {
-            if !usage.contains_key(meter) {
-                let used = self.metering.total(scope, tenant, meter, *period).await?;
-                usage.insert(meter.clone(), Usage::Quantity(used));
+    /// What was used in a span of what its plan has a price for.
+    async fn span_usage(&self, scope: Scope, tenant: TenantId, span: &Span) -> Result<Quantities, Error> {
+        let mut used = Quantities::new();
+        for meter in span.plan.prices.iter().map(|price| &price.meter) {
+            if !used.contains_key(meter) {
+                used.insert(meter.clone(), self.metering.total(scope, tenant, meter, span.period).await?);
             }
         }
-        let rated = rules::rate(&plan.prices, &usage, None, plan.currency())?;
-        let base = rules::base_line(plan, *period, whole);
-        let about = |line| BillLine { line, tier: plan.tier.clone(), price_version: plan.version, period: *period };
-        Ok(std::iter::once(base).chain(rated.lines).map(about).collect())
+        Ok(used)
     }
 
     /// Rates usage by prices; changes nothing.
     pub fn rate(
         prices: &[super::model::Price],
         usage: &UsageByMeter,
-        already: Option<&BTreeMap<crate::metering::MeterKey, crate::kernel::Quantity>>,
+        already: Option<&Quantities>,
         currency: Currency,
     ) -> Result<super::model::Rated, Error> {
         Ok(rules::rate(prices, usage, already, currency)?)
     }
+}
+
+/// The lines of a span. `already` is what earlier spans of the same tier have billed.
+fn span_lines(
+    span: &Span,
+    whole: Period,
+    used: &Quantities,
+    already: Option<&Quantities>,
+) -> Result<Vec<BillLine>, Error> {
+    let Span { period, plan } = span;
+    let usage = used.iter().map(|(meter, quantity)| (meter.clone(), Usage::Quantity(*quantity))).collect();
+    let rated = rules::rate(&plan.prices, &usage, already, plan.currency())?;
+    let base = rules::base_line(plan, *period, whole);
+    let about = |line| BillLine { line, tier: plan.tier.clone(), price_version: plan.version, period: *period };
+    Ok(std::iter::once(base).chain(rated.lines).map(about).collect())
 }
 
 fn plan_row(plan: &Plan, effective_from: Timestamp) -> PlanRow {

@@ -76,10 +76,11 @@ struct Form {
 }
 
 impl Form {
-    /// Reads the form; a parameter given twice is refused (RFC 6749 section 3.2), an unknown one ignored.
+    /// Reads the form (RFC 6749 section 3.2): a parameter given twice is refused, an unknown one ignored, one without a
+    /// value as good as absent.
     fn parse(body: &[u8]) -> Result<Self, OAuthError> {
         let mut form = Self::default();
-        for (name, value) in url::form_urlencoded::parse(body) {
+        for (name, value) in url::form_urlencoded::parse(body).filter(|(_, value)| !value.is_empty()) {
             let value = value.into_owned();
             let twice = match &*name {
                 "grant_type" => form.grant_type.replace(value).is_some(),

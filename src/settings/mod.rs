@@ -211,7 +211,12 @@ impl BillingSettings {
                 }
             },
         };
-        Some(Self { currency: currency?, plans: plans? })
+        let (currency, plans) = (currency?, plans?);
+        if let Some(plan) = plans.iter().find(|plan| plan.currency() != currency) {
+            let detail = format!("is {currency}, and the plan of {} has {}", plan.tier, plan.currency());
+            reader.fault("billing.currency", &detail);
+        }
+        Some(Self { currency, plans })
     }
 }
 

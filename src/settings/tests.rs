@@ -23,6 +23,12 @@ fn the_shipped_sample_says_what_the_defaults_are() {
 }
 
 #[test]
+fn plans_are_in_the_currency_of_the_bills() {
+    let faults = load("[billing]\ncurrency = \"EUR\"", &[]).unwrap_err().to_string();
+    assert!(faults.contains("billing.currency: is EUR, and the plan of free has USD (tollgate.toml)"), "{faults}");
+}
+
+#[test]
 fn every_fault_is_reported_at_once() {
     let file = r#"
         [server]

@@ -1,1 +1,154 @@
-//! x
+//! Every operation of the description is guarded: nobody without a token, no tenant in the administration, no tenant at
+//! another's things. A new route is held to it by being described; what is public is written out here.
+
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use crate::support::{
+    actors::{PASSWORD, email_of},
+    app::TestApp,
+};
+
+/// Operations that need no token. This list only shrinks.
+const PUBLIC: [&str; 6] = [
+    "GET /.well-known/jwks.json",
+    "GET /.well-known/oauth-authorization-server",
+    "GET /.well-known/openid-configuration",
+    // Clients authenticate by secret, sign-ins by password, and a sign-up makes somebody new.
+    "POST /oauth2/token",
+    "POST /v1/login",
+    "POST /v1/signup",
+];
+
+/// Every operation, as method and path.
+async fn operations(app: &TestApp) -> Vec<(Method, String)> {
+    let description = app.anon().get("/openapi.json").await.expect(200).body;
+    let mut found = Vec::new();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys().filter(|name| *name != "parameters") {
+            found.push((method.to_uppercase().parse().unwrap(), path.clone()));
+        }
+    }
+    assert!(found.len() > 35, "{} operations", found.len());
+    found
+}
+
+/// A path with its parameters filled in.
+fn filled(path: &str, ids: &[(&str, String)]) -> String {
+    let mut filled = path.to_owned();
+    for (name, id) in ids {
+        filled = filled.replace(&format!("{{{name}}}"), id);
+    }
+    assert!(!filled.contains('{'), "{path} has a parameter that this test has no example of");
+    filled
+}
+
+/// An example of everything that has an id, all of one tenant's.
+async fn things_of(app: &TestApp, name: &str) -> Vec<(&'static str, String)> {
+    let tenant_id = app.tenant(name, "standard").await;
+    let (admin, owner) = (app.admin().await, app.owner_of(name).await);
+    let client = owner.post("/v1/clients", json!({"client_name": "robot"})).await.expect(201);
+    let member = json!({"email": format!("second-{}", email_of(name)), "role": "member", "password": PASSWORD});
+    let user = owner.post("/v1/users", member).await.expect(201);
+    let sessions = admin.get(&format!("/admin/v1/sessions?tenant_id={tenant_id}")).await.expect(200);
+    let registrations = admin.get("/admin/v1/registrations").await.expect(200);
+    vec![
+        ("tenant_id", tenant_id),
+        ("client_id", client.text("/client_id")),
+        ("user_id", user.text("/user_id")),
+        ("session_id", sessions.text("/items/0/session_id")),
+        ("registration_id", registrations.text("/items/0/registration_id")),
+        ("tier", "standard".into()),
+    ]
+}
+
+#[tokio::test]
+async fn nothing_answers_without_a_token_but_what_is_public() {
+    let app = TestApp::new().await;
+    let things = things_of(&app, "Acme").await;
+    let mut public = Vec::new();
+    for (method, path) in operations(&app).await {
+        let reply = app.call(method.clone(), &filled(&path, &things), "", Value::Null).await;
+        if PUBLIC.contains(&&*format!("{method} {path}")) {
+            public.push(format!("{method} {path}"));
+            continue;
+        }
+        assert_eq!(reply.status, 401, "{method} {path}: {}", reply.body);
+        assert!(reply.headers.contains_key("www-authenticate"), "{method} {path}");
+        reply.refuses(401, &[]);
+    }
+    public.sort_unstable();
+    assert_eq!(public, PUBLIC, "what is not there any more comes off the list");
+}
+
+#[tokio::test]
+async fn a_tenant_has_no_part_in_the_administration() {
+    let app = TestApp::new().await;
+    let things = things_of(&app, "Acme").await;
+    let owner = app.owner_of("Acme").await;
+    let mut count = 0;
+    for (method, path) in operations(&app).await.into_iter().filter(|(_, path)| path.starts_with("/admin/")) {
+        let reply = app.call(method.clone(), &filled(&path, &things), &owner.token, json!({})).await;
+        assert_eq!(reply.status, 403, "{method} {path}: {}", reply.body);
+        reply.refuses(403, &[]);
+        count += 1;
+    }
+    assert!(count > 25, "{count} operations");
+    // Nothing of it happened.
+    app.admin().await.get(&filled("/admin/v1/tenants/{tenant_id}", &things)).await.expect(200);
+    app.owner_of("Acme").await.get("/sample/hello").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_listener_of_its_own_takes_the_administration_off_the_public_one() {
+    let app = TestApp::with("[server]\nadmin_listen = \"127.0.0.1:0\"").await;
+    let admin = app.admin().await;
+    let ids =
+        ["tenant_id", "client_id", "user_id", "session_id", "registration_id", "tier"].map(|name| (name, "x".into()));
+    for (method, path) in operations(&app).await.into_iter().filter(|(_, path)| path.starts_with("/admin/")) {
+        let reply = app.call(method.clone(), &filled(&path, &ids), &admin.token, Value::Null).await;
+        assert_eq!(reply.status, 404, "{method} {path}: {}", reply.body);
+    }
+}
+
+#[tokio::test]
+async fn another_tenants_things_are_not_there() {
+    let app = TestApp::new().await;
+    let things = things_of(&app, "Acme").await;
+    app.tenant("Globex", "standard").await;
+    let stranger = app.owner_of("Globex").await;
+    let own = |(_, path): &(Method, String)| path.contains('{') && !path.starts_with("/admin/");
+    let theirs: Vec<_> = operations(&app).await.into_iter().filter(own).collect();
+    assert!(theirs.len() >= 2);
+    for (method, path) in &theirs {
+        let reply = app.call(method.clone(), &filled(path, &things), &stranger.token, json!({})).await;
+        assert_eq!(reply.status, 404, "{method} {path}: {}", reply.body);
+        let unknown: Vec<_> =
+            things.iter().map(|(name, _)| (*name, "01900000-0000-7000-8000-000000000000".into())).collect();
+        let nothing = app.call(method.clone(), &filled(path, &unknown), &stranger.token, json!({})).await;
+        assert_eq!(nothing.body["type"], reply.body["type"], "{method} {path}: as if it had never been");
+        reply.refuses(404, &[]);
+    }
+    // The owner still finds them.
+    let owner = app.owner_of("Acme").await;
+    assert_eq!(owner.get("/v1/users").await.body["items"].as_array().unwrap().len(), 2);
+    assert_eq!(owner.get("/v1/clients").await.body["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_404_for_the_administrator_too() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    for unknown in ["01900000-0000-7000-8000-000000000000", "not-an-id"] {
+        let names = ["tenant_id", "client_id", "user_id", "session_id", "registration_id", "tier"];
+        let ids = names.map(|name| (name, unknown.to_owned()));
+        let one = |(method, path): &(Method, String)| {
+            // These read no body, so that what they miss is the thing itself.
+            path.starts_with("/admin/") && path.contains('{') && [Method::GET, Method::DELETE].contains(method)
+        };
+        for (method, path) in operations(&app).await.into_iter().filter(one) {
+            let reply = app.call(method.clone(), &filled(&path, &ids), &admin.token, Value::Null).await;
+            assert_eq!(reply.status, 404, "{method} {path}: {}", reply.body);
+        }
+    }
+}

@@ -6,9 +6,9 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::upstream::Upstream;
+use super::{oauth::robot, upstream::Upstream};
 use crate::support::{
-    actors::Actor,
+    actors::{Actor, PASSWORD},
     app::{Reply, TestApp},
 };
 
@@ -62,6 +62,10 @@ async fn the_upstream_sees_who_calls_whatever_the_client_says() {
     let mut names: Vec<&str> = headers.keys().map(String::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["traceparent", "x-mine", "x-request-id", "x-tenant-id", "x-tenant-tier", "x-user-id"]);
+    // Behind a machine client is no user, whoever it says is.
+    let seen_of_robot = get(&robot(&owner).await, "/sample/echo", &forged).await.expect(200);
+    assert_eq!(seen_of_robot.text("/headers/x-tenant-id"), tenant);
+    assert!(seen_of_robot.body.pointer("/headers/x-user-id").is_none());
     assert_eq!((seen.text("/path"), seen.text("/query")), ("/sample/echo".into(), "a=1&b=%2F".into()));
 }
 
@@ -202,6 +206,32 @@ async fn an_upstream_that_is_down_is_502_and_costs_nothing() {
     let reply = owner.get("/up/x").await.refuses(502, &[]);
     assert_eq!(reply.text("/instance"), "/up/x");
     assert_eq!(used(&owner, "apis").await, "0");
+}
+
+#[tokio::test]
+async fn a_request_goes_to_the_route_that_fits_it_best() {
+    let upstream = Upstream::start().await;
+    let routes = "[[gateway.routes]]\npath = \"/up/deep/\"\nupstream = \"own\"\nstrip_prefix = \"/up/deep\"\n\
+                  [[gateway.routes]]\npath = \"/up/\"\nmethods = [\"PUT\"]\nupstream = \"own\"\nscopes = [\"usage:write\"]\n\
+                  [[gateway.routes]]\npath = \"/up/\"\nhost = \"other.example\"\nupstream = \"own\"\nstrip_prefix = \"/up\"\n";
+    let app = TestApp::with(&(upstream.settings("[\"apis\"]") + routes)).await;
+    app.tenant("Acme", "standard").await;
+    let owner = app.owner_of("Acme").await;
+    let seen = |reply: Reply| reply.expect(200).headers["seen-path"].to_str().unwrap().to_owned();
+    assert_eq!(seen(get(&owner, "/up/deeper?q=%20", &[]).await), "/up/deeper?q=%20");
+    assert_eq!(seen(get(&owner, "/up/deep/x?q=1", &[]).await), "/x?q=1");
+    assert_eq!(seen(get(&owner, "/up/deep", &[]).await), "/");
+    assert_eq!(seen(get(&owner, "/up/x", &[("Host", "OTHER.example:8080")]).await), "/x");
+    assert_eq!(seen(get(&owner, "/up/x", &[("Host", "another.example")]).await), "/up/x");
+
+    let member = json!({"email": "member@acme.example", "role": "member", "password": PASSWORD});
+    owner.post("/v1/users", member).await.expect(201);
+    let member = app.signed_in("member@acme.example", PASSWORD).await;
+    assert_eq!(seen(get(&member, "/up/x", &[]).await), "/up/x");
+    let refused = call(&member, Method::PUT, "/up/x", &[]).await.refuses(403, &[]);
+    let expected = "Bearer realm=\"tollgate\", error=\"insufficient_scope\", scope=\"usage:write\"";
+    assert_eq!(refused.headers[header::WWW_AUTHENTICATE], expected);
+    call(&owner, Method::PUT, "/up/x", &[]).await.expect(200);
 }
 
 #[tokio::test]

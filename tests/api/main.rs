@@ -6,8 +6,16 @@
 mod support;
 
 mod bad_input;
+mod bills;
+mod coverage;
+mod gateway;
+mod ledger;
+mod limits;
+mod metered;
 mod mistakes;
 mod oauth;
 mod protocol;
 mod sign_in;
 mod tokens;
+mod upstream;
+mod usage;

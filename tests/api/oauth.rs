@@ -52,6 +52,13 @@ async fn client(owner: &Actor<'_>, scope: &str) -> (String, String) {
     (made.text("/client_id"), made.text("/client_secret"))
 }
 
+/// A machine client of the owner's tenant, signed in.
+pub async fn robot<'a>(owner: &Actor<'a>) -> Actor<'a> {
+    let (id, secret) = client(owner, "usage:read usage:write").await;
+    let reply = token_as(owner.app, &id, &secret, &[GRANT]).await.expect(200);
+    Actor { app: owner.app, token: reply.text("/access_token") }
+}
+
 const GRANT: (&str, &str) = ("grant_type", "client_credentials");
 
 #[tokio::test]
@@ -101,6 +108,9 @@ async fn a_client_gets_no_more_scope_than_it_registered() {
     let owner = app.owner_of("Acme").await;
     let (id, secret) = client(&owner, "usage:read").await;
     assert_eq!(token_as(&app, &id, &secret, &[GRANT]).await.text("/scope"), "usage:read");
+    // RFC 6749 section 3.2: a parameter without a value is as good as absent.
+    let empty = [GRANT, ("scope", ""), ("client_id", ""), ("client_secret", "")];
+    assert_eq!(token_as(&app, &id, &secret, &empty).await.text("/scope"), "usage:read");
     for scope in ["usage:write", "usage:read usage:write", "tollgate:admin"] {
         refuses(&token_as(&app, &id, &secret, &[GRANT, ("scope", scope)]).await, 400, "invalid_scope");
     }
@@ -145,7 +155,7 @@ async fn bad_token_requests_are_refused_in_the_words_of_oauth() {
         (&[("grant_type", "password")], "unsupported_grant_type"),
         (&[GRANT, GRANT], "invalid_request"),
         (&[("grant_type", "refresh_token")], "invalid_request"),
-        (&[("grant_type", "refresh_token"), ("refresh_token", "")], "invalid_grant"),
+        (&[("grant_type", "refresh_token"), ("refresh_token", "")], "invalid_request"),
         (&[("grant_type", "refresh_token"), ("refresh_token", "made-up")], "invalid_grant"),
     ];
     for (fields, error) in cases {

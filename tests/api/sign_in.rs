@@ -136,6 +136,20 @@ async fn a_disabled_user_is_out_at_once() {
 }
 
 #[tokio::test]
+async fn a_user_who_was_taken_out_is_out_at_once() {
+    let app = TestApp::new().await;
+    app.tenant("Acme", "standard").await;
+    let owner = app.owner_of("Acme").await;
+    let body = json!({"email": "ann@acme.example", "password": PASSWORD});
+    let user = owner.post("/v1/users", body).await.expect(201).text("/user_id");
+    let ann = login(&app, "ann@acme.example", PASSWORD).await.expect(200);
+    owner.delete(&format!("/v1/users/{user}")).await.expect(204);
+    bearer(&app, &ann).get("/sample/hello").await.refuses(401, &[]);
+    refuses(&refresh(&app, &ann.text("/refresh_token")).await, 400, "invalid_grant");
+    login(&app, "ann@acme.example", PASSWORD).await.refuses(401, &[]);
+}
+
+#[tokio::test]
 async fn the_users_of_a_deleted_tenant_are_nobody() {
     let app = TestApp::new().await;
     let tenant = app.tenant("Acme", "standard").await;

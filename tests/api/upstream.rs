@@ -7,7 +7,11 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode},
     response::{IntoResponse as _, Response},
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    task::JoinSet,
+};
 
 /// A running upstream; it ends with this.
 pub struct Upstream {
@@ -17,12 +21,27 @@ pub struct Upstream {
 
 impl Upstream {
     /// Answers as the request asks: `x-answer` is the status, and every `answer-*` header comes back without the prefix.
-    /// The body says which headers came.
+    /// The body says which headers came, and `seen-path` for what.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut server = JoinSet::new();
         server.spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() });
+        Self { port, _server: server }
+    }
+
+    /// Answers with a body of ten bytes, and breaks off after three.
+    pub async fn breaking_off() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = [0; 4096];
+                let _ = stream.read(&mut head).await.unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc").await.unwrap();
+            }
+        });
         Self { port, _server: server }
     }
 
@@ -48,12 +67,13 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 async fn answer(request: Request) -> Response {
-    let headers = request.headers();
+    let (headers, path) = (request.headers(), request.uri().to_string());
     let status = text(headers, "x-answer").map_or(200, |status| status.parse().unwrap());
     let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
     let body = if text(headers, "x-empty").is_some() { Body::empty() } else { Body::from(names.join(" ")) };
     let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
+    response.headers_mut().insert("seen-path", path.parse().unwrap());
     for (name, value) in headers {
         if let Some(name) = name.as_str().strip_prefix("answer-") {
             response.headers_mut().append(name.parse::<HeaderName>().unwrap(), value.clone());
