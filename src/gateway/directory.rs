@@ -67,10 +67,19 @@ pub struct SourceError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// How new the usage in a tenant's facts must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsageAsOf {
+    /// As of this process's start: it has admitted nothing of the tenant yet.
+    Start,
+    /// As of now.
+    Now,
+}
+
 /// Where facts come from.
 pub trait TenantSource: Send + Sync {
     /// A tenant's facts; `None` when there is no such tenant.
-    fn load(&self, tenant: TenantId) -> BoxFuture<'_, Result<Option<Facts>, SourceError>>;
+    fn load(&self, tenant: TenantId, usage: UsageAsOf) -> BoxFuture<'_, Result<Option<Facts>, SourceError>>;
 }
 
 /// The tenants that this node has seen; cheap to clone.
@@ -159,18 +168,17 @@ impl Directory {
 
     /// Loads a tenant, once for all who wait for it.
     pub(super) async fn load(&self, tenant: TenantId) -> Result<Option<(Arc<Entry>, Arc<Loaded>)>, SourceError> {
-        let entry = match self.shared.entries.get(&tenant) {
-            Some(entry) => Arc::clone(entry.value()),
-            // Only for tenants that exist: whoever makes ids up does not fill memory.
-            None => Arc::new(Entry::new()),
-        };
+        let known = self.shared.entries.get(&tenant).map(|entry| Arc::clone(entry.value()));
+        let usage = if known.is_some() { UsageAsOf::Now } else { UsageAsOf::Start };
+        // Only for tenants that exist: whoever makes ids up does not fill memory.
+        let entry = known.unwrap_or_else(|| Arc::new(Entry::new()));
         let _one = entry.loading.lock().await;
         if let Some(fresh) = self.fresh(tenant) {
             return Ok(Some(fresh));
         }
         let Some(source) = self.shared.source.get() else { return Ok(None) };
         let as_of = self.as_of(&entry);
-        let Some(facts) = source.load(tenant).await? else { return Ok(None) };
+        let Some(facts) = source.load(tenant, usage).await? else { return Ok(None) };
         let entry = Arc::clone(self.shared.entries.entry(tenant).or_insert_with(|| Arc::clone(&entry)).value());
         let limits = self.limits(&entry, &facts.quotas);
         let loaded = Arc::new(Loaded { facts, limits, as_of });

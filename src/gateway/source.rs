@@ -2,7 +2,7 @@
 
 use super::{
     admission::RateTerms,
-    directory::{BoxFuture, Facts, QuotaFact, SourceError, Standing, TenantSource},
+    directory::{BoxFuture, Facts, QuotaFact, SourceError, Standing, TenantSource, UsageAsOf},
 };
 use crate::{
     billing::{Billing, Quota, QuotaMode},
@@ -24,11 +24,11 @@ pub struct Services {
 }
 
 impl TenantSource for Services {
-    fn load(&self, tenant: TenantId) -> BoxFuture<'_, Result<Option<Facts>, SourceError>> {
+    fn load(&self, tenant: TenantId, usage: UsageAsOf) -> BoxFuture<'_, Result<Option<Facts>, SourceError>> {
         Box::pin(async move {
             let scope = Scope::Job("gateway");
             match self.tenants.find(scope, tenant).await {
-                Ok(tenant) => self.facts(scope, tenant).await.map(Some),
+                Ok(tenant) => self.facts(scope, tenant, usage).await.map(Some),
                 Err(tenants::Error::Unknown(_)) => Ok(None),
                 Err(error) => Err(SourceError(error.into())),
             }
@@ -37,7 +37,7 @@ impl TenantSource for Services {
 }
 
 impl Services {
-    async fn facts(&self, scope: Scope, tenant: Tenant) -> Result<Facts, SourceError> {
+    async fn facts(&self, scope: Scope, tenant: Tenant, usage: UsageAsOf) -> Result<Facts, SourceError> {
         let standing = match &tenant.status {
             Status::Active | Status::ChangingTier { .. } => Standing::Active,
             Status::Deleted { .. } => Standing::Gone,
@@ -52,6 +52,9 @@ impl Services {
             });
         };
         let own = self.billing.quotas(scope, tenant.id).await.map_err(|error| SourceError(error.into()))?;
+        if usage == UsageAsOf::Now {
+            self.metering.catch_up().await.map_err(|error| SourceError(error.into()))?;
+        }
         let mut quotas = Vec::new();
         for quota in own.as_deref().unwrap_or(&plan.quotas) {
             quotas.extend(self.quota(scope, tenant.id, quota).await?);
@@ -67,7 +70,7 @@ impl Services {
             return Ok(None);
         };
         let period = Period::containing(self.billing.now(), quota.period);
-        let used = self.metering.total(scope, tenant, &quota.meter, period).await;
+        let used = self.metering.counted(scope, tenant, &quota.meter, period).await;
         let used = used.map_err(|error| SourceError(error.into()))?;
         Ok(Some(QuotaFact {
             meter: u16::try_from(number).unwrap_or(u16::MAX),

@@ -189,6 +189,17 @@ impl Metering {
         period: Period,
     ) -> Result<Quantity, Error> {
         self.catch_up().await?;
+        self.counted(scope, tenant, meter, period).await
+    }
+
+    /// The same as the ledger has it now, without counting what was recorded meanwhile.
+    pub async fn counted(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        meter: &MeterKey,
+        period: Period,
+    ) -> Result<Quantity, Error> {
         let stretches = windows::stretches(&[period]);
         let cells = self.store.read(scope).await?.totals(Some(tenant), meter, &stretches).await?;
         let inexact = |source| Error::Inexact { meter: meter.clone(), source };

@@ -132,8 +132,10 @@ async fn a_quota_is_not_forgotten_by_a_restart() {
 async fn after_a_change_of_tier_the_whole_periods_usage_counts() {
     let app = TestApp::new().await;
     let tenant = app.tenant("Acme", "free").await;
-    let owner = app.owner_of("Acme").await;
     record_units(&app, &tenant, &[("apis", 1_000)]);
+    // Usage that no call of this process made is known from the start on.
+    let app = app.restarted().await;
+    let owner = app.owner_of("Acme").await;
     over_quota(owner.get("/sample/hello").await);
     let tier = format!("/admin/v1/tenants/{tenant}/tier");
     let admin = app.admin().await;
