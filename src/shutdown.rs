@@ -12,18 +12,21 @@ pub struct Shutdown {
     pub tasks: TaskTracker,
 }
 
-/// Resolves on SIGTERM or SIGINT. A SIGHUP ends nothing: settings are read once, at the start.
-pub async fn signalled() {
+/// Resolves on SIGTERM or SIGINT, which are received from this call on. A SIGHUP ends nothing: settings are read once,
+/// at the start.
+pub fn signalled() -> impl Future<Output = ()> {
     let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
-    let [Ok(mut term), Ok(mut int), Ok(mut hangup)] = signals else {
-        tracing::error!("signals cannot be received; the server stops only by force");
-        return std::future::pending().await;
-    };
-    loop {
-        tokio::select! {
-            _ = term.recv() => return,
-            _ = int.recv() => return,
-            _ = hangup.recv() => tracing::warn!("settings are not read again; restart to change them"),
+    async move {
+        let [Ok(mut term), Ok(mut int), Ok(mut hangup)] = signals else {
+            tracing::error!("signals cannot be received; the server stops only by force");
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::select! {
+                _ = term.recv() => return,
+                _ = int.recv() => return,
+                _ = hangup.recv() => tracing::warn!("settings are not read again; restart to change them"),
+            }
         }
     }
 }

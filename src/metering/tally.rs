@@ -10,12 +10,10 @@ use uuid::Uuid;
 
 use super::{
     error::Error,
-    model::{Cell, Total},
+    model::{Cell, Total, UNITS},
 };
 use crate::kernel::{CalendarUnit, Period, Timestamp};
 
-/// The units that the ledger keeps, the finest first.
-pub const UNITS: [CalendarUnit; 4] = [CalendarUnit::Minute, CalendarUnit::Hour, CalendarUnit::Day, CalendarUnit::Month];
 /// Cells remembered, of about 300 bytes each.
 const MOST: usize = 100_000;
 

@@ -168,7 +168,7 @@ impl Tx {
 }
 
 /// `($1, $2), ($3, $4)`: placeholders of so many rows of so many columns.
-fn tuples(rows: usize, columns: usize) -> String {
+pub(super) fn tuples(rows: usize, columns: usize) -> String {
     let mut sql = String::new();
     for row in 0..rows {
         sql.push_str(if row == 0 { "(" } else { ", (" });

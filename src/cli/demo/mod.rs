@@ -49,10 +49,11 @@ async fn demo(exit: bool, data: &DataFolder) -> Result<(), Failure> {
     let deps = Deps { clock: Arc::new(SystemClock), rng: Arc::new(SystemRng) };
     let app = App::build(settings, deps).await.map_err(|error| Failure::setup(&error))?;
     let end = CancellationToken::new();
+    let signal = signalled();
     let stop = async {
         tokio::select! {
             () = end.cancelled() => {}
-            () = signalled() => {}
+            () = signal => {}
         }
     };
     let journey = async {
