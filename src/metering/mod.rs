@@ -19,6 +19,7 @@ pub mod openmeter_http;
 mod openmeter_meters_http;
 mod openmeter_query;
 mod query;
+pub mod reconcile;
 pub mod roller;
 pub mod rules;
 mod service;

@@ -40,6 +40,21 @@ pub struct UsageQuery {
     pub zero_fill: bool,
 }
 
+impl UsageQuery {
+    /// Of a period in all.
+    pub fn whole(meter: MeterKey, period: Period) -> Self {
+        Self {
+            meter,
+            period,
+            window: None,
+            zone: TimeZone::UTC,
+            group_by: Vec::new(),
+            filters: BTreeMap::new(),
+            zero_fill: false,
+        }
+    }
+}
+
 /// Whose usage.
 #[derive(Debug, Clone)]
 pub enum Subjects {

@@ -13,6 +13,7 @@ use super::{
     journal::{self, Flusher, Folder, Identity, Journal, JournalError, JournalHealth, Options, Record, Reservation},
     meters::Meters,
     model::MeterKey,
+    query::{Subjects, UsageQuery},
     roller::{Roller, StoreLedger},
     windows,
 };
@@ -184,6 +185,13 @@ impl Metering {
         meter: &MeterKey,
         period: Period,
     ) -> Result<Quantity, Error> {
+        // A price of a meter that is not there yet is a price of nothing.
+        let Some(known) = self.meters.by_key(meter) else { return Ok(Quantity::ZERO) };
+        if known.event_type().is_some() {
+            let query = UsageQuery::whole(meter.clone(), period);
+            let values = self.usage(scope, &Subjects::One(tenant), &query).await?;
+            return Ok(values.first().map_or(Quantity::ZERO, |value| value.value));
+        }
         self.catch_up().await?;
         self.counted(scope, tenant, meter, period).await
     }
