@@ -44,7 +44,7 @@ impl From<&ServerSettings> for Config {
     }
 }
 
-/// Serves until told to stop, then lets every connection finish its request.
+/// Serves until told to stop, then lets every connection finish its request, or be cut.
 pub async fn serve(listener: TcpListener, router: Router, config: Config, shutdown: Shutdown) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
@@ -70,11 +70,15 @@ pub async fn serve(listener: TcpListener, router: Router, config: Config, shutdo
         );
         let builder = Arc::clone(&builder);
         let watcher = graceful.watcher();
+        let cut = shutdown.cut.clone();
         shutdown.tasks.spawn(async move {
             let _permit = permit;
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             // A client that breaks off is no event of ours.
-            drop(watcher.watch(connection.into_owned()).await);
+            tokio::select! {
+                _ = watcher.watch(connection.into_owned()) => {}
+                () = cut.cancelled() => {}
+            }
         });
     }
     drop(listener);

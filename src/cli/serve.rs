@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Failure, runtime};
+use super::{Failure, run_to_the_end};
 use crate::{
     app::{App, Deps},
     kernel::{SystemClock, SystemRng},
@@ -15,7 +15,7 @@ pub(super) fn run(flags: Flags) -> Result<(), Failure> {
     let settings = Settings::from_process(flags)
         .map_err(|faults| Failure { message: format!("settings:\n{faults}"), status: 2 })?;
     telemetry::start(settings::log_filter().as_deref());
-    runtime()?.block_on(serve(settings))
+    run_to_the_end(serve(settings))
 }
 
 async fn serve(settings: Settings) -> Result<(), Failure> {
@@ -26,8 +26,9 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     if let Some(password) = app.take_made_up_password() {
         eprintln!("platform administrator: {admin}  password: {}", password.expose());
     }
+    let stop = signalled();
     let listeners = app.listen().await.map_err(|error| Failure::setup(&error))?;
     let address = listeners.public.local_addr().map(|address| address.to_string()).unwrap_or_default();
     tracing::info!(address, "listening");
-    app.run(listeners, signalled()).await.map_err(|error| Failure { status: 1, ..Failure::setup(&error) })
+    app.run(listeners, stop).await.map_err(|error| Failure { status: 1, ..Failure::setup(&error) })
 }

@@ -5,7 +5,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod client;
+mod customer;
+mod demo;
+mod drain;
 mod lifecycle;
 mod refusals;
 mod server;
+mod upstream;
 mod wire;

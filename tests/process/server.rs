@@ -84,8 +84,22 @@ impl Server {
     }
 
     /// Waits for its end.
-    pub fn ended(mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+    pub fn ended(self) -> ExitStatus {
+        self.last_words().1
+    }
+
+    /// Waits for its end: what it had still to say, and its exit status.
+    pub fn last_words(mut self) -> (String, ExitStatus) {
+        let mut said = String::new();
+        loop {
+            match self.lines.lock().unwrap().recv_timeout(PATIENCE) {
+                Ok(line) => said.extend([line.as_str(), "\n"]),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("it does not end: {said}"),
+            }
+        }
+        let status = self.child.wait().unwrap();
+        (said, status)
     }
 
     pub fn connect(&self) -> TcpStream {
