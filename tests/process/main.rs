@@ -9,6 +9,7 @@ mod client;
 mod customer;
 mod demo;
 mod drain;
+mod framing;
 mod lifecycle;
 mod refusals;
 mod server;
