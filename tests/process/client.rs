@@ -18,8 +18,13 @@ impl Client {
     }
 
     pub fn send(&mut self, bytes: &str) -> &mut Self {
-        self.stream.get_mut().write_all(bytes.as_bytes()).unwrap();
-        self
+        self.try_send(bytes).unwrap()
+    }
+
+    /// Sends, unless the connection has ended.
+    pub fn try_send(&mut self, bytes: &str) -> Option<&mut Self> {
+        self.stream.get_mut().write_all(bytes.as_bytes()).ok()?;
+        Some(self)
     }
 
     /// A `GET` that keeps the connection.
