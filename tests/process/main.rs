@@ -12,6 +12,7 @@ mod drain;
 mod framing;
 mod kills;
 mod lifecycle;
+mod outage;
 mod refusals;
 mod restart;
 mod server;
