@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -36,6 +37,9 @@ use crate::{
     users::Users,
     web::{self, docs::Description, idempotency::Idempotency},
 };
+
+/// Connections that were cut get this long to go.
+const CUT: Duration = Duration::from_millis(500);
 
 /// What a process brings along; tests bring others.
 #[derive(Clone)]
@@ -228,7 +232,7 @@ impl App {
     /// Serves until `stop` resolves, then drains: stops accepting, lets requests finish, counts what was used, closes
     /// the store.
     pub async fn run(self, listeners: Listeners, stop: impl Future<Output = ()>) -> Result<(), BuildError> {
-        let Shutdown { stop: token, tasks } = self.shutdown.clone();
+        let Shutdown { stop: token, cut, tasks } = self.shutdown.clone();
         let server = server::Config::from(&self.settings.server);
         tasks.spawn(self.state.metering.clone().run(self.settings.metering.roll, token.clone()));
         tasks.spawn(tidy(self.state.identity.clone(), token.clone()));
@@ -242,6 +246,10 @@ impl App {
         tasks.close();
         if tokio::time::timeout(self.settings.server.drain, tasks.wait()).await.is_err() {
             tracing::warn!("requests were still running at the drain's deadline");
+            cut.cancel();
+            // A response that is broken off settles as it is dropped, which takes no time; work that does not notice has
+            // nothing to settle.
+            drop(tokio::time::timeout(CUT, tasks.wait()).await);
         }
         self.state.metering.close().await?;
         self.store.close().await;
@@ -258,7 +266,7 @@ pub struct Listeners {
 }
 
 async fn tidy(identity: Identity, stop: tokio_util::sync::CancellationToken) {
-    const EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+    const EVERY: Duration = Duration::from_secs(30);
     while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
         if let Err(error) = identity.tidy().await {
             tracing::warn!(error = crate::kernel::fault::chain(&error), "keys could not be tidied");

@@ -1,11 +1,18 @@
 //! Accepting connections: hyper's own builder, because it takes a header timeout and explicit limits.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     Router,
     extract::Request,
-    middleware::Next,
+    http::{HeaderValue, Version, header, uri::Authority},
+    middleware::{Next, from_fn},
     response::{IntoResponse as _, Response},
 };
 use hyper_util::{
@@ -44,11 +51,13 @@ impl From<&ServerSettings> for Config {
     }
 }
 
-/// Serves until told to stop, then lets every connection finish its request.
+/// Serves until told to stop, then lets every connection finish its request, or be cut.
 pub async fn serve(listener: TcpListener, router: Router, config: Config, shutdown: Shutdown) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let builder = Arc::new(builder(&config));
+    let router = router.layer(from_fn(unambiguous));
+    let patience = config.header_read_timeout;
     loop {
         let accepted = shutdown.stop.run_until_cancelled(async {
             // The semaphore is never closed.
@@ -65,20 +74,37 @@ pub async fn serve(listener: TcpListener, router: Router, config: Config, shutdo
             }
         };
         drop(stream.set_nodelay(true));
-        let service = TowerToHyperService::new(
-            router.clone().map_request(|request: Request<_>| request.map(axum::body::Body::new)),
-        );
+        let begun = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&begun);
+        let service = TowerToHyperService::new(router.clone().map_request(move |request: Request<_>| {
+            noted.store(true, Ordering::Relaxed);
+            request.map(axum::body::Body::new)
+        }));
         let builder = Arc::clone(&builder);
         let watcher = graceful.watcher();
+        let cut = shutdown.cut.clone();
         shutdown.tasks.spawn(async move {
             let _permit = permit;
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             // A client that breaks off is no event of ours.
-            drop(watcher.watch(connection.into_owned()).await);
+            tokio::select! {
+                _ = watcher.watch(connection.into_owned()) => {}
+                () = cut.cancelled() => {}
+                () = stalled(&begun, patience) => {}
+            }
         });
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// Resolves when a connection has not begun a request in time. hyper's own timer starts when it knows the protocol, which
+/// a client need never tell.
+async fn stalled(begun: &AtomicBool, patience: Duration) {
+    tokio::time::sleep(patience).await;
+    if begun.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
 }
 
 fn builder(config: &Config) -> auto::Builder<TokioExecutor> {
@@ -91,6 +117,39 @@ fn builder(config: &Config) -> auto::Builder<TokioExecutor> {
         .max_headers(MAX_HEADERS);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(64 * 1024);
     if config.h2c { builder } else { builder.http1_only() }
+}
+
+/// Refuses a request that two programs could read differently and hyper lets through: without exactly one valid `Host`
+/// (RFC 9112 section 3.2), or in a transfer coding besides `chunked` (section 6.1). Contradicting lengths are refused by
+/// hyper; with a length beside a transfer coding it follows the coding and ends the connection (section 6.3).
+async fn unambiguous(request: Request, next: Next) -> Response {
+    match ambiguity(&request) {
+        None => next.run(request).await,
+        Some(why) => {
+            let problem = Problem::new(Kind::MALFORMED, why);
+            problem.header(header::CONNECTION, HeaderValue::from_static("close")).render(request.uri().path())
+        }
+    }
+}
+
+fn ambiguity(request: &Request) -> Option<&'static str> {
+    let is_host = |host: &HeaderValue| {
+        let bytes = host.as_bytes();
+        bytes.is_empty() || (!bytes.contains(&b'@') && Authority::try_from(bytes).is_ok())
+    };
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if request.version() == Version::HTTP_11 => return Some("a Host header is needed"),
+        (Some(_), Some(_)) => return Some("there is more than one Host header"),
+        (Some(host), None) if !is_host(host) => return Some("the Host header names no host"),
+        _ => {}
+    }
+    match (codings.next(), codings.next()) {
+        (None, _) => None,
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => None,
+        _ => Some("a body can be chunked, once, and nothing else"),
+    }
 }
 
 /// Where administration has a listener of its own, the public one does not have it at all.

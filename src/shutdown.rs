@@ -8,12 +8,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub struct Shutdown {
     /// Fires when the server is to stop.
     pub stop: CancellationToken,
+    /// Fires at the drain's deadline: connections that still run are broken off.
+    pub cut: CancellationToken,
     /// Work that a drain waits for.
     pub tasks: TaskTracker,
 }
 
-/// Resolves on SIGTERM or SIGINT, which are received from this call on. A SIGHUP ends nothing: settings are read once,
-/// at the start.
+/// Takes signals from the call on, before anybody waits: whoever is told that a server listens may stop it at once.
+/// Resolves on SIGTERM or SIGINT. A SIGHUP ends nothing: settings are read once, at the start.
 pub fn signalled() -> impl Future<Output = ()> {
     let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
     async move {

@@ -1,7 +1,7 @@
 //! `tollgate doctor`: whether journal, ledger, events and bills agree. Exits with 0 when they do, with 1 and the list of
 //! what does not, with 2 when it could not look.
 
-use super::{Failure, runtime};
+use super::{Failure, run_to_the_end};
 use crate::{
     metering::{journal::Folder, reconcile::reconcile},
     settings::{self, Flags, Settings},
@@ -13,7 +13,7 @@ pub(super) fn run(flags: Flags) -> Result<(), Failure> {
     let settings = Settings::from_process(flags)
         .map_err(|faults| Failure { message: format!("settings:\n{faults}"), status: 2 })?;
     telemetry::start_quiet(settings::log_filter().as_deref());
-    runtime()?.block_on(doctor(&settings))
+    run_to_the_end(doctor(&settings))
 }
 
 async fn doctor(settings: &Settings) -> Result<(), Failure> {

@@ -95,8 +95,13 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// A runtime for the server's work.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+/// Does the server's work on a runtime of its own. A thread that computes on after the end is not waited for: its request
+/// was cut at the drain's deadline.
+fn run_to_the_end(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|error| Failure { message: format!("the runtime cannot start: {error}"), status: 1 })
+    let runtime =
+        runtime.map_err(|error| Failure { message: format!("the runtime cannot start: {error}"), status: 1 })?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    done
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Failure, runtime};
+use super::{Failure, run_to_the_end};
 use crate::{
     app::{App, Deps},
     kernel::{SystemClock, SystemRng},
@@ -15,7 +15,7 @@ pub(super) fn run(flags: Flags) -> Result<(), Failure> {
     let settings = Settings::from_process(flags)
         .map_err(|faults| Failure { message: format!("settings:\n{faults}"), status: 2 })?;
     telemetry::start(settings::log_filter().as_deref());
-    runtime()?.block_on(serve(settings))
+    run_to_the_end(serve(settings))
 }
 
 async fn serve(settings: Settings) -> Result<(), Failure> {

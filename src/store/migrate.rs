@@ -15,7 +15,8 @@ const CREATE_ATTEMPTS: usize = 5;
 pub(super) async fn run(store: &Store) -> Result<(), StoreError> {
     for attempt in 1..=CREATE_ATTEMPTS {
         match create_version_table(store).await {
-            Err(StoreError::Duplicate | StoreError::Database(_)) if attempt < CREATE_ATTEMPTS => {}
+            Err(StoreError::Duplicate | StoreError::Database(sqlx::Error::Database(_)))
+                if attempt < CREATE_ATTEMPTS => {}
             done => {
                 done?;
                 break;

@@ -27,7 +27,7 @@ mod users;
 use std::{path::Path, str::FromStr, time::Duration};
 
 use sqlx::{
-    Connection as _, PgPool, SqlitePool,
+    ConnectOptions as _, Connection as _, PgPool, SqlitePool,
     postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -100,9 +100,20 @@ impl Store {
             .map_err(|error| StoreError::Address(error.to_string()))?
             .statement_cache_capacity(STATEMENT_CACHE)
             .application_name("tollgate");
-        let pool =
-            PgPoolOptions::new().max_connections(max_connections).acquire_timeout(ACQUIRE).connect_lazy_with(options);
-        Self::migrated(Pools::Postgres(pool)).await
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(ACQUIRE)
+            .connect_lazy_with(options.clone());
+        match Self::migrated(Pools::Postgres(pool)).await {
+            // The pool says only that it waited; a connection without one says for what.
+            Err(waited @ StoreError::Database(sqlx::Error::PoolTimedOut)) => {
+                match tokio::time::timeout(ACQUIRE, options.connect()).await {
+                    Ok(Err(reason)) => Err(reason.into()),
+                    _ => Err(waited),
+                }
+            }
+            done => done,
+        }
     }
 
     async fn migrated(pools: Pools) -> Result<Self, StoreError> {

@@ -3,24 +3,17 @@
 use std::{
     io::{Read as _, Write as _},
     path::Path,
-    process::Stdio,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::server::{Server, tollgate};
+use super::{
+    customer::customer,
+    server::{Server, tollgate},
+};
 use crate::support::{
-    actors::{PASSWORD, email_of, registration},
-    app::{ADMIN_EMAIL, ADMIN_PASSWORD},
+    actors::{PASSWORD, email_of},
     postgres,
 };
-
-/// A premium tenant and its owner's token.
-fn customer(server: &Server) -> String {
-    let admin = server.token(ADMIN_EMAIL, ADMIN_PASSWORD);
-    let made = server.call("POST", "/admin/v1/registrations", &admin, &registration("Acme", "premium"));
-    assert_eq!(made.status, 201, "{}", made.body);
-    server.token(&email_of("Acme"), PASSWORD)
-}
 
 #[test]
 fn a_drain_finishes_what_runs_and_refuses_what_comes() {
@@ -109,36 +102,6 @@ async fn every_answered_call_is_counted_after_a_kill_on_postgres() {
     })
     .await
     .unwrap();
-}
-
-#[test]
-fn the_demo_shows_the_journey_and_ends_well() {
-    let output = tollgate().args(["demo", "--exit"]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}");
-    for shown in ["customer_1", "customer_2", "premium", "infrastructure", "bill", "every step did what it should"] {
-        assert!(text.contains(shown), "no {shown:?} in {text}");
-    }
-    assert!(!text.contains('\u{1b}'), "no colours where there is no terminal");
-}
-
-#[test]
-fn the_demo_goes_on_serving_and_cleans_up_behind_itself() {
-    let temporary = tempfile::tempdir().unwrap();
-    let mut child = tollgate().arg("demo").env("TMPDIR", temporary.path()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut text = String::new();
-    let mut output = child.stdout.take().unwrap();
-    // The hint how to end it is the last line.
-    while !text.contains("Ctrl-C") {
-        let mut some = [0; 512];
-        let read = output.read(&mut some).unwrap();
-        assert_ne!(read, 0, "{text}");
-        text.push_str(&String::from_utf8_lossy(&some[..read]));
-    }
-    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 1);
-    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "the folder is gone");
 }
 
 #[tokio::test]

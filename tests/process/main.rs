@@ -5,7 +5,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod client;
+mod customer;
+mod demo;
+mod drain;
+mod framing;
+mod kills;
 mod lifecycle;
+mod outage;
 mod refusals;
+mod restart;
 mod server;
+mod starting;
+mod upstream;
 mod wire;

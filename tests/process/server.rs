@@ -101,8 +101,22 @@ impl Server {
     }
 
     /// Waits for its end.
-    pub fn ended(mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+    pub fn ended(self) -> ExitStatus {
+        self.last_words().1
+    }
+
+    /// Waits for its end: what it had still to say, and its exit status.
+    pub fn last_words(mut self) -> (String, ExitStatus) {
+        let mut said = String::new();
+        loop {
+            match self.lines.lock().unwrap().recv_timeout(PATIENCE) {
+                Ok(line) => said.extend([line.as_str(), "\n"]),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("it does not end: {said}"),
+            }
+        }
+        let status = self.child.wait().unwrap();
+        (said, status)
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -124,9 +138,13 @@ impl Server {
     /// One call on a connection of its own; `None` when the server went away.
     pub fn try_call(&self, method: &str, path: &str, token: &str, body: &Value) -> Option<Answer> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
+        let head = format!("{method} {path} HTTP/1.1\r\nauthorization: Bearer {token}\r\n");
+        self.exchange(&head, "application/json", &body)
+    }
+
+    fn exchange(&self, head: &str, content_type: &str, body: &str) -> Option<Answer> {
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "{head}host: {}\r\nconnection: close\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n{body}",
             self.address,
             body.len()
         );
@@ -145,6 +163,12 @@ impl Server {
 
     pub fn call(&self, method: &str, path: &str, token: &str, body: &Value) -> Answer {
         self.try_call(method, path, token, body).unwrap_or_else(|| panic!("{method} {path} got no answer"))
+    }
+
+    /// Posts a form without a token.
+    pub fn form(&self, path: &str, form: &str) -> Answer {
+        let head = format!("POST {path} HTTP/1.1\r\n");
+        self.exchange(&head, "application/x-www-form-urlencoded", form).expect("an answer")
     }
 
     pub fn get(&self, path: &str, token: &str) -> Answer {

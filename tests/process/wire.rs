@@ -2,19 +2,15 @@
 
 use std::io::{Read as _, Write as _};
 
-use super::server::Server;
-use crate::support::{
-    actors::{PASSWORD, email_of, registration},
-    app::{ADMIN_EMAIL, ADMIN_PASSWORD},
+use super::{
+    customer::{customer, owner},
+    server::Server,
 };
 
-fn served(more: &[&str]) -> (tempfile::TempDir, Server, String) {
+pub fn served(more: &[&str]) -> (tempfile::TempDir, Server, String) {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), more);
-    let admin = server.token(ADMIN_EMAIL, ADMIN_PASSWORD);
-    let made = server.call("POST", "/admin/v1/registrations", &admin, &registration("Acme", "premium"));
-    assert_eq!(made.status, 201, "{}", made.body);
-    let token = server.token(&email_of("Acme"), PASSWORD);
+    let token = customer(&server);
     (data, server, token)
 }
 
@@ -81,7 +77,7 @@ fn a_client_that_leaves_a_stream_half_way_is_billed_once() {
     server.signal("TERM");
     assert_eq!(server.ended().code(), Some(0));
     let again = Server::start(data.path(), &[]);
-    assert_eq!(again.used(&again.token(&email_of("Acme"), PASSWORD)), 1);
+    assert_eq!(again.used(&owner(&again)), 1);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, runtime};
+use super::{Failure, run_to_the_end};
 use crate::{
     app::{App, Deps, Listeners},
     kernel::{Rng as _, Secret, SystemClock, SystemRng},
@@ -40,20 +40,21 @@ pub(super) struct DemoArgs {
 pub(super) fn run(args: DemoArgs) -> Result<(), Failure> {
     telemetry::start_quiet(settings::log_filter().as_deref());
     let data = DataFolder::new().map_err(|error| Failure::setup(&error))?;
-    runtime()?.block_on(demo(args.exit, &data))
+    run_to_the_end(demo(args.exit, &data))
 }
 
 async fn demo(exit: bool, data: &DataFolder) -> Result<(), Failure> {
+    // From here on a signal leaves no folder behind.
+    let signalled = signalled();
     let (settings, listener) = settings(data).await?;
     let address = settings.server.listen;
     let deps = Deps { clock: Arc::new(SystemClock), rng: Arc::new(SystemRng) };
     let app = App::build(settings, deps).await.map_err(|error| Failure::setup(&error))?;
     let end = CancellationToken::new();
-    let signal = signalled();
     let stop = async {
         tokio::select! {
             () = end.cancelled() => {}
-            () = signal => {}
+            () = signalled => {}
         }
     };
     let journey = async {
