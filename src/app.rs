@@ -304,17 +304,8 @@ async fn build_state(
     directory: &Directory,
 ) -> Result<AppState, BuildError> {
     let (clock, rng) = (|| Arc::clone(clock), || Arc::clone(rng));
-    let journal = metering::Settings {
-        folder: settings.store.data.join("journal"),
-        accept_loss: settings.store.accept_loss,
-        options: journal::Options {
-            segment_bytes: settings.metering.segment_bytes,
-            flush_ms: settings.metering.flush_ms,
-            meters: STOCK_METERS.iter().map(|meter| meter.key.to_owned()).collect(),
-            routes: settings.gateway.route_names(),
-        },
-    };
-    let metering = Metering::open(store.clone(), journal, clock(), &*rng()).await?;
+    let journal = metering_settings(settings);
+    let metering = Metering::open(store.clone(), journal, clock(), rng()).await?;
     let observer: Arc<dyn crate::kernel::TenantObserver> = Arc::new(directory.clone());
     let billing = Billing::open(
         store.clone(),
@@ -371,6 +362,23 @@ async fn build_state(
     })
 }
 
+/// Where and how usage is kept.
+fn metering_settings(settings: &Settings) -> metering::Settings {
+    metering::Settings {
+        folder: settings.store.data.join("journal"),
+        accept_loss: settings.store.accept_loss,
+        options: journal::Options {
+            segment_bytes: settings.metering.segment_bytes,
+            flush_ms: settings.metering.flush_ms,
+            meters: STOCK_METERS.iter().map(|meter| meter.key.to_owned()).collect(),
+            routes: settings.gateway.route_names(),
+        },
+        late_after_s: settings.metering.late_after_s,
+        events_back_s: settings.metering.events_back_s,
+        events_ahead_s: settings.metering.events_ahead_s,
+    }
+}
+
 /// Makes the platform administrator when there is none. A password that nobody gave is made up.
 async fn first_admin(
     settings: &Settings,
@@ -403,6 +411,7 @@ fn routers(state: &AppState, gateway: &Gateway, idempotency: &Idempotency, split
         .merge(provisioning::http::routes())
         .merge(billing::http::routes())
         .merge(metering::http::routes())
+        .merge(metering::openmeter_http::routes())
         .merge(identity::http::routes())
         .merge(gateway::quota_http::routes())
         .split_for_parts();

@@ -26,7 +26,15 @@ const MAY_USE: [(&str, &[&str]); 7] = [
     ("onboarding", &["tenants", "users", "identity", "metering", "billing", "provisioning"]),
 ];
 /// Parts of models and rules that have files of their own; held to be as pure.
-const PURE: [&str; 4] = ["billing/address", "billing/amounts", "billing/spans", "identity/access"];
+const PURE: [&str; 7] = [
+    "billing/address",
+    "billing/amounts",
+    "billing/spans",
+    "identity/access",
+    "metering/event",
+    "metering/meter",
+    "metering/windows",
+];
 /// At 400 lines ask which two nouns share the file; here the asking ends. (Clippy measures functions.)
 const FILE_LINES: usize = 450;
 const TOP_LEVEL: [&str; 8] = ["Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "benches", "config", "docs", "src"];
@@ -97,7 +105,7 @@ fn level(module: &[String]) -> Level {
         "gateway" => Level::Gateway,
         "cli" | "main" => Level::Cli,
         own if service(own).is_none() => Level::App,
-        _ if name == "http" || name.ends_with("_http") || name == "oauth" => Level::Web,
+        _ if name == "http" || name.ends_with("_http") || ["oauth", "openmeter_query"].contains(&name) => Level::Web,
         // The face shows everything that is behind it.
         _ if name == "mod" => Level::Web,
         _ if ["model", "rules", "error"].contains(&name) || PURE.contains(&module.join("/").as_str()) => Level::Pure,
@@ -290,7 +298,8 @@ fn models_and_rules_do_nothing_but_decide() {
 
 #[test]
 fn scopes_are_made_by_extractors_and_named_jobs() {
-    for source in sources().iter().filter(|source| source.module[0] != "store") {
+    let makers = |source: &&Source| source.module[0] == "store" || source.module.join("/") == "web/extract";
+    for source in sources().iter().filter(|source| !makers(source)) {
         let (module, place) = (&source.module, source.module.join("/"));
         let code = source.text.split("#[cfg(test)]").next().unwrap();
         let of_requests = ["Scope::Platform", "Scope::Tenant("].iter().any(|made| code.contains(made));

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod doctor;
 mod serve;
 
 use std::process::ExitCode;
@@ -24,6 +25,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// The server
     Serve(ServeArgs),
+    /// Reconciles journal, ledger, events and bills, also beside a running server
+    Doctor(ServeArgs),
     /// Validates settings and reports every fault at once
     Check(CheckArgs),
 }
@@ -80,6 +83,7 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args.into()),
+        Command::Doctor(args) => doctor::run(args.into()),
         Command::Check(args) => check::run(Flags { config: args.config, ..Flags::default() }),
     };
     match outcome {

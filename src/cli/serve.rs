@@ -26,8 +26,8 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     if let Some(password) = app.take_made_up_password() {
         eprintln!("platform administrator: {admin}  password: {}", password.expose());
     }
-    let stop = signalled();
     let listeners = app.listen().await.map_err(|error| Failure::setup(&error))?;
+    let stop = signalled();
     let address = listeners.public.local_addr().map(|address| address.to_string()).unwrap_or_default();
     tracing::info!(address, "listening");
     app.run(listeners, stop).await.map_err(|error| Failure { status: 1, ..Failure::setup(&error) })

@@ -35,6 +35,8 @@ impl Timestamp {
 
     /// The earliest.
     pub const MIN: Self = Self(Self::MIN_MICROS);
+    /// The last one.
+    pub const MAX: Self = Self(Self::MAX_MICROS);
 
     /// `None` outside the years 1 to 9998.
     pub fn from_micros(micros: i64) -> Option<Self> {

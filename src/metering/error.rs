@@ -1,6 +1,6 @@
 //! What can go wrong with metering.
 
-use super::{JournalError, MeterKey};
+use super::{JournalError, MeterKey, meter::ReadingError, model::Conflict};
 use crate::{
     kernel::{QuantityError, TenantId},
     store::StoreError,
@@ -18,9 +18,57 @@ pub enum Error {
     /// Somebody else counts the journal of this process: its data folder was copied while it ran.
     #[error("somebody else moved the cursor of this node's journal: its data folder has been copied; it is read again")]
     CursorMoved,
+    /// A meter with this key exists.
+    #[error("there is a meter {0} already")]
+    MeterTaken(MeterKey),
+    /// A stock meter belongs to the program.
+    #[error("{0} is a stock meter and cannot be changed")]
+    StockMeter(MeterKey),
+    /// The subject of an event is nobody.
+    #[error("{field}: there is no tenant {subject}")]
+    UnknownSubject {
+        /// Where in the request.
+        field: String,
+        /// What it said.
+        subject: String,
+    },
+    /// A tenant's token names another tenant.
+    #[error("{0}: a tenant's token may only name itself")]
+    ForeignSubject(String),
+    /// A meter cannot read an event.
+    #[error("{field}: {source}")]
+    Unreadable {
+        /// Where in the request.
+        field: String,
+        /// Why.
+        source: ReadingError,
+    },
+    /// The id of an event is taken by another content.
+    #[error("the event {} is known with another content", .0.id)]
+    Conflict(Conflict),
+    /// Meters came or went while events were measured; they are measured again.
+    #[error("the meters changed meanwhile")]
+    MetersChanged,
+    /// No such event.
+    #[error("there is no event {0}")]
+    UnknownEvent(String),
+    /// Several events have this id.
+    #[error("{1} events have the id {0}; name tenant_id and source")]
+    AmbiguousEvent(String, usize),
+    /// The event was taken back before.
+    #[error("the event {0} was taken back before")]
+    AlreadyVoid(String),
     /// A record's meter has no name: a bug, and counting stops rather than lose it.
     #[error("record {0} of the journal is of a meter without a name")]
     NamelessMeter(u64),
+    /// The meter has no such group-by key.
+    #[error("the meter {meter} has no group-by key {key}")]
+    UnknownGroupKey {
+        /// The meter.
+        meter: MeterKey,
+        /// The key.
+        key: String,
+    },
     /// More windows than one answer holds.
     #[error("more than {0} windows; ask for longer ones, or for less time")]
     TooManyWindows(usize),

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{FromRef, State};
+use axum::{
+    extract::{FromRef, State},
+    http::StatusCode,
+};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Meter, Metering, UsageQuery, WindowTotal};
+use super::{Aggregation, DataPath, EventRef, Meter, MeterKey, Metering, Source, Subjects, UsageQuery, WindowTotal};
 use crate::{
-    kernel::{CalendarUnit, Clock, Faults, Period, Quantity, TenantId, Timestamp},
+    kernel::{CalendarUnit, Clock, Faults, MeterId, Period, Quantity, Rng, TenantId, Timestamp},
     store::Scope,
-    web::{AdminScope, Json, Path, Problem, Query, TenantAccess, Verifier},
+    web::{AdminScope, Json, Path, Problem, Query, TenantAccess, Verifier, extract::from_json},
 };
 
 /// The routes.
@@ -24,7 +27,8 @@ where
     Verifier: FromRef<S>,
 {
     OpenApiRouter::new()
-        .routes(routes!(list_meters))
+        .routes(routes!(list_meters, create_meter))
+        .routes(routes!(void_event))
         .routes(routes!(read_usage))
         .routes(routes!(read_own_usage))
         .routes(routes!(read_metering_health))
@@ -33,11 +37,21 @@ where
 /// A meter.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MeterView {
+    meter_id: MeterId,
     key: String,
-    description: &'static str,
-    unit: &'static str,
-    /// How values are put together: `sum` for all stock meters.
+    name: String,
+    description: String,
+    /// The unit of a stock meter's quantities.
+    unit: Option<&'static str>,
+    /// The `type` of the events it counts; `null` for what the gateway counts.
+    event_type: Option<String>,
+    /// `sum`, `count`, `unique_count`, `avg`, `min`, `max`, `latest`, `weighted_sum`, `p50`, `p90`, `p95` or `p99`.
     aggregation: &'static str,
+    /// Where in `data` the value is, as a JSON path (RFC 9535).
+    value_property: Option<String>,
+    /// Where in `data` the values of group-by keys are.
+    group_by: BTreeMap<String, String>,
+    created_at: Timestamp,
 }
 
 /// All meters.
@@ -48,16 +62,169 @@ pub struct MeterList {
     next_cursor: Option<String>,
 }
 
-impl From<Meter> for MeterView {
-    fn from(meter: Meter) -> Self {
-        Self { key: meter.key.to_string(), description: meter.description, unit: meter.unit, aggregation: "sum" }
+impl From<&Meter> for MeterView {
+    fn from(meter: &Meter) -> Self {
+        let (mut unit, mut value_property, mut paths) = (None, None, BTreeMap::new());
+        match &meter.source {
+            Source::Gateway { unit: of } => unit = Some(*of),
+            Source::Events { value, group_by, .. } => {
+                value_property = value.as_ref().map(|path| path.as_str().to_owned());
+                paths = group_by.iter().map(|(key, path)| (key.clone(), path.as_str().to_owned())).collect();
+            }
+        }
+        Self {
+            meter_id: meter.id,
+            key: meter.key.to_string(),
+            name: meter.name.clone(),
+            description: meter.description.clone(),
+            unit,
+            event_type: meter.event_type().map(str::to_owned),
+            aggregation: meter.aggregation.name(),
+            value_property,
+            group_by: paths,
+            created_at: meter.created_at,
+        }
     }
 }
 
 /// Lists the meters.
 #[utoipa::path(get, path = "/admin/v1/meters", tag = "catalogue", responses((status = 200, body = MeterList)))]
-async fn list_meters(_: AdminScope) -> Json<MeterList> {
-    Json(MeterList { items: Metering::meters().map(MeterView::from).collect(), next_cursor: None })
+async fn list_meters(_: AdminScope, State(metering): State<Metering>) -> Json<MeterList> {
+    Json(MeterList { items: metering.meters().iter().map(|meter| (&**meter).into()).collect(), next_cursor: None })
+}
+
+/// A meter of events to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MeterRequest {
+    /// What plans and queries call it: 1 to 64 lower-case letters, digits or `_`.
+    pub(super) key: Option<String>,
+    /// What people call it; the key when absent.
+    pub(super) name: Option<String>,
+    /// What it counts, in words.
+    pub(super) description: Option<String>,
+    /// The `type` of the events.
+    pub(super) event_type: Option<String>,
+    /// How values are put together.
+    pub(super) aggregation: Option<String>,
+    /// Where in `data` the value is, as a JSON path (RFC 9535); nothing for `count`.
+    pub(super) value_property: Option<String>,
+    /// Where in `data` the values of group-by keys are.
+    #[serde(default)]
+    pub(super) group_by: BTreeMap<String, String>,
+}
+
+/// The longest name or description, in characters.
+const MAX_WORDS: usize = 1_000;
+/// The most group-by keys: each combination of values is a cell of the ledger.
+const MAX_GROUP_KEYS: usize = 16;
+
+impl MeterRequest {
+    /// Checks it; `names` are the fields as the caller calls them: key, event type, value property, group by.
+    pub(super) fn parse(self, names: [&str; 4], now: Timestamp, rng: &dyn Rng) -> Result<Meter, Problem> {
+        let [key_name, type_name, value_name, group_name] = names;
+        let mut faults = Faults::new();
+        let key: Option<MeterKey> = faults.require(key_name, self.key.as_deref());
+        let aggregation: Option<Aggregation> = faults.require("aggregation", self.aggregation.as_deref());
+        let event_type = self.event_type.filter(|kind| !kind.is_empty() && kind.chars().count() <= MAX_WORDS);
+        if event_type.is_none() {
+            faults.add(type_name, "must be a text");
+        }
+        let value = self.value_property.as_deref().and_then(|text| faults.parse::<DataPath>(value_name, text));
+        match aggregation {
+            Some(Aggregation::Count) if self.value_property.is_some() => faults.add(value_name, "is not for count"),
+            Some(aggregation) if aggregation.needs_value() && self.value_property.is_none() => {
+                faults.add(value_name, "is required");
+            }
+            _ => {}
+        }
+        if self.group_by.len() > MAX_GROUP_KEYS {
+            faults.add(group_name, format!("must have at most {MAX_GROUP_KEYS} keys"));
+        }
+        let mut group_by = BTreeMap::new();
+        for (key, text) in &self.group_by {
+            if let Some(path) = faults.parse::<DataPath>(&format!("{group_name}.{key}"), text) {
+                group_by.insert(key.clone(), path);
+            }
+        }
+        let words = |text: Option<String>| text.unwrap_or_default().chars().take(MAX_WORDS).collect::<String>();
+        let name = words(self.name.or_else(|| key.as_ref().map(MeterKey::to_string)));
+        let meter = key.zip(aggregation).zip(event_type).map(|((key, aggregation), event_type)| Meter {
+            id: MeterId::generate(now, rng),
+            key,
+            name,
+            description: words(self.description),
+            source: Source::Events { event_type, value, group_by },
+            aggregation,
+            created_at: now,
+        });
+        faults.finish(meter).map_err(|faults| Problem::invalid(&faults))
+    }
+}
+
+/// Makes a meter of events. Events of its type that are kept already are counted, too.
+#[utoipa::path(post, path = "/admin/v1/meters", tag = "catalogue", request_body = MeterRequest,
+    responses((status = 201, body = MeterView), (status = 409), (status = 422)))]
+async fn create_meter(
+    scope: AdminScope,
+    State(metering): State<Metering>,
+    Json(request): Json<MeterRequest>,
+) -> Result<(StatusCode, Json<MeterView>), Problem> {
+    let names = ["key", "event_type", "value_property", "group_by"];
+    let meter = request.parse(names, metering.time_limits().now, metering.rng())?;
+    let meter = metering.create_meter((&scope).into(), meter).await?;
+    Ok((StatusCode::CREATED, Json((&*meter).into())))
+}
+
+/// Which event is meant, when several have its id.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EventQuery {
+    /// The tenant's id.
+    tenant_id: Option<String>,
+    /// The event's `source`.
+    source: Option<String>,
+}
+
+/// Why an event is taken back.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VoidRequest {
+    /// In words, for the audit.
+    #[serde(default)]
+    reason: String,
+}
+
+/// What was taken back.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VoidView {
+    event_id: String,
+    source: String,
+    tenant_id: TenantId,
+    voided_at: Option<Timestamp>,
+}
+
+/// Takes an event back: it counts no more.
+#[utoipa::path(post, path = "/admin/v1/usage/{event_id}/void", tag = "catalogue", request_body = VoidRequest,
+    params(("event_id" = String, Path), EventQuery),
+    responses((status = 200, body = VoidView), (status = 404), (status = 409)))]
+async fn void_event(
+    scope: AdminScope,
+    State(metering): State<Metering>,
+    Path(id): Path<String>,
+    Query(query): Query<EventQuery>,
+    body: axum::body::Bytes,
+) -> Result<Json<VoidView>, Problem> {
+    let mut faults = Faults::new();
+    let tenant = query.tenant_id.as_deref().map(|text| faults.parse::<TenantId>("tenant_id", text));
+    let tenant = faults.finish(Some(tenant.flatten())).map_err(|faults| Problem::invalid(&faults))?;
+    // A reason is welcome, not needed.
+    let request: VoidRequest = if body.is_empty() { VoidRequest::default() } else { from_json(&body)? };
+    let reason = request.reason;
+    let event = EventRef { id, tenant, source: query.source };
+    let event = metering.void_event((&scope).into(), &event, &reason, &scope.admin.to_string()).await?;
+    Ok(Json(VoidView { event_id: event.id, source: event.source, tenant_id: event.tenant, voided_at: event.voided_at }))
 }
 
 /// What of usage is asked for.
@@ -111,9 +278,6 @@ impl UsageParams {
         };
         let keys = self.group_by.as_deref().unwrap_or_default().split(',').filter(|key| !key.is_empty());
         let group_by: Vec<String> = keys.map(str::to_owned).collect();
-        if group_by.iter().any(|key| key != "route") {
-            faults.add("group_by", "must be route");
-        }
         let query = meter.zip(period).zip(zone).map(|((meter, period), zone)| UsageQuery {
             meter,
             period,
@@ -164,7 +328,7 @@ async fn usage(
     tenant: TenantId,
     query: UsageQuery,
 ) -> Result<Json<UsageView>, Problem> {
-    let data = metering.usage(scope, tenant, &query).await?.into_iter().map(WindowView::from).collect();
+    let data = metering.usage(scope, &Subjects::One(tenant), &query).await?.into_iter().map(WindowView::from).collect();
     let UsageQuery { meter, period, .. } = query;
     Ok(Json(UsageView { meter: meter.to_string(), from: period.from(), to: period.to(), data }))
 }

@@ -7,9 +7,19 @@
 //! Not here: what usage costs (`billing`) and whether more is allowed (`gateway`).
 
 pub mod error;
+pub mod event;
+mod events;
 pub mod http;
+pub mod ingest;
 pub mod journal;
+pub mod meter;
+mod meters;
 pub mod model;
+pub mod openmeter_http;
+mod openmeter_meters_http;
+mod openmeter_query;
+mod query;
+pub mod reconcile;
 pub mod roller;
 pub mod rules;
 mod service;
@@ -17,6 +27,10 @@ pub mod tally;
 pub mod windows;
 
 pub use error::Error;
+pub use events::EventRef;
+pub use ingest::Outcome;
 pub use journal::{Amounts, Journal, JournalError, Record, Reservation};
-pub use model::{Meter, MeterKey, WindowTotal};
-pub use service::{Metering, MeteringHealth, STOCK_METERS, Settings, StockMeter, UsageQuery};
+pub use meter::{Aggregation, DataPath, Meter, Source};
+pub use model::{MeterKey, WindowTotal};
+pub use query::{Subjects, UsageQuery};
+pub use service::{Metering, MeteringHealth, STOCK_METERS, Settings, StockMeter};

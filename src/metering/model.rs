@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use uuid::Uuid;
+
 use crate::kernel::{CalendarUnit, Period, Quantity, QuantityError, TenantId, Timestamp};
 
 /// The key of a meter: `apis`, `compute`, …
@@ -36,6 +38,8 @@ impl fmt::Display for MeterKey {
     }
 }
 
+/// The units that the ledger keeps, the finest first.
+pub const UNITS: [CalendarUnit; 4] = [CalendarUnit::Minute, CalendarUnit::Hour, CalendarUnit::Day, CalendarUnit::Month];
 /// One cell of the ledger: a meter's usage by one tenant in one group and one window of UTC.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cell {
@@ -137,19 +141,82 @@ pub struct WindowTotal {
     pub from: Timestamp,
     /// First instant after it.
     pub to: Timestamp,
+    /// Whose, when the query keeps tenants apart.
+    pub tenant: Option<TenantId>,
     /// What was used.
     pub value: Quantity,
     /// The group's keys and values, when the query groups.
     pub group: Vec<(String, String)>,
 }
 
-/// A meter as it is offered.
+/// An event as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Meter {
-    /// Its key.
-    pub key: MeterKey,
-    /// What it counts.
-    pub description: &'static str,
-    /// The unit of its quantities.
-    pub unit: &'static str,
+pub struct Event {
+    /// Its identity.
+    pub key: Uuid,
+    /// Whose.
+    pub tenant: TenantId,
+    /// `source`.
+    pub source: String,
+    /// `id`.
+    pub id: String,
+    /// `type`.
+    pub kind: String,
+    /// `subject`, as it was sent.
+    pub subject: String,
+    /// Its time, in nanoseconds since 1970.
+    pub at_ns: i64,
+    /// The order of arrival: microseconds since 1970, made to ascend.
+    pub arrival: i64,
+    /// All of it, as JSON.
+    pub body: String,
+    /// The digest of what it says.
+    pub digest: Vec<u8>,
+    /// When it was taken back, if it was.
+    pub voided_at: Option<Timestamp>,
+}
+
+/// What came to a month that was closed by then, or was taken out of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adjustment {
+    /// Whose month.
+    pub tenant: TenantId,
+    /// Of what.
+    pub meter: MeterKey,
+    /// The first instant of the month.
+    pub month: Timestamp,
+    /// In which group.
+    pub group: Arc<str>,
+    /// How many events.
+    pub count: i64,
+    /// Their sum.
+    pub sum: Quantity,
+}
+
+/// Why an event was taken back, and what stands in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Correction {
+    /// The event.
+    pub event: Uuid,
+    /// The event in its place.
+    pub replacement: Option<Uuid>,
+    /// Why.
+    pub reason: String,
+    /// Who did it.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// An event whose identity is taken by another content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Its place in the request.
+    pub index: usize,
+    /// Its id.
+    pub id: String,
+    /// The digest of what is kept.
+    pub kept: Vec<u8>,
+    /// The digest of what was sent.
+    pub sent: Vec<u8>,
 }

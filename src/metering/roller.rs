@@ -89,37 +89,36 @@ pub struct Roller<L> {
     counted: Option<(Uuid, Option<u64>)>,
     /// What this process has counted.
     tally: Tally,
+    /// The last round did not come to its end.
+    broken_off: bool,
 }
 
 impl<L: Ledger> Roller<L> {
     /// Goes on after what the ledger has counted.
     pub fn new(journal: Journal, ledger: L) -> Self {
         let reader = Some(Reader::new(&journal));
-        Self { journal, ledger, reader, counted: None, tally: Tally::default() }
+        let tally = Tally::new(journal.identity().boot);
+        Self { journal, ledger, reader, counted: None, tally, broken_off: false }
     }
 
-    /// After a failed transaction, which may have been done all the same: what was read is read again, and cursors
-    /// and cells come from the ledger.
+    /// After a transaction that failed, or that nobody waited for: what was read is read again, cursors come from the
+    /// ledger, and totals go on under another writer.
     fn start_over(&mut self) {
         self.reader = Some(Reader::new(&self.journal));
         self.counted = None;
-        self.tally.forget();
+        self.tally.renew();
     }
 
-    /// Counts everything that was written before the call.
+    /// Counts everything that was written before the call. A caller that goes away breaks it off; the next one makes
+    /// that good.
     pub async fn catch_up(&mut self, clock: &dyn Clock) -> Result<(), Error> {
-        self.blocking(|journal, _| journal.flush()).await?;
-        loop {
-            match self.roll(clock).await {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    self.start_over();
-                    return Err(error);
-                }
-            }
+        if std::mem::replace(&mut self.broken_off, true) {
+            self.start_over();
         }
+        self.blocking(|journal, _| journal.flush()).await?;
+        while self.roll(clock).await? {}
         let done = self.blocking(|journal, reader| journal.remove_before(reader.segment())).await?;
+        self.broken_off = false;
         Ok(done?)
     }
 
@@ -167,7 +166,7 @@ impl<L: Ledger> Roller<L> {
         now: Timestamp,
     ) -> Result<(), Error> {
         let more = with_longer_windows(&by_minute(entries)?)?;
-        let writer = self.journal.identity().boot;
+        let writer = self.tally.writer();
         let unknown = self.tally.unknown(&more);
         let read = if unknown.is_empty() { Vec::new() } else { self.ledger.totals(writer, &unknown).await? };
         let totals = self.tally.with(more, read)?;

@@ -1,7 +1,7 @@
 //! From cells to windows: how an answer is put together. Pure.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -9,7 +9,7 @@ use super::{
     error::Error,
     model::{Found, MeterKey, Total, WindowTotal},
 };
-use crate::kernel::{Period, Quantity};
+use crate::kernel::{Period, Quantity, TenantId, Timestamp};
 
 /// The group of what came by a route.
 pub fn group_of_route(route: &str) -> Arc<str> {
@@ -39,22 +39,23 @@ pub struct Shape<'a> {
     pub group_by: &'a [String],
     /// Only groups with one of these values for each of these keys.
     pub filters: &'a BTreeMap<String, Vec<String>>,
+    /// Whether tenants are kept apart.
+    pub by_tenant: bool,
     /// Whether windows without usage are in the answer.
     pub zero_fill: bool,
 }
 
-/// Adds cells up by window and group.
-pub fn answer(
-    shape: &Shape<'_>,
-    cells: &[Found],
-    value: impl Fn(&Total) -> Quantity,
-) -> Result<Vec<WindowTotal>, Error> {
+/// What of an answer belongs together: the window's place, the tenant when they are kept apart, the group.
+pub type Key = (usize, Option<TenantId>, Vec<(String, String)>);
+
+/// Adds cells up by window, tenant and group.
+pub fn sums(shape: &Shape<'_>, cells: &[Found]) -> Result<BTreeMap<Key, Total>, Error> {
     let mut groups: HashMap<&str, Option<Vec<(String, String)>>> = HashMap::new();
-    let mut sums: BTreeMap<(usize, Vec<(String, String)>), Total> = BTreeMap::new();
+    let mut sums: BTreeMap<Key, Total> = BTreeMap::new();
     for cell in cells {
         let group = groups.entry(cell.group.as_str()).or_insert_with(|| shape.group(&cell.group));
-        let (Some(group), Some(window)) = (group.clone(), shape.window(cell)) else { continue };
-        let key = (window, group);
+        let (Some(group), Some(window)) = (group.clone(), shape.window(cell.start)) else { continue };
+        let key = (window, shape.by_tenant.then_some(cell.tenant), group);
         let inexact = |source| Error::Inexact { meter: shape.meter.clone(), source };
         let sum = match sums.get(&key) {
             Some(sum) => sum.and(&cell.total).map_err(inexact)?,
@@ -62,29 +63,33 @@ pub fn answer(
         };
         sums.insert(key, sum);
     }
-    let window = |index: usize, value, group| {
-        let period = shape.windows[index];
-        WindowTotal { from: period.from(), to: period.to(), value, group }
-    };
-    let mut totals: Vec<WindowTotal> =
-        sums.iter().map(|((index, group), total)| window(*index, value(total), group.clone())).collect();
+    Ok(sums)
+}
+
+/// Values as an answer, windows without usage filled in where that is asked for.
+pub fn answer(shape: &Shape<'_>, values: BTreeMap<Key, Quantity>) -> Vec<WindowTotal> {
+    let mut values = values;
     if shape.zero_fill {
-        let all: std::collections::BTreeSet<_> = match shape.group_by {
-            [] => [Vec::new()].into(),
-            _ => sums.keys().map(|(_, group)| group.clone()).collect(),
-        };
-        let empty = (0..shape.windows.len())
-            .flat_map(|index| all.iter().map(move |group| (index, group.clone())))
-            .filter(|key| !sums.contains_key(key));
-        totals.extend(empty.map(|(index, group)| window(index, Quantity::ZERO, group)));
-        totals.sort_by(|a, b| (a.from, &a.group).cmp(&(b.from, &b.group)));
+        let mut all: BTreeSet<_> = values.keys().map(|(_, tenant, group)| (*tenant, group.clone())).collect();
+        if all.is_empty() && shape.group_by.is_empty() && !shape.by_tenant {
+            all.insert((None, Vec::new()));
+        }
+        for index in 0..shape.windows.len() {
+            for (tenant, group) in &all {
+                values.entry((index, *tenant, group.clone())).or_insert(Quantity::ZERO);
+            }
+        }
     }
-    Ok(totals)
+    let window = |((index, tenant, group), value): (Key, Quantity)| {
+        let period = shape.windows[index];
+        WindowTotal { from: period.from(), to: period.to(), tenant, value, group }
+    };
+    values.into_iter().map(window).collect()
 }
 
 impl Shape<'_> {
     /// The part of a group that the answer shows; `None` when it is filtered out.
-    fn group(&self, text: &str) -> Option<Vec<(String, String)>> {
+    pub fn group(&self, text: &str) -> Option<Vec<(String, String)>> {
         let group = read_group(text);
         let passes = |(key, wanted): (&String, &Vec<String>)| group.get(key).is_some_and(|own| wanted.contains(own));
         if !self.filters.iter().all(passes) {
@@ -94,9 +99,10 @@ impl Shape<'_> {
         Some(self.group_by.iter().map(shown).collect())
     }
 
-    fn window(&self, cell: &Found) -> Option<usize> {
-        let index = self.windows.partition_point(|window| window.from() <= cell.start).checked_sub(1)?;
-        self.windows[index].contains(cell.start).then_some(index)
+    /// The place of the window that an instant lies in.
+    pub fn window(&self, at: Timestamp) -> Option<usize> {
+        let index = self.windows.partition_point(|window| window.from() <= at).checked_sub(1)?;
+        self.windows[index].contains(at).then_some(index)
     }
 }
 
@@ -129,8 +135,10 @@ mod tests {
             let group_by: Vec<String> = by.iter().map(|key| (*key).to_owned()).collect();
             let only: Vec<String> = only.iter().map(|route| (*route).to_owned()).collect();
             let filters = if only.is_empty() { BTreeMap::new() } else { [("route".to_owned(), only)].into() };
-            let shape = Shape { meter: &apis, windows, group_by: &group_by, filters: &filters, zero_fill };
-            let totals = answer(&shape, &cells, |total| total.sum).unwrap();
+            let (meter, group_by) = (&apis, &group_by);
+            let shape = Shape { meter, windows, group_by, filters: &filters, by_tenant: false, zero_fill };
+            let sums = sums(&shape, &cells).unwrap();
+            let totals = answer(&shape, sums.into_iter().map(|(key, total)| (key, total.sum)).collect());
             totals.iter().map(|total| format!("{} {}", total.from, total.value)).collect()
         };
         assert_eq!(values(&days, &[], &[], false), ["2026-11-02T00:00:00Z 3", "2026-11-03T00:00:00Z 4"]);

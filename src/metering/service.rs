@@ -1,19 +1,21 @@
 //! Use cases of metering.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use jiff::tz::TimeZone;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
     error::Error,
+    event::TimeLimits,
+    ingest::Ingest,
     journal::{self, Flusher, Folder, Identity, Journal, JournalError, JournalHealth, Options, Record, Reservation},
-    model::{Meter, MeterKey, Window, WindowTotal},
+    meters::Meters,
+    model::MeterKey,
+    query::{Subjects, UsageQuery},
     roller::{Roller, StoreLedger},
-    rules::{self, Shape},
-    windows::{self, MOST_WINDOWS},
+    windows,
 };
 use crate::{
     kernel::{Clock, NodeId, Period, Quantity, Rng, TenantId, Timestamp, rng::random_bytes},
@@ -40,25 +42,6 @@ pub const STOCK_METERS: [StockMeter; 5] = [
     StockMeter { key: "ingress_bytes", description: "bytes of request bodies", unit: "byte" },
 ];
 
-/// What somebody wants to know.
-#[derive(Debug, Clone)]
-pub struct UsageQuery {
-    /// Of what.
-    pub meter: MeterKey,
-    /// When.
-    pub period: Period,
-    /// Cut how; not at all when absent.
-    pub window: Option<Window>,
-    /// In which time zone.
-    pub zone: TimeZone,
-    /// By which keys of the group.
-    pub group_by: Vec<String>,
-    /// Only groups with one of these values for each of these keys.
-    pub filters: BTreeMap<String, Vec<String>>,
-    /// Whether windows without usage are in the answer.
-    pub zero_fill: bool,
-}
-
 /// How metering is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeteringHealth {
@@ -77,14 +60,26 @@ pub struct Settings {
     pub accept_loss: bool,
     /// How it is kept.
     pub options: Options,
+    /// So many seconds after its end a month is closed: what comes later is an adjustment.
+    pub late_after_s: i64,
+    /// Events this old are taken, in seconds.
+    pub events_back_s: i64,
+    /// Events this far ahead are taken, in seconds.
+    pub events_ahead_s: i64,
 }
 
 /// The metering service; cheap to clone.
 #[derive(Clone)]
 pub struct Metering {
-    store: Store,
+    pub(super) store: Store,
+    pub(super) meters: Meters,
+    pub(super) ingest: Ingest,
+    pub(super) late_after_s: i64,
+    events_back_s: i64,
+    events_ahead_s: i64,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) rng: Arc<dyn Rng>,
     journal: Journal,
-    clock: Arc<dyn Clock>,
     _flusher: Arc<Flusher>,
     roller: Arc<Mutex<Roller<StoreLedger>>>,
     roller_error: Arc<std::sync::Mutex<Option<String>>>,
@@ -92,29 +87,49 @@ pub struct Metering {
 
 impl Metering {
     /// Opens the journal and counts what earlier processes left in it. Reads files: call it before serving.
-    pub async fn open(store: Store, settings: Settings, clock: Arc<dyn Clock>, rng: &dyn Rng) -> Result<Self, Error> {
-        let Settings { folder, accept_loss, options } = settings;
+    pub async fn open(
+        store: Store,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+    ) -> Result<Self, Error> {
+        let Settings { folder, accept_loss, options, late_after_s, events_back_s, events_ahead_s } = settings;
         let path = folder.display().to_string();
         let unusable = move |source| JournalError::Io { verb: "use", path, source };
         let disk = Arc::new(Folder::open(folder).map_err(unusable)?);
         let past = journal::recover(&*disk, accept_loss)?;
-        let identity = identify(&store, past.identity(), clock.now(), rng).await?;
+        let identity = identify(&store, past.identity(), clock.now(), &*rng).await?;
         let journal = Journal::begin(disk, options, &past, identity)?;
         let started = Flusher::start(&journal);
         let flusher =
             started.map_err(|source| JournalError::Io { verb: "start", path: "its flusher".into(), source })?;
         let roller = Arc::new(Mutex::new(Roller::new(journal.clone(), StoreLedger(store.clone()))));
-        let metering =
-            Self { store, journal, clock, _flusher: Arc::new(flusher), roller, roller_error: Arc::default() };
+        let metering = Self {
+            meters: Meters::open(&store).await?,
+            ingest: Ingest::new(store.clone(), Arc::clone(&clock), Arc::clone(&rng), late_after_s),
+            store,
+            late_after_s,
+            events_back_s,
+            events_ahead_s,
+            clock,
+            rng,
+            journal,
+            _flusher: Arc::new(flusher),
+            roller,
+            roller_error: Arc::default(),
+        };
         metering.catch_up().await?;
         Ok(metering)
     }
 
-    /// The stock meters.
-    pub fn meters() -> impl Iterator<Item = Meter> {
-        STOCK_METERS.into_iter().filter_map(|stock| {
-            Some(Meter { key: stock.key.parse().ok()?, description: stock.description, unit: stock.unit })
-        })
+    /// Random bytes, for whoever makes ids.
+    pub fn rng(&self) -> &dyn Rng {
+        &*self.rng
+    }
+
+    /// Which times of events are taken now.
+    pub fn time_limits(&self) -> TimeLimits {
+        TimeLimits { now: self.clock.now(), back_s: self.events_back_s, ahead_s: self.events_ahead_s }
     }
 
     /// Room for the record of a request that is about to be forwarded.
@@ -162,24 +177,6 @@ impl Metering {
         MeteringHealth { journal: self.journal.health(), roller_error }
     }
 
-    /// A tenant's usage by window. What was settled on this node before the call is in it.
-    pub async fn usage(&self, scope: Scope, tenant: TenantId, query: &UsageQuery) -> Result<Vec<WindowTotal>, Error> {
-        let UsageQuery { meter, period, window, zone, group_by, filters, zero_fill } = query;
-        if !Self::meters().any(|known| known.key == *meter) {
-            return Err(Error::UnknownMeter(meter.clone()));
-        }
-        let windows = match window {
-            Some(window) => windows::windows(*period, *window, zone).ok_or(Error::TooManyWindows(MOST_WINDOWS))?,
-            None => vec![*period],
-        };
-        self.catch_up().await?;
-        let mut tx = self.store.read(scope).await?;
-        tx.tenant_by_id(tenant).await?.ok_or(Error::UnknownTenant(tenant))?;
-        let cells = tx.totals(Some(tenant), meter, &windows::stretches(&windows)).await?;
-        let shape = Shape { meter, windows: &windows, group_by, filters, zero_fill: *zero_fill };
-        rules::answer(&shape, &cells, |total| total.sum)
-    }
-
     /// A tenant's usage of a meter in a period, in all.
     pub async fn total(
         &self,
@@ -188,6 +185,13 @@ impl Metering {
         meter: &MeterKey,
         period: Period,
     ) -> Result<Quantity, Error> {
+        // A price of a meter that is not there yet is a price of nothing.
+        let Some(known) = self.meters.by_key(meter) else { return Ok(Quantity::ZERO) };
+        if known.event_type().is_some() {
+            let query = UsageQuery::whole(meter.clone(), period);
+            let values = self.usage(scope, &Subjects::One(tenant), &query).await?;
+            return Ok(values.first().map_or(Quantity::ZERO, |value| value.value));
+        }
         self.catch_up().await?;
         self.counted(scope, tenant, meter, period).await
     }

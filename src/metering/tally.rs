@@ -1,19 +1,19 @@
 //! One writer's totals as they grow, kept in memory so that counting seldom reads them back.
 //!
-//! A writer owns its rows of the ledger, so what is remembered is what the ledger has; after a failed transaction, which
-//! may have been done all the same, everything is forgotten and read back. Memory is bounded: too many cells at once are
-//! forgotten, too.
+//! A writer owns its rows of the ledger, so what is remembered is what the ledger has. After a transaction that failed,
+//! or was broken off, and may have been done all the same, the writer is given up for another one: nobody ever writes
+//! again what such a transaction may yet change. Memory is bounded: too many cells at once are forgotten and read back.
 
 use std::collections::{BTreeMap, HashMap};
 
+use uuid::Uuid;
+
 use super::{
     error::Error,
-    model::{Cell, Total},
+    model::{Cell, Total, UNITS},
 };
 use crate::kernel::{CalendarUnit, Period, Timestamp};
 
-/// The units that the ledger keeps, the finest first.
-pub const UNITS: [CalendarUnit; 4] = [CalendarUnit::Minute, CalendarUnit::Hour, CalendarUnit::Day, CalendarUnit::Month];
 /// Cells remembered, of about 300 bytes each.
 const MOST: usize = 100_000;
 
@@ -45,20 +45,30 @@ pub fn add(totals: &mut Totals, cell: Cell, more: &Total) -> Result<(), Error> {
 /// What one writer has counted lately.
 #[derive(Debug)]
 pub struct Tally {
+    writer: Uuid,
     recent: HashMap<Cell, Total>,
     /// Every cell that the writer wrote whose window ends after this is in `recent`.
     complete_after: Timestamp,
     newest: Timestamp,
 }
 
-impl Default for Tally {
-    /// Of a writer that has written nothing yet.
-    fn default() -> Self {
-        Self { recent: HashMap::new(), complete_after: Timestamp::MIN, newest: Timestamp::MIN }
-    }
-}
-
 impl Tally {
+    /// Of a writer that has written nothing yet.
+    pub fn new(writer: Uuid) -> Self {
+        Self { writer, recent: HashMap::new(), complete_after: Timestamp::MIN, newest: Timestamp::MIN }
+    }
+
+    /// Who writes.
+    pub const fn writer(&self) -> Uuid {
+        self.writer
+    }
+
+    /// Goes on as another writer, after a transaction of which nobody knows whether it was done.
+    pub fn renew(&mut self) {
+        let next = blake3::derive_key("tollgate 2026 next writer of totals", self.writer.as_bytes());
+        *self = Self::new(Uuid::from_bytes(std::array::from_fn(|index| next[index])));
+    }
+
     /// The cells of `more` whose totals must be read back.
     pub fn unknown(&mut self, more: &Totals) -> Vec<Cell> {
         self.newest = more.keys().map(|cell| cell.start).fold(self.newest, Timestamp::max);
@@ -91,7 +101,7 @@ impl Tally {
     }
 
     /// Forgets everything: it will be read back.
-    pub fn forget(&mut self) {
+    fn forget(&mut self) {
         self.recent.clear();
         // Windows that are not over yet may have been written, too.
         self.complete_after = Period::containing(self.newest, CalendarUnit::Month).to();

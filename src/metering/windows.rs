@@ -5,10 +5,7 @@
 
 use jiff::{ToSpan as _, Unit, ZonedDateTime, ZonedDateTimeRound, tz::TimeZone};
 
-use super::{
-    model::{Stretch, Window},
-    tally::UNITS,
-};
+use super::model::{Stretch, UNITS, Window};
 use crate::kernel::{CalendarUnit, Period, Timestamp};
 
 /// The most windows of one answer.

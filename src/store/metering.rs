@@ -41,6 +41,20 @@ impl Tx {
         .await
     }
 
+    /// Everybody who has usage.
+    pub async fn metered_tenants(&mut self) -> Result<Vec<TenantId>, StoreError> {
+        self.query("SELECT tenant_id FROM usage_totals UNION SELECT tenant_id FROM events ORDER BY tenant_id")
+            .map(|row| row.get("tenant_id"))
+            .await
+    }
+
+    /// How far every journal has gone into the totals.
+    pub async fn journal_cursors(&mut self) -> Result<Vec<(Uuid, Cursor)>, StoreError> {
+        self.query("SELECT boot, seq, hash FROM journal_cursors ORDER BY boot")
+            .map(|row| Ok((row.get("boot")?, Cursor { seq: row.get("seq")?, hash: row.get("hash")? })))
+            .await
+    }
+
     /// How far the journal of one process has gone into the totals; `None` when nothing of it has.
     pub async fn journal_cursor(&mut self, boot: Uuid) -> Result<Option<Cursor>, StoreError> {
         self.query("SELECT seq, hash FROM journal_cursors WHERE boot = $1")
@@ -168,7 +182,7 @@ impl Tx {
 }
 
 /// `($1, $2), ($3, $4)`: placeholders of so many rows of so many columns.
-fn tuples(rows: usize, columns: usize) -> String {
+pub(super) fn tuples(rows: usize, columns: usize) -> String {
     let mut sql = String::new();
     for row in 0..rows {
         sql.push_str(if row == 0 { "(" } else { ", (" });

@@ -15,6 +15,7 @@ mod scope;
 mod value;
 
 mod billing;
+mod events;
 mod idempotency;
 mod identity;
 mod metering;
@@ -34,6 +35,7 @@ use sqlx::{
 pub use billing::PlanRow;
 pub use dialect::Engine;
 pub use error::StoreError;
+pub use events::EventFilter;
 pub use idempotency::Claim;
 pub use query::Tx;
 pub use scope::Scope;

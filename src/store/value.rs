@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::{StoreError, dialect::PgTime};
 use crate::kernel::{
-    BillingAccountId, ClientId, InfrastructureId, NodeId, Quantity, RegistrationId, SessionId, TenantId, Timestamp,
-    UserId,
+    BillingAccountId, ClientId, InfrastructureId, MeterId, NodeId, Quantity, RegistrationId, SessionId, TenantId,
+    Timestamp, UserId,
 };
 
 /// Bound parameters of one statement.
@@ -130,7 +130,7 @@ macro_rules! ids {
         }
     )*};
 }
-ids!(TenantId, UserId, RegistrationId, BillingAccountId, InfrastructureId, SessionId, ClientId, NodeId);
+ids!(TenantId, UserId, RegistrationId, BillingAccountId, InfrastructureId, SessionId, ClientId, NodeId, MeterId);
 
 impl Bind for Timestamp {
     fn bind(self, args: &mut Args) -> Result<(), StoreError> {

@@ -65,6 +65,46 @@ impl TenantAccess {
     }
 }
 
+/// A call to the usage API: by a tenant's user or client for the tenant, or by the platform administrator for all.
+#[derive(Debug, Clone)]
+pub struct UsageScope {
+    /// Whose usage is within reach.
+    pub scope: Scope,
+    access: Arc<Access>,
+}
+
+impl UsageScope {
+    /// An error unless the token carries a scope value, or is the administrator's.
+    pub fn require_scope(&self, value: &str) -> Result<(), Problem> {
+        if self.scope.tenant().is_none() || self.access.scope.contains(value) {
+            Ok(())
+        } else {
+            Err(insufficient_scope(value))
+        }
+    }
+
+    /// An error unless this is the administrator: meters are the platform's.
+    pub fn require_admin(&self) -> Result<(), Problem> {
+        if self.scope.tenant().is_none() { Ok(()) } else { Err(insufficient_scope(ADMIN_SCOPE)) }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for UsageScope
+where
+    Verifier: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let access = access(parts, state)?;
+        match access.tenant {
+            Some(tenant) => Ok(Self { scope: Scope::Tenant(tenant), access }),
+            None if access.scope.contains(ADMIN_SCOPE) => Ok(Self { scope: Scope::Platform, access }),
+            None => Err(insufficient_scope(ADMIN_SCOPE)),
+        }
+    }
+}
+
 /// The bearer token of a request: exactly one `Authorization` header of that scheme. Without one, the challenge names no
 /// error (RFC 6750 section 3.1).
 pub fn bearer(headers: &axum::http::HeaderMap) -> Result<&str, Problem> {

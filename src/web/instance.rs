@@ -26,19 +26,33 @@ impl Problem {
 
     /// Refused fields, all of them.
     pub fn invalid(faults: &[Fault]) -> Self {
+        Self::listing(Kind::INVALID, faults)
+    }
+
+    fn listing(kind: &'static Kind, faults: &[Fault]) -> Self {
         let detail = match faults {
             [one] => format!("{}: {}", one.field, one.detail),
             many => format!("{} fields were refused", many.len()),
         };
         let errors: Vec<Value> =
             faults.iter().map(|fault| json!({"field": fault.field, "detail": fault.detail})).collect();
-        Self::new(Kind::INVALID, detail).member("errors", Value::Array(errors))
+        Self::new(kind, detail).member("errors", Value::Array(errors))
     }
 
     /// One refused field.
     #[expect(clippy::needless_pass_by_value, reason = "errors are handed over, not lent")]
     pub fn invalid_field(field: &str, detail: impl ToString) -> Self {
         Self::invalid(&[Fault { field: field.to_owned(), detail: detail.to_string() }])
+    }
+
+    /// Refused fields where OpenMeter's clients expect 400.
+    pub fn bad(faults: &[Fault]) -> Self {
+        Self::listing(Kind::BAD_INPUT, faults)
+    }
+
+    /// One refused field where OpenMeter's clients expect 400.
+    pub fn bad_field(field: &str, detail: impl Into<String>) -> Self {
+        Self::bad(&[Fault { field: field.to_owned(), detail: detail.into() }])
     }
 
     /// A fault of ours: the caller learns that, the log learns why.

@@ -30,6 +30,8 @@ macro_rules! kinds {
 kinds! {
     MALFORMED = BAD_REQUEST, "/docs/problems#malformed", "Malformed request",
         "The request could not be read: broken JSON, a bad query string or an unsafe path. Mend it; nothing was changed.";
+    BAD_INPUT = BAD_REQUEST, "/docs/problems#bad-usage-request", "Bad usage request",
+        "Mend the fields listed in `errors` and send it again.";
     INVALID = UNPROCESSABLE_ENTITY, "/docs/problems#invalid-input", "Invalid input",
         "`errors` lists every refused field with the reason. Nothing was changed.";
     UNAUTHENTICATED = UNAUTHORIZED, "/docs/problems#unauthenticated", "Not authenticated",

@@ -13,7 +13,7 @@ pub mod page;
 pub mod problem;
 pub mod schema;
 
-pub use extract::{AdminScope, Json, Path, Query, TenantAccess};
+pub use extract::{AdminScope, Json, Path, Query, TenantAccess, UsageScope};
 pub use kinds::Kind;
 pub use page::{List, PageQuery};
 pub use problem::Problem;

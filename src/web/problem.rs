@@ -98,9 +98,26 @@ impl From<metering::Error> for Problem {
         match error {
             Error::UnknownMeter(_) => Self::invalid_field("meter", text),
             Error::TooManyWindows(_) => Self::invalid_field("window", text),
-            Error::UnknownTenant(_) => Self::new(Kind::NOT_FOUND, text),
+            Error::UnknownGroupKey { .. } => Self::invalid_field("group_by", text),
+            Error::MeterTaken(_) | Error::StockMeter(_) | Error::AmbiguousEvent(..) | Error::AlreadyVoid(_) => {
+                Self::new(Kind::CONFLICT, text)
+            }
+            Error::UnknownSubject { field, subject } => {
+                Self::bad_field(&field, format!("there is no tenant {subject}"))
+            }
+            Error::Unreadable { field, source } => Self::bad_field(&field, source.to_string()),
+            Error::ForeignSubject(_) => Self::new(Kind::FORBIDDEN, text),
+            Error::Conflict(conflict) => {
+                let hex = |digest: &[u8]| blake3::Hash::from_slice(digest).map(|hash| hash.to_hex().to_string()).ok();
+                Self::new(Kind::CONFLICT, text)
+                    .member("index", conflict.index.into())
+                    .member("event_id", conflict.id.into())
+                    .member("kept_digest", hex(&conflict.kept).into())
+                    .member("sent_digest", hex(&conflict.sent).into())
+            }
+            Error::UnknownTenant(_) | Error::UnknownEvent(_) => Self::new(Kind::NOT_FOUND, text),
             Error::Inexact { .. } => Self::new(Kind::CONFLICT, text),
-            Error::CursorMoved | Error::Journal(_) => {
+            Error::CursorMoved | Error::MetersChanged | Error::Journal(_) => {
                 Self::new(Kind::UNAVAILABLE, "usage is recorded but cannot be counted now")
                     .retry_after(1)
                     .caused_by(error)

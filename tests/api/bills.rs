@@ -234,13 +234,13 @@ async fn is_recomputed_alike(app: TestApp) {
 
 #[tokio::test]
 async fn a_closed_month_is_recomputed_alike() {
-    is_recomputed_alike(TestApp::new().await).await;
+    Box::pin(is_recomputed_alike(TestApp::new().await)).await;
 }
 
 #[tokio::test]
 async fn a_closed_month_is_recomputed_alike_on_postgresql() {
     let Some(app) = TestApp::on_postgres().await else { return };
-    is_recomputed_alike(app).await;
+    Box::pin(is_recomputed_alike(app)).await;
 }
 
 #[tokio::test]

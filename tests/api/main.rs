@@ -8,6 +8,7 @@ mod support;
 mod bad_input;
 mod bills;
 mod coverage;
+mod events;
 mod gateway;
 mod ledger;
 mod limits;

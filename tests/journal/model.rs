@@ -41,6 +41,11 @@ enum Step {
         node: usize,
         answer: Answer,
     },
+    /// A round whose caller goes away after so many steps.
+    BreakOff {
+        node: usize,
+        after: u8,
+    },
     Fail {
         node: usize,
         fault: Fault,
@@ -88,6 +93,7 @@ impl ReferenceStateMachine for Histories {
             8 => (node.clone(), 1..40_u8).prop_map(|(node, records)| Step::Append { node, records }),
             4 => node.clone().prop_map(|node| Step::Tend { node }),
             3 => (node.clone(), answer).prop_map(|(node, answer)| Step::Roll { node, answer }),
+            2 => (node.clone(), 1..9_u8).prop_map(|(node, after)| Step::BreakOff { node, after }),
             2 => (node.clone(), fault).prop_map(|(node, fault)| Step::Fail { node, fault }),
             1 => node.clone().prop_map(|node| Step::Heal { node }),
             2 => (node.clone(), how).prop_map(|(node, how)| Step::Crash { node, how }),
@@ -213,6 +219,19 @@ impl World {
         drop(runtime.block_on(nodes[index].roller.catch_up(clock)));
     }
 
+    fn break_off(&mut self, index: usize, after: u8) {
+        let Self { runtime, nodes, clock, .. } = self;
+        let mut round = Box::pin(nodes[index].roller.catch_up(clock));
+        let mut left = after;
+        runtime.block_on(std::future::poll_fn(|cx| match round.as_mut().poll(cx) {
+            std::task::Poll::Pending if left > 1 => {
+                left -= 1;
+                std::task::Poll::Pending
+            }
+            _ => std::task::Poll::Ready(()),
+        }));
+    }
+
     /// Numbers without gap or repeat, in everything that is still there.
     fn check_sequence(&self, index: usize) {
         let mut reader = Reader::new(&self.nodes[index].journal);
@@ -276,6 +295,11 @@ impl StateMachineTest for World {
                 let node = pick(node);
                 world.ledger.answer(answer);
                 world.roll(node);
+                world.note_durable(node);
+            }
+            Step::BreakOff { node, after } => {
+                let node = pick(node);
+                world.break_off(node, after);
                 world.note_durable(node);
             }
             Step::Fail { node, fault } => world.nodes[pick(node)].disk.inject(fault),

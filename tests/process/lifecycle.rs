@@ -6,7 +6,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::{customer::customer, server::Server};
+use super::{
+    customer::customer,
+    server::{Server, tollgate},
+};
 use crate::support::{
     actors::{PASSWORD, email_of},
     postgres,
@@ -99,4 +102,35 @@ async fn every_answered_call_is_counted_after_a_kill_on_postgres() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn the_doctor_agrees_beside_a_running_server_and_finds_a_changed_digit() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), &[]);
+    let token = customer(&server);
+    for _ in 0..5 {
+        assert_eq!(server.get("/sample/hello", &token).status, 200);
+    }
+    assert_eq!(server.used(&token), 5);
+    let doctor = || tollgate().args(["doctor", "--data"]).arg(data.path()).output().unwrap();
+    let healthy = doctor();
+    let text = String::from_utf8(healthy.stderr).unwrap();
+    assert_eq!(healthy.status.code(), Some(0), "{text}");
+    assert!(text.contains("all agrees"), "{text}");
+    server.signal("TERM");
+    assert_eq!(server.ended().code(), Some(0));
+
+    let url = format!("sqlite:{}", data.path().join("tollgate.db").display());
+    let mut store = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    let edit = "UPDATE usage_totals SET total = '6' WHERE meter = 'apis' AND unit = 3";
+    sqlx::query(edit).execute(&mut store).await.unwrap();
+    sqlx::Connection::close(store).await.unwrap();
+    let sick = doctor();
+    let text = String::from_utf8(sick.stderr).unwrap();
+    assert_eq!(sick.status.code(), Some(1), "{text}");
+    assert!(text.contains("apis") && text.contains("have 5 in 5 records") && text.contains("have 6"), "{text}");
+
+    let nowhere = tollgate().args(["doctor", "--data", "/nowhere"]).output().unwrap();
+    assert_eq!(nowhere.status.code(), Some(2));
 }

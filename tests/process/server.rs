@@ -51,27 +51,44 @@ impl Server {
     }
 
     pub fn run(command: &mut Command) -> Self {
+        Self::try_run(command).unwrap_or_else(|| panic!("the server did not begin to listen"))
+    }
+
+    /// `None` when it ended before it listened.
+    pub fn try_run(command: &mut Command) -> Option<Self> {
         let mut child = command.env("TOLLGATE_LOG", "info").stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = mpsc::channel();
         let errors = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || errors.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let mut server = Self { child, address: String::new(), lines: Mutex::new(lines) };
-        let line = server.line_with("listening");
+        let line = server.find_line("listening").ok()?;
         let address = line.split("address=\"").nth(1).and_then(|rest| rest.split('"').next());
         address.unwrap_or_else(|| panic!("no address: {line}")).clone_into(&mut server.address);
-        server
+        Some(server)
     }
 
     /// Waits for a line of standard error.
     pub fn line_with(&self, text: &str) -> String {
+        self.find_line(text).unwrap_or_else(|(seen, error)| panic!("{error}: no {text:?} in {seen:#?}"))
+    }
+
+    fn find_line(&self, text: &str) -> Result<String, (Vec<String>, mpsc::RecvTimeoutError)> {
         let mut seen = Vec::new();
         loop {
             match self.lines.lock().unwrap().recv_timeout(PATIENCE) {
-                Ok(line) if line.contains(text) => return line,
+                Ok(line) if line.contains(text) => return Ok(line),
                 Ok(line) => seen.push(line),
-                Err(error) => panic!("{error}: no {text:?} in {seen:#?}"),
+                Err(error) => return Err((seen, error)),
             }
         }
+    }
+
+    /// Ends the process that this one runs, where this one only watches over it.
+    pub fn stop_child(&self) {
+        let parent = self.pid().to_string();
+        let children = Command::new("pgrep").args(["-P", &parent]).output().unwrap();
+        let children = String::from_utf8(children.stdout).unwrap();
+        assert!(Command::new("kill").args(children.split_whitespace()).status().unwrap().success());
     }
 
     pub fn pid(&self) -> u32 {

@@ -32,7 +32,7 @@ pub use disk::{Disk, DiskFile, Folder};
 pub use flush::Flusher;
 pub use frame::{Amount, Amounts, Chain, Hash, MAX_AMOUNTS};
 pub use reader::{Batch, Entry, Reader};
-pub use recovery::{Past, recover};
+pub use recovery::{Past, recover, survey};
 pub use segment::Identity;
 pub use writer::{Journal, JournalHealth, Reservation};
 

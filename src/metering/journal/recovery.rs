@@ -8,6 +8,8 @@
 
 use std::collections::VecDeque;
 
+use uuid::Uuid;
+
 use super::{
     Chain, Disk, Identity, JournalError, Record,
     frame::{self, Content, Frame, NoFrame},
@@ -87,6 +89,26 @@ pub fn recover(disk: &dyn Disk, accept_loss: bool) -> Result<Past, JournalError>
         }
     }
     Ok(past)
+}
+
+/// How far each process's records go that are still there, in order; for whoever reconciles, also beside a writer.
+pub fn survey(disk: &dyn Disk) -> Result<Vec<(Uuid, Chain)>, JournalError> {
+    let numbers = segment::list(disk)?;
+    let mut found: Vec<(Uuid, Chain)> = Vec::new();
+    let mut before: Option<(u64, Chain)> = None;
+    for (index, number) in numbers.iter().enumerate() {
+        let Read { walked, error } = read_segment(disk, *number, before, numbers.get(index + 1).copied())?;
+        if let Some(error) = error {
+            return Err(error);
+        }
+        before = Some((*number, walked.last));
+        let boot = walked.ending.identity.boot;
+        match found.last_mut() {
+            Some((own, last)) if *own == boot => *last = walked.last,
+            _ => found.push((boot, walked.last)),
+        }
+    }
+    Ok(found)
 }
 
 /// A segment that was read, and what is wrong behind the part of it that holds.

@@ -188,6 +188,56 @@ CREATE TABLE usage_totals (
     PRIMARY KEY (tenant_id, meter, unit, start, grp, writer)
 ) {strict};
 
+-- Meters of events; the stock meters are in the program.
+CREATE TABLE meters (
+    id {uuid} PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    description TEXT NOT NULL,
+    event_type TEXT NOT NULL,
+    aggregation TEXT NOT NULL,
+    value_property TEXT,
+    group_by TEXT NOT NULL,
+    created_at {time} NOT NULL
+) {strict};
+-- `key` is the identity of (tenant, source, id); `arrival` orders what came at the same time.
+CREATE TABLE events (
+    key {uuid} PRIMARY KEY,
+    tenant_id {uuid} NOT NULL,
+    source TEXT NOT NULL,
+    id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    at_ns {int} NOT NULL,
+    arrival {int} NOT NULL,
+    body TEXT NOT NULL,
+    digest {bytes} NOT NULL,
+    voided_at {time}
+) {strict};
+CREATE INDEX events_by_time ON events (tenant_id, type, at_ns);
+CREATE INDEX events_by_id ON events (id);
+-- Who took an event back, why, and what stands in its place.
+CREATE TABLE usage_corrections (
+    id {uuid} PRIMARY KEY,
+    event_key {uuid} NOT NULL,
+    replacement_key {uuid},
+    reason TEXT NOT NULL,
+    corrected_by TEXT NOT NULL,
+    corrected_at {time} NOT NULL
+) {strict};
+-- What came to, or was taken out of, a month that was closed by then.
+CREATE TABLE usage_adjustments (
+    id {uuid} PRIMARY KEY,
+    tenant_id {uuid} NOT NULL,
+    meter TEXT NOT NULL,
+    month {time} NOT NULL,
+    grp TEXT NOT NULL,
+    n {int} NOT NULL,
+    total {decimal} NOT NULL,
+    made_at {time} NOT NULL
+) {strict};
+CREATE INDEX usage_adjustments_by_month ON usage_adjustments (tenant_id, meter, month);
+
 -- web: first answers to requests that carried an Idempotency-Key.
 CREATE TABLE idempotency_keys (
     owner TEXT NOT NULL,

@@ -1,0 +1,221 @@
+//! Events from outside: CloudEvents 1.0, checked, with an identity and a digest of what they say. Pure.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::kernel::{Faults, TenantId, Timestamp};
+
+/// The longest `id`, `source`, `type` or `subject`, in characters.
+const MAX_TEXT: usize = 512;
+
+/// An event as it was sent, before anybody looked up whose it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sent {
+    /// `id`.
+    pub id: String,
+    /// `source`.
+    pub source: String,
+    /// `type`.
+    pub kind: String,
+    /// `subject`: a tenant's id or external id.
+    pub subject: String,
+    /// `time`, in nanoseconds since 1970; the moment of arrival when it was not given.
+    pub at_ns: i64,
+    /// All of it, in one form: members in order, `time` as it was given.
+    pub body: String,
+    /// `data`, or an empty object.
+    pub data: Value,
+    /// BLAKE3 of `body`. An event without `time` has none in it, so that a repetition is the same.
+    pub digest: [u8; 32],
+}
+
+/// Which times are taken.
+#[derive(Debug, Clone, Copy)]
+pub struct TimeLimits {
+    /// Now.
+    pub now: Timestamp,
+    /// So far back, in seconds.
+    pub back_s: i64,
+    /// So far ahead, in seconds.
+    pub ahead_s: i64,
+}
+
+impl Sent {
+    /// Checks one event; what is wrong is recorded below `prefix`, which ends in a dot or is empty.
+    pub fn parse(value: &Value, prefix: &str, limits: TimeLimits, faults: &mut Faults) -> Option<Self> {
+        let at = |name: &str| format!("{prefix}{name}");
+        let Some(members) = value.as_object() else {
+            faults.add(at("event").trim_end_matches(".event"), "must be an object");
+            return None;
+        };
+        let mut text = |name: &str| match members.get(name) {
+            Some(Value::String(text)) if !text.is_empty() && text.chars().count() <= MAX_TEXT => Some(text.clone()),
+            Some(Value::String(_)) => {
+                faults.add(at(name), format!("must have 1 to {MAX_TEXT} characters"));
+                None
+            }
+            Some(_) => {
+                faults.add(at(name), "must be a string");
+                None
+            }
+            None => {
+                faults.add(at(name), "is required");
+                None
+            }
+        };
+        let (id, source, kind, subject) = (text("id"), text("source"), text("type"), text("subject"));
+        let version = text("specversion");
+        if version.is_some_and(|version| version != "1.0") {
+            faults.add(at("specversion"), "must be 1.0");
+        }
+        check_content(members, &at, faults);
+        let at_ns = time(members, &at("time"), limits, faults);
+        let data =
+            members.get("data").filter(|data| !data.is_null()).cloned().unwrap_or_else(|| Value::Object(Map::new()));
+        let body = canonical(value);
+        let digest = *blake3::hash(body.as_bytes()).as_bytes();
+        Some(Self { id: id?, source: source?, kind: kind?, subject: subject?, at_ns: at_ns?, body, data, digest })
+    }
+
+    /// Who the event is, for as long as it is kept: the tenant, its source and its id, each with its length, so that no
+    /// two of them run together.
+    pub fn key(&self, tenant: TenantId) -> Uuid {
+        let mut hasher = blake3::Hasher::new_derive_key("tollgate 2026 identity of usage events");
+        for part in [tenant.as_uuid().as_bytes().as_slice(), self.source.as_bytes(), self.id.as_bytes()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let mut key = [0; 16];
+        key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Uuid::from_bytes(key)
+    }
+}
+
+fn check_content(members: &Map<String, Value>, at: &impl Fn(&str) -> String, faults: &mut Faults) {
+    if members.get("data").is_some_and(|data| !data.is_object() && !data.is_null()) {
+        faults.add(at("data"), "must be an object");
+    }
+    if members.contains_key("data_base64") {
+        faults.add(at("data_base64"), "is not taken; send JSON in data");
+    }
+    let is_json = |kind: &Value| {
+        let essence = kind.as_str().and_then(|kind| kind.split(';').next()).map(str::trim);
+        essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+    };
+    if members.get("datacontenttype").is_some_and(|kind| !kind.is_null() && !is_json(kind)) {
+        faults.add(at("datacontenttype"), "must be application/json");
+    }
+}
+
+fn time(members: &Map<String, Value>, field: &str, limits: TimeLimits, faults: &mut Faults) -> Option<i64> {
+    let now_ns = limits.now.as_micros().checked_mul(1_000);
+    let text = match members.get("time") {
+        None | Some(Value::Null) => return now_ns,
+        Some(Value::String(text)) => text,
+        Some(_) => {
+            faults.add(field, "must be a string");
+            return None;
+        }
+    };
+    let Some(at) = text.parse::<jiff::Timestamp>().ok().and_then(|at| i64::try_from(at.as_nanosecond()).ok()) else {
+        faults.add(field, "not a time such as 2026-01-31T12:00:00Z (RFC 3339)");
+        return None;
+    };
+    let age_s = now_ns?.saturating_sub(at) / 1_000_000_000;
+    if age_s > limits.back_s {
+        faults.add(field, format!("is more than {} days old", limits.back_s / 86_400));
+        return None;
+    }
+    if -age_s > limits.ahead_s {
+        faults.add(field, format!("is more than {} s ahead", limits.ahead_s));
+        return None;
+    }
+    Some(at)
+}
+
+/// JSON with members in order of their names; numbers as they were written.
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let ordered: BTreeMap<&String, &Value> = members.iter().collect();
+            let parts: Vec<String> = ordered
+                .into_iter()
+                .map(|(name, value)| format!("{}:{}", Value::String(name.clone()), canonical(value)))
+                .collect();
+            format!("{{{}}}", parts.join(","))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn limits() -> TimeLimits {
+        TimeLimits { now: "2026-11-10T12:00:00Z".parse().unwrap(), back_s: 35 * 86_400, ahead_s: 300 }
+    }
+
+    fn event() -> Value {
+        json!({"id": "1", "source": "s", "specversion": "1.0", "type": "prompt", "subject": "acme", "data": {"n": 1}})
+    }
+
+    fn fields(value: &Value) -> Vec<String> {
+        let mut faults = Faults::new();
+        let sent = Sent::parse(value, "[0].", limits(), &mut faults);
+        faults.finish(sent).err().into_iter().flatten().map(|fault| fault.field).collect()
+    }
+
+    #[test]
+    fn every_fault_of_an_event_is_named() {
+        assert_eq!(fields(&event()), Vec::<String>::new());
+        assert_eq!(fields(&json!({})), ["[0].id", "[0].source", "[0].type", "[0].subject", "[0].specversion"]);
+        assert_eq!(fields(&json!(7)), ["[0]"]);
+        let mut bad = event();
+        for (name, value) in
+            [("id", json!("")), ("specversion", json!("0.3")), ("data", json!([1])), ("time", json!("noon"))]
+        {
+            bad[name] = value;
+        }
+        assert_eq!(fields(&bad), ["[0].id", "[0].specversion", "[0].data", "[0].time"]);
+        for (time, fine) in [
+            ("2026-10-06T12:00:00Z", true),
+            ("2026-10-06T11:59:58Z", false),
+            ("2026-11-10T12:05:00Z", true),
+            ("2026-11-10T12:05:02Z", false),
+        ] {
+            let mut event = event();
+            event["time"] = time.into();
+            assert_eq!(fields(&event).is_empty(), fine, "{time}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_members_does_not_matter_and_every_digit_does() {
+        let digest = |text: &str| {
+            let value: Value = serde_json::from_str(text).unwrap();
+            Sent::parse(&value, "", limits(), &mut Faults::new()).unwrap().digest
+        };
+        let one = r#"{"id":"1","source":"s","specversion":"1.0","type":"t","subject":"a","data":{"x":1.10,"y":2}}"#;
+        let same = r#"{"subject":"a","data":{"y":2,"x":1.10},"type":"t","specversion":"1.0","source":"s","id":"1"}"#;
+        assert_eq!(digest(one), digest(same));
+        assert_ne!(digest(one), digest(&one.replace("1.10", "1.1")));
+    }
+
+    #[test]
+    fn ids_and_sources_do_not_run_together() {
+        let key = |source: &str, id: &str| {
+            let mut event = event();
+            event["source"] = source.into();
+            event["id"] = id.into();
+            let sent = Sent::parse(&event, "", limits(), &mut Faults::new()).unwrap();
+            sent.key(TenantId::from_uuid(Uuid::nil()))
+        };
+        assert_ne!(key("ab", "c"), key("a", "bc"));
+    }
+}

@@ -1,0 +1,142 @@
+//! The meters that are known: the stock ones, and those that were made for events.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use uuid::Uuid;
+
+use super::{
+    error::Error,
+    events::measured,
+    ingest,
+    meter::{Aggregation, Meter, Source},
+    model::{MeterKey, Total},
+    service::{Metering, STOCK_METERS},
+    tally::{self, Tally, Totals, with_longer_windows},
+};
+use crate::{
+    kernel::{MeterId, Timestamp, rng::random_bytes},
+    store::{EventFilter, Scope, Store},
+};
+
+/// All meters, as a snapshot that is swapped whole; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Meters {
+    all: Arc<RwLock<Arc<Vec<Arc<Meter>>>>>,
+}
+
+impl Meters {
+    pub(super) async fn open(store: &Store) -> Result<Self, Error> {
+        let meters = Self { all: Arc::default() };
+        meters.reload(store).await?;
+        Ok(meters)
+    }
+
+    async fn reload(&self, store: &Store) -> Result<(), Error> {
+        let made = store.read(Scope::Job("meters")).await?.meters().await?;
+        let all: Vec<Arc<Meter>> = stock().chain(made).map(Arc::new).collect();
+        *self.all.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
+        Ok(())
+    }
+
+    pub(super) fn all(&self) -> Arc<Vec<Arc<Meter>>> {
+        Arc::clone(&self.all.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn by_key(&self, key: &MeterKey) -> Option<Arc<Meter>> {
+        self.all().iter().find(|meter| meter.key == *key).cloned()
+    }
+
+    /// Those that count events of a type.
+    pub(super) fn of_type(&self, kind: &str) -> Vec<Arc<Meter>> {
+        self.all().iter().filter(|meter| meter.event_type() == Some(kind)).cloned().collect()
+    }
+}
+
+/// The stock meters. Their ids are made from their keys, so they are the same everywhere.
+fn stock() -> impl Iterator<Item = Meter> {
+    STOCK_METERS.iter().filter_map(|stock| {
+        let id = blake3::derive_key("tollgate 2026 ids of stock meters", stock.key.as_bytes());
+        Some(Meter {
+            id: MeterId::from_uuid(Uuid::from_bytes(std::array::from_fn(|index| id[index]))),
+            key: stock.key.parse().ok()?,
+            name: stock.key.to_owned(),
+            description: stock.description.to_owned(),
+            source: Source::Gateway { unit: stock.unit },
+            aggregation: Aggregation::Sum,
+            created_at: Timestamp::from_secs(0)?,
+        })
+    })
+}
+
+impl Metering {
+    /// All meters: the stock ones first, then by key.
+    pub fn meters(&self) -> Arc<Vec<Arc<Meter>>> {
+        self.meters.all()
+    }
+
+    /// A meter by its key or its id.
+    pub fn meter(&self, key_or_id: &str) -> Option<Arc<Meter>> {
+        let is = |meter: &&Arc<Meter>| meter.key.as_str() == key_or_id || meter.id.to_string() == key_or_id;
+        self.meters.all().iter().find(is).cloned()
+    }
+
+    /// Makes a meter of events. Events of its type that are kept already are counted, too.
+    pub async fn create_meter(&self, scope: Scope, meter: Meter) -> Result<Arc<Meter>, Error> {
+        if self.meters.by_key(&meter.key).is_some() {
+            return Err(Error::MeterTaken(meter.key));
+        }
+        // No event is taken in between: it would be counted by nobody.
+        let mut paused = self.ingest.pause().await;
+        let mut tx = self.store.begin(scope).await?;
+        if !tx.meter_insert(&meter).await? {
+            return Err(Error::MeterTaken(meter.key));
+        }
+        let kind = meter.event_type().map(str::to_owned);
+        let meter = Arc::new(meter);
+        let filter = EventFilter { kind, valid_only: true, ..EventFilter::default() };
+        let mut minutes = Totals::new();
+        for event in tx.events(&filter, false, None).await? {
+            // What it cannot read was taken before the meter was there.
+            let Some((key, reading)) = measured(&meter, &event) else { continue };
+            let total = Total::one(reading.value, event.at_ns, event.arrival);
+            tally::add(&mut minutes, ingest::cell(&event, &key, &reading.group), &total)?;
+        }
+        let tally = Tally::new(Uuid::from_bytes(random_bytes(&*self.rng)));
+        let totals = tally.with(with_longer_windows(&minutes)?, Vec::new())?;
+        tx.totals_put(tally.writer(), &totals).await?;
+        tx.commit().await?;
+        self.meters.reload(&self.store).await?;
+        paused.meters_changed();
+        Ok(meter)
+    }
+
+    /// Sets what people call a meter.
+    pub async fn describe_meter(
+        &self,
+        scope: Scope,
+        meter: &Meter,
+        name: &str,
+        description: &str,
+    ) -> Result<Option<Arc<Meter>>, Error> {
+        let mut tx = self.store.begin(scope).await?;
+        tx.meter_describe(meter.id, name, description).await?;
+        tx.commit().await?;
+        self.meters.reload(&self.store).await?;
+        Ok(self.meters.by_key(&meter.key))
+    }
+
+    /// Removes a meter of events with its totals. The events stay, and count again if it is made again.
+    pub async fn delete_meter(&self, scope: Scope, meter: &Meter) -> Result<(), Error> {
+        if let Source::Gateway { .. } = meter.source {
+            return Err(Error::StockMeter(meter.key.clone()));
+        }
+        let mut paused = self.ingest.pause().await;
+        let mut tx = self.store.begin(scope).await?;
+        tx.meter_delete(meter.id, &meter.key).await?;
+        tx.commit().await?;
+        self.meters.reload(&self.store).await?;
+        // What is remembered of its totals is gone.
+        paused.meters_changed();
+        Ok(())
+    }
+}

@@ -1,0 +1,170 @@
+//! Meters in OpenMeter's shape: `/api/v1/meters`.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    extract::{FromRef, State},
+    http::StatusCode,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Meter, Metering, Source, http::MeterRequest};
+use crate::{
+    kernel::{MeterId, Timestamp},
+    web::{Json, Kind, Path, Problem, UsageScope, Verifier},
+};
+
+pub(super) fn routes<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Metering: FromRef<S>,
+    Verifier: FromRef<S>,
+{
+    OpenApiRouter::new().routes(routes!(list_usage_meters, create_usage_meter)).routes(routes!(
+        read_usage_meter,
+        update_usage_meter,
+        delete_usage_meter
+    ))
+}
+
+/// A meter in OpenMeter's shape.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageMeterView {
+    id: MeterId,
+    slug: String,
+    name: String,
+    description: String,
+    /// `SUM`, `COUNT`, `UNIQUE_COUNT`, `AVG`, `MIN`, `MAX`, `LATEST`, `WEIGHTED_SUM`, `P50`, `P90`, `P95` or `P99`.
+    aggregation: String,
+    event_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_property: Option<String>,
+    group_by: BTreeMap<String, String>,
+    /// Always `MINUTE`: what the ledger keeps.
+    window_size: &'static str,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<&Meter> for UsageMeterView {
+    fn from(meter: &Meter) -> Self {
+        let (value_property, group_by) = match &meter.source {
+            // What the gateway counts has no events; its route is a group all the same.
+            Source::Gateway { .. } => (Some("$.value".to_owned()), [("route".to_owned(), "$.route".to_owned())].into()),
+            Source::Events { value, group_by, .. } => (
+                value.as_ref().map(|path| path.as_str().to_owned()),
+                group_by.iter().map(|(key, path)| (key.clone(), path.as_str().to_owned())).collect(),
+            ),
+        };
+        Self {
+            id: meter.id,
+            slug: meter.key.to_string(),
+            name: meter.name.clone(),
+            description: meter.description.clone(),
+            aggregation: meter.aggregation.name().to_uppercase(),
+            event_type: meter.event_type().unwrap_or("gateway").to_owned(),
+            value_property,
+            group_by,
+            window_size: "MINUTE",
+            created_at: meter.created_at,
+            updated_at: meter.created_at,
+        }
+    }
+}
+
+/// A meter to be made, in OpenMeter's shape; members that are not known are let pass, as its SDKs send some.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageMeterRequest {
+    slug: Option<String>,
+    name: Option<String>,
+    description: Option<String>,
+    aggregation: Option<String>,
+    event_type: Option<String>,
+    value_property: Option<String>,
+    group_by: Option<BTreeMap<String, String>>,
+}
+
+pub(super) fn no_meter(which: &str) -> Problem {
+    Problem::new(Kind::NOT_FOUND, format!("there is no meter {which}"))
+}
+
+/// Lists the meters.
+#[utoipa::path(get, path = "/api/v1/meters", tag = "usage", responses((status = 200, body = Vec<UsageMeterView>)))]
+async fn list_usage_meters(
+    scope: UsageScope,
+    State(metering): State<Metering>,
+) -> Result<Json<Vec<UsageMeterView>>, Problem> {
+    scope.require_scope("usage:read")?;
+    Ok(Json(metering.meters().iter().map(|meter| (&**meter).into()).collect()))
+}
+
+/// Makes a meter of events; the platform administrator's.
+#[utoipa::path(post, path = "/api/v1/meters", tag = "usage", request_body = UsageMeterRequest,
+    responses((status = 201, body = UsageMeterView), (status = 403), (status = 409), (status = 422)))]
+async fn create_usage_meter(
+    scope: UsageScope,
+    State(metering): State<Metering>,
+    Json(request): Json<UsageMeterRequest>,
+) -> Result<(StatusCode, Json<UsageMeterView>), Problem> {
+    scope.require_admin()?;
+    let request = MeterRequest {
+        key: request.slug,
+        name: request.name,
+        description: request.description,
+        event_type: request.event_type,
+        aggregation: request.aggregation,
+        value_property: request.value_property,
+        group_by: request.group_by.unwrap_or_default(),
+    };
+    let names = ["slug", "eventType", "valueProperty", "groupBy"];
+    let meter = request.parse(names, metering.time_limits().now, metering.rng())?;
+    let meter = metering.create_meter(scope.scope, meter).await?;
+    Ok((StatusCode::CREATED, Json((&*meter).into())))
+}
+
+/// Reads a meter, by its id or its slug.
+#[utoipa::path(get, path = "/api/v1/meters/{id_or_slug}", tag = "usage", params(("id_or_slug" = String, Path)),
+    responses((status = 200, body = UsageMeterView), (status = 404)))]
+async fn read_usage_meter(
+    scope: UsageScope,
+    State(metering): State<Metering>,
+    Path(which): Path<String>,
+) -> Result<Json<UsageMeterView>, Problem> {
+    scope.require_scope("usage:read")?;
+    Ok(Json((&*metering.meter(&which).ok_or_else(|| no_meter(&which))?).into()))
+}
+
+/// Sets a meter's name and description; what it counts stays, because it was counted so.
+#[utoipa::path(put, path = "/api/v1/meters/{id_or_slug}", tag = "usage", request_body = UsageMeterRequest,
+    params(("id_or_slug" = String, Path)), responses((status = 200, body = UsageMeterView), (status = 404)))]
+async fn update_usage_meter(
+    scope: UsageScope,
+    State(metering): State<Metering>,
+    Path(which): Path<String>,
+    Json(request): Json<UsageMeterRequest>,
+) -> Result<Json<UsageMeterView>, Problem> {
+    scope.require_admin()?;
+    let meter = metering.meter(&which).ok_or_else(|| no_meter(&which))?;
+    let name = request.name.unwrap_or_else(|| meter.name.clone());
+    let description = request.description.unwrap_or_else(|| meter.description.clone());
+    let meter = metering.describe_meter(scope.scope, &meter, &name, &description).await?;
+    Ok(Json((&*meter.ok_or_else(|| no_meter(&which))?).into()))
+}
+
+/// Removes a meter with its totals; the events stay.
+#[utoipa::path(delete, path = "/api/v1/meters/{id_or_slug}", tag = "usage", params(("id_or_slug" = String, Path)),
+    responses((status = 204), (status = 404), (status = 409)))]
+async fn delete_usage_meter(
+    scope: UsageScope,
+    State(metering): State<Metering>,
+    Path(which): Path<String>,
+) -> Result<StatusCode, Problem> {
+    scope.require_admin()?;
+    let meter = metering.meter(&which).ok_or_else(|| no_meter(&which))?;
+    metering.delete_meter(scope.scope, &meter).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

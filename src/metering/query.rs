@@ -1,0 +1,281 @@
+//! Usage as it is asked for: from totals wherever that is possible, from single events where an aggregation needs them.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+use super::{
+    error::Error,
+    meter::{Aggregation, Meter},
+    model::{Event, Found, MeterKey, Total, Window, WindowTotal},
+    rules::{self, Key, Shape},
+    service::Metering,
+    windows::{self, MOST_WINDOWS},
+};
+use crate::{
+    kernel::{Period, Quantity, QuantityError, TenantId, Timestamp},
+    store::{EventFilter, Scope, Tx},
+};
+
+/// What somebody wants to know.
+#[derive(Debug, Clone)]
+pub struct UsageQuery {
+    /// Of what.
+    pub meter: MeterKey,
+    /// When.
+    pub period: Period,
+    /// Cut how; not at all when absent.
+    pub window: Option<Window>,
+    /// In which time zone.
+    pub zone: TimeZone,
+    /// By which keys of the group.
+    pub group_by: Vec<String>,
+    /// Only groups with one of these values for each of these keys.
+    pub filters: BTreeMap<String, Vec<String>>,
+    /// Whether windows without usage are in the answer.
+    pub zero_fill: bool,
+}
+
+impl UsageQuery {
+    /// Of a period in all.
+    pub fn whole(meter: MeterKey, period: Period) -> Self {
+        Self {
+            meter,
+            period,
+            window: None,
+            zone: TimeZone::UTC,
+            group_by: Vec::new(),
+            filters: BTreeMap::new(),
+            zero_fill: false,
+        }
+    }
+}
+
+/// Whose usage.
+#[derive(Debug, Clone)]
+pub enum Subjects {
+    /// One tenant's.
+    One(TenantId),
+    /// These tenants', together or apart.
+    Some {
+        /// Who.
+        tenants: Vec<TenantId>,
+        /// Whether they are kept apart.
+        apart: bool,
+    },
+    /// Everybody's within the scope, together or apart.
+    All {
+        /// Whether they are kept apart.
+        apart: bool,
+    },
+}
+
+impl Metering {
+    /// Usage by window. What was settled on this node before the call is in it.
+    pub async fn usage(
+        &self,
+        scope: Scope,
+        subjects: &Subjects,
+        query: &UsageQuery,
+    ) -> Result<Vec<WindowTotal>, Error> {
+        let UsageQuery { meter: key, period, window, zone, group_by, filters, zero_fill } = query;
+        let meter = self.meters.by_key(key).ok_or_else(|| Error::UnknownMeter(key.clone()))?;
+        if let Some(key) = group_by.iter().chain(filters.keys()).find(|key| !meter.group_keys().contains(&key.as_str()))
+        {
+            return Err(Error::UnknownGroupKey { meter: meter.key.clone(), key: key.clone() });
+        }
+        let windows = match window {
+            Some(window) => windows::windows(*period, *window, zone).ok_or(Error::TooManyWindows(MOST_WINDOWS))?,
+            None => vec![*period],
+        };
+        if meter.event_type().is_none() {
+            self.catch_up().await?;
+        }
+        let mut tx = self.store.read(scope).await?;
+        if let Subjects::One(tenant) = subjects {
+            tx.tenant_by_id(*tenant).await?.ok_or(Error::UnknownTenant(*tenant))?;
+        }
+        let by_tenant = matches!(subjects, Subjects::Some { apart: true, .. } | Subjects::All { apart: true });
+        let shape = Shape { meter: key, windows: &windows, group_by, filters, by_tenant, zero_fill: *zero_fill };
+        let mut values = None;
+        if !meter.aggregation.needs_events() {
+            values = from_totals(&mut tx, subjects, &meter, &shape).await?;
+        }
+        let values = match values {
+            Some(values) => values,
+            None => from_events(&mut tx, subjects, &meter, &shape, self.clock.now()).await?,
+        };
+        Ok(rules::answer(&shape, values))
+    }
+}
+
+fn tenants(subjects: &Subjects) -> Vec<Option<TenantId>> {
+    match subjects {
+        Subjects::One(tenant) => vec![Some(*tenant)],
+        Subjects::Some { tenants, .. } => tenants.iter().copied().map(Some).collect(),
+        Subjects::All { .. } => vec![None],
+    }
+}
+
+/// From totals; `None` when events were taken back that a smallest, largest or latest value may have come from.
+async fn from_totals(
+    tx: &mut Tx,
+    subjects: &Subjects,
+    meter: &Meter,
+    shape: &Shape<'_>,
+) -> Result<Option<BTreeMap<Key, Quantity>>, Error> {
+    let stretches = windows::stretches(shape.windows);
+    let mut cells: Vec<Found> = Vec::new();
+    for tenant in tenants(subjects) {
+        cells.extend(tx.totals(tenant, &meter.key, &stretches).await?);
+    }
+    let corrected = cells.iter().any(|cell| cell.total.count < 0);
+    let needs_all = matches!(meter.aggregation, Aggregation::Min | Aggregation::Max | Aggregation::Latest);
+    if corrected && needs_all {
+        return Ok(None);
+    }
+    let mut values = BTreeMap::new();
+    for (key, total) in rules::sums(shape, &cells)? {
+        // What was taken back altogether is no usage.
+        if total.count != 0 {
+            values.insert(key, value_of(meter, &total)?);
+        }
+    }
+    Ok(Some(values))
+}
+
+fn value_of(meter: &Meter, total: &Total) -> Result<Quantity, Error> {
+    Ok(match meter.aggregation {
+        Aggregation::Count => Quantity::from(total.count),
+        Aggregation::Min => total.low,
+        Aggregation::Max => total.high,
+        Aggregation::Latest => total.last.value,
+        Aggregation::Avg => ratio(meter, total.sum, total.count)?,
+        _ => total.sum,
+    })
+}
+
+/// To as many digits as there are.
+fn ratio(meter: &Meter, sum: Quantity, count: i64) -> Result<Quantity, Error> {
+    let ratio = sum.as_decimal().checked_div(count.into());
+    let source = QuantityError::TooManyDigits;
+    ratio.map(Quantity::new).ok_or_else(|| Error::Inexact { meter: meter.key.clone(), source })
+}
+
+/// What belongs together whatever the window: the tenant when they are kept apart, and the group.
+type Series = (Option<TenantId>, Vec<(String, String)>);
+
+/// A value of one event.
+struct Point {
+    at_ns: i64,
+    value: Quantity,
+    text: String,
+}
+
+async fn from_events(
+    tx: &mut Tx,
+    subjects: &Subjects,
+    meter: &Arc<Meter>,
+    shape: &Shape<'_>,
+    now: Timestamp,
+) -> Result<BTreeMap<Key, Quantity>, Error> {
+    let (Some(first), Some(last)) = (shape.windows.first(), shape.windows.last()) else { return Ok(BTreeMap::new()) };
+    let held = meter.aggregation == Aggregation::WeightedSum;
+    let mut series: BTreeMap<Series, Vec<Point>> = BTreeMap::new();
+    for tenant in tenants(subjects) {
+        let filter = EventFilter {
+            tenant,
+            kind: meter.event_type().map(str::to_owned),
+            // A value that is held may have come long before the first window.
+            from_ns: (!held).then(|| nanos(first.from())),
+            to_ns: Some(nanos(last.to())),
+            valid_only: true,
+            ..EventFilter::default()
+        };
+        for event in tx.events(&filter, false, None).await? {
+            let Some((group, point)) = point(meter, shape, &event) else { continue };
+            series.entry((shape.by_tenant.then_some(event.tenant), group)).or_default().push(point);
+        }
+    }
+    let mut values = BTreeMap::new();
+    for ((tenant, group), points) in series {
+        let of_series = if held { held_values(&points, shape, now) } else { window_values(meter, &points, shape) };
+        let of_series = of_series.map_err(|source| Error::Inexact { meter: meter.key.clone(), source })?;
+        values.extend(of_series.into_iter().map(|(index, value)| ((index, tenant, group.clone()), value)));
+    }
+    Ok(values)
+}
+
+fn nanos(at: Timestamp) -> i64 {
+    at.as_micros().saturating_mul(1_000)
+}
+
+fn point(meter: &Arc<Meter>, shape: &Shape<'_>, event: &Event) -> Option<(Vec<(String, String)>, Point)> {
+    let body: Value = serde_json::from_str(&event.body).ok()?;
+    let reading = meter.read(body.get("data").unwrap_or(&Value::Null)).ok()?;
+    let group = shape.group(&reading.group)?;
+    Some((group, Point { at_ns: event.at_ns, value: reading.value, text: reading.text }))
+}
+
+/// The value of each window that has points. Points are in order of time and arrival.
+fn window_values(
+    meter: &Meter,
+    points: &[Point],
+    shape: &Shape<'_>,
+) -> Result<BTreeMap<usize, Quantity>, QuantityError> {
+    let mut by_window: BTreeMap<usize, Vec<&Point>> = BTreeMap::new();
+    for point in points {
+        let at = Timestamp::from_micros(point.at_ns.div_euclid(1_000)).unwrap_or(Timestamp::MIN);
+        if let Some(index) = shape.window(at) {
+            by_window.entry(index).or_default().push(point);
+        }
+    }
+    let value = |points: &[&Point]| -> Result<Quantity, QuantityError> {
+        let mut sorted: Vec<Quantity> = points.iter().map(|point| point.value).collect();
+        sorted.sort_unstable();
+        let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
+        Ok(match meter.aggregation {
+            Aggregation::UniqueCount => {
+                let different: HashSet<&str> = points.iter().map(|point| point.text.as_str()).collect();
+                Quantity::from(i64::try_from(different.len()).unwrap_or(i64::MAX))
+            }
+            // Nearest rank: the smallest value that so many per cent are not above.
+            Aggregation::Percentile(percent) => {
+                at((sorted.len() * usize::from(percent)).div_ceil(100).saturating_sub(1))
+            }
+            Aggregation::Min => at(0),
+            Aggregation::Max => at(sorted.len().saturating_sub(1)),
+            Aggregation::Latest => points.last().map_or(Quantity::ZERO, |point| point.value),
+            _ => sorted.iter().try_fold(Quantity::ZERO, |sum, value| sum.add(*value))?,
+        })
+    };
+    by_window.into_iter().map(|(index, points)| Ok((index, value(&points)?))).collect()
+}
+
+/// Each value times the seconds it was held within each window: until the next one, or until now.
+fn held_values(
+    points: &[Point],
+    shape: &Shape<'_>,
+    now: Timestamp,
+) -> Result<BTreeMap<usize, Quantity>, QuantityError> {
+    let mut values: BTreeMap<usize, Quantity> = BTreeMap::new();
+    for (index, point) in points.iter().enumerate() {
+        let until = points.get(index + 1).map_or(nanos(now), |next| next.at_ns);
+        // Windows ascend: those that end before the value began are passed over.
+        let first = shape.windows.partition_point(|window| nanos(window.to()) <= point.at_ns);
+        for (place, window) in shape.windows.iter().enumerate().skip(first) {
+            let (from, to) = (nanos(window.from()).max(point.at_ns), nanos(window.to()).min(until));
+            if nanos(window.from()) >= until {
+                break;
+            }
+            let seconds = Quantity::from_scaled(to.saturating_sub(from), 9).ok_or(QuantityError::TooManyDigits)?;
+            let sum = values.entry(place).or_default();
+            *sum = sum.add(point.value.mul(seconds)?)?;
+        }
+    }
+    Ok(values)
+}

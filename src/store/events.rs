@@ -1,0 +1,280 @@
+//! Queries about meters, events, and what was corrected.
+
+use std::{collections::HashMap, fmt::Write as _};
+
+use uuid::Uuid;
+
+use super::{StoreError, Tx, metering::tuples, value::Row};
+use crate::{
+    kernel::{MeterId, TenantId, Timestamp},
+    metering::{
+        meter::{Meter, Source},
+        model::{Adjustment, Correction, Event, MeterKey},
+    },
+};
+
+/// Rows of one `INSERT`, below either engine's limit of parameters.
+const ROWS_PER_INSERT: usize = 200;
+const EVENT_COLUMNS: &str = "key, tenant_id, source, id, type, subject, at_ns, arrival, body, digest, voided_at";
+
+/// Which events are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Of one tenant alone.
+    pub tenant: Option<TenantId>,
+    /// Of one type alone.
+    pub kind: Option<String>,
+    /// With this id alone.
+    pub id: Option<String>,
+    /// From this time on, in nanoseconds since 1970.
+    pub from_ns: Option<i64>,
+    /// Before this time.
+    pub to_ns: Option<i64>,
+    /// Without those that were taken back.
+    pub valid_only: bool,
+}
+
+fn read_event(row: &Row) -> Result<Event, StoreError> {
+    Ok(Event {
+        key: row.get("key")?,
+        tenant: row.get("tenant_id")?,
+        source: row.get("source")?,
+        id: row.get("id")?,
+        kind: row.get("type")?,
+        subject: row.get("subject")?,
+        at_ns: row.get("at_ns")?,
+        arrival: row.get("arrival")?,
+        body: row.get("body")?,
+        digest: row.get("digest")?,
+        voided_at: row.get("voided_at")?,
+    })
+}
+
+fn read_meter(row: &Row) -> Result<Meter, StoreError> {
+    let path = |text: String| text.parse().map_err(|_| StoreError::Corrupt(format!("meters.path: {text:?}")));
+    let value: Option<String> = row.get("value_property")?;
+    let group_by: HashMap<String, String> = row.json("group_by")?;
+    Ok(Meter {
+        id: row.get("id")?,
+        key: row.parse("key")?,
+        name: row.get("name")?,
+        description: row.get("description")?,
+        source: Source::Events {
+            event_type: row.get("event_type")?,
+            value: value.map(path).transpose()?,
+            group_by: group_by
+                .into_iter()
+                .map(|(key, text)| Ok((key, path(text)?)))
+                .collect::<Result<_, StoreError>>()?,
+        },
+        aggregation: row.parse("aggregation")?,
+        created_at: row.get("created_at")?,
+    })
+}
+
+impl Tx {
+    /// All meters of events, by key.
+    pub async fn meters(&mut self) -> Result<Vec<Meter>, StoreError> {
+        self.query(
+            "SELECT id, key, name, description, event_type, aggregation, value_property, group_by, created_at
+             FROM meters ORDER BY key",
+        )
+        .map(read_meter)
+        .await
+    }
+
+    /// Adds a meter of events; `false` when its key is taken.
+    pub async fn meter_insert(&mut self, meter: &Meter) -> Result<bool, StoreError> {
+        let Source::Events { event_type, value, group_by } = &meter.source else { return Ok(false) };
+        let paths: HashMap<&str, &str> = group_by.iter().map(|(key, path)| (key.as_str(), path.as_str())).collect();
+        let paths = serde_json::to_string(&paths).map_err(|error| StoreError::Corrupt(format!("group_by: {error}")))?;
+        self.query(
+            "INSERT INTO meters (id, key, name, description, event_type, aggregation, value_property, group_by, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (key) DO NOTHING",
+        )
+        .bind(meter.id)
+        .bind(meter.key.as_str())
+        .bind(meter.name.as_str())
+        .bind(meter.description.as_str())
+        .bind(event_type.as_str())
+        .bind(meter.aggregation.name())
+        .bind(value.as_ref().map(|path| path.as_str().to_owned()))
+        .bind(paths.as_str())
+        .bind(meter.created_at)
+        .changed_one()
+        .await
+    }
+
+    /// Sets what people call a meter.
+    pub async fn meter_describe(&mut self, id: MeterId, name: &str, description: &str) -> Result<bool, StoreError> {
+        self.query("UPDATE meters SET name = $2, description = $3 WHERE id = $1")
+            .bind(id)
+            .bind(name)
+            .bind(description)
+            .changed_one()
+            .await
+    }
+
+    /// Removes a meter with its totals; its events stay.
+    pub async fn meter_delete(&mut self, id: MeterId, key: &MeterKey) -> Result<bool, StoreError> {
+        self.query("DELETE FROM usage_totals WHERE meter = $1").bind(key.as_str()).execute().await?;
+        self.query("DELETE FROM meters WHERE id = $1").bind(id).changed_one().await
+    }
+
+    /// The digests of those events that are kept.
+    pub async fn event_digests(&mut self, keys: &[Uuid]) -> Result<HashMap<Uuid, Vec<u8>>, StoreError> {
+        let mut known = HashMap::new();
+        for chunk in keys.chunks(ROWS_PER_INSERT) {
+            let marks: Vec<String> = (1..=chunk.len()).map(|n| format!("${n}")).collect();
+            let sql = format!("SELECT key, digest FROM events WHERE key IN ({})", marks.join(", "));
+            let mut statement = self.assembled(sql);
+            for key in chunk {
+                statement.push(*key);
+            }
+            known.extend(statement.map(|row| Ok((row.get("key")?, row.get("digest")?))).await?);
+        }
+        Ok(known)
+    }
+
+    /// Adds events; how many were not there before.
+    pub async fn events_insert(&mut self, events: &[Event]) -> Result<u64, StoreError> {
+        let mut added = 0;
+        for chunk in events.chunks(ROWS_PER_INSERT) {
+            let mut sql = format!("INSERT INTO events ({EVENT_COLUMNS}) VALUES ");
+            sql.push_str(&tuples(chunk.len(), 11));
+            sql.push_str(" ON CONFLICT (key) DO NOTHING");
+            let mut statement = self.assembled(sql);
+            for event in chunk {
+                statement.push(event.key);
+                statement.push(event.tenant);
+                for text in [&event.source, &event.id, &event.kind, &event.subject] {
+                    statement.push(text.as_str());
+                }
+                statement.push(event.at_ns);
+                statement.push(event.arrival);
+                statement.push(event.body.as_str());
+                statement.push(event.digest.as_slice());
+                statement.push(event.voided_at);
+            }
+            added += statement.execute().await?;
+        }
+        Ok(added)
+    }
+
+    /// Events in order of time and arrival; `most` of them, the newest first when that is asked for.
+    pub async fn events(
+        &mut self,
+        filter: &EventFilter,
+        newest_first: bool,
+        most: Option<i64>,
+    ) -> Result<Vec<Event>, StoreError> {
+        let scope = self.tenant();
+        let mut sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE ($1 IS NULL OR tenant_id = $1)");
+        let mut next = 2;
+        let mut condition = |text: &str, wanted: bool| {
+            if wanted {
+                // Writing to a String cannot fail.
+                let _ = write!(sql, " AND {text} ${next}");
+                next += 1;
+            }
+        };
+        condition("tenant_id =", filter.tenant.is_some());
+        condition("type =", filter.kind.is_some());
+        condition("id =", filter.id.is_some());
+        condition("at_ns >=", filter.from_ns.is_some());
+        condition("at_ns <", filter.to_ns.is_some());
+        if filter.valid_only {
+            sql.push_str(" AND voided_at IS NULL");
+        }
+        let direction = if newest_first { "DESC" } else { "ASC" };
+        let _ = write!(sql, " ORDER BY at_ns {direction}, arrival {direction}, key {direction}");
+        if most.is_some() {
+            let _ = write!(sql, " LIMIT ${next}");
+        }
+        let mut statement = self.assembled(sql).bind(scope);
+        if let Some(tenant) = filter.tenant {
+            statement.push(tenant);
+        }
+        for text in [&filter.kind, &filter.id].into_iter().flatten() {
+            statement.push(text.as_str());
+        }
+        for number in [filter.from_ns, filter.to_ns, most].into_iter().flatten() {
+            statement.push(number);
+        }
+        statement.map(read_event).await
+    }
+
+    /// Takes an event back; `false` when it was taken back before.
+    pub async fn event_void(&mut self, key: Uuid, now: Timestamp) -> Result<bool, StoreError> {
+        self.query("UPDATE events SET voided_at = $2 WHERE key = $1 AND voided_at IS NULL")
+            .bind(key)
+            .bind(now)
+            .changed_one()
+            .await
+    }
+
+    /// Notes a correction.
+    pub async fn correction_insert(&mut self, id: Uuid, correction: &Correction) -> Result<(), StoreError> {
+        self.query(
+            "INSERT INTO usage_corrections (id, event_key, replacement_key, reason, corrected_by, corrected_at)
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(id)
+        .bind(correction.event)
+        .bind(correction.replacement)
+        .bind(correction.reason.as_str())
+        .bind(correction.by.as_str())
+        .bind(correction.at)
+        .execute()
+        .await?;
+        Ok(())
+    }
+
+    /// Notes what came to months that were closed by then.
+    pub async fn adjustments_insert(
+        &mut self,
+        adjustments: &[(Uuid, Adjustment)],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for (id, adjustment) in adjustments {
+            self.query(
+                "INSERT INTO usage_adjustments (id, tenant_id, meter, month, grp, n, total, made_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            )
+            .bind(*id)
+            .bind(adjustment.tenant)
+            .bind(adjustment.meter.as_str())
+            .bind(adjustment.month)
+            .bind(&*adjustment.group)
+            .bind(adjustment.count)
+            .bind(adjustment.sum)
+            .bind(now)
+            .execute()
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// What came to a tenant's closed months, or was taken out of them, in order.
+    pub async fn adjustments(&mut self, tenant: TenantId) -> Result<Vec<Adjustment>, StoreError> {
+        let scope = self.tenant();
+        self.query(
+            "SELECT tenant_id, meter, month, grp, n, total FROM usage_adjustments
+             WHERE tenant_id = $1 AND ($2 IS NULL OR tenant_id = $2) ORDER BY made_at, id",
+        )
+        .bind(tenant)
+        .bind(scope)
+        .map(|row| {
+            let group: String = row.get("grp")?;
+            Ok(Adjustment {
+                tenant: row.get("tenant_id")?,
+                meter: row.parse("meter")?,
+                month: row.get("month")?,
+                group: group.into(),
+                count: row.get("n")?,
+                sum: row.get("total")?,
+            })
+        })
+        .await
+    }
+}
