@@ -1,10 +1,11 @@
 //! The composition root: the only place that names the concrete store, clock, rng and signer.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{DirBuilder, File, TryLockError},
     future::Future,
     io::{self, Read as _, Seek as _, Write as _},
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -277,7 +278,8 @@ async fn tidy(identity: Identity, stop: tokio_util::sync::CancellationToken) {
 /// Makes the data folder and takes it; the lock goes with the process, however it ends.
 fn lock_data(path: &std::path::Path) -> Result<File, BuildError> {
     let failed = |source| BuildError::Data { path: path.to_owned(), source };
-    std::fs::create_dir_all(path).map_err(failed)?;
+    // What is in it, password hashes among it, is its owner's alone. A folder that is there keeps its mode.
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
     let file = path.join("lock");
     let mut file = File::options().create(true).truncate(false).read(true).write(true).open(file).map_err(failed)?;
     match file.try_lock() {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     client::{Client, head},
     customer::{admin, customer, owner},
-    server::Server,
+    server::{Server, tollgate},
 };
 use crate::support::{
     actors::{PASSWORD, email_of, registration},
@@ -75,6 +75,8 @@ fn killed_again_and_again(data: &Path, more: &[&str]) {
     assert_eq!(server.ended().code(), Some(0));
     let again = Server::start(data, &more);
     assert_eq!(again.used(&owner(&again)), counted, "a start without calls counts nothing again");
+    let doctor = tollgate().arg("doctor").args(&more).arg("--data").arg(data).output().unwrap();
+    assert_eq!(doctor.status.code(), Some(0), "{}", String::from_utf8_lossy(&doctor.stderr));
 }
 
 #[test]

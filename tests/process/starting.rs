@@ -79,6 +79,14 @@ fn a_data_folder_that_cannot_be_used_is_named() {
 }
 
 #[test]
+fn a_data_folder_that_is_made_is_its_owners_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    drop(Server::start(&data, &[]));
+    assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
 fn the_lock_of_a_killed_process_is_nobodys() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), &[]);
