@@ -110,7 +110,8 @@ fn main() -> ExitCode {
     body.as_object_mut().unwrap().remove("password");
     let tenant = server.call("POST", "/admin/v1/registrations", &admin, &body).json();
     let tenant = tenant["tenant_id"].as_str().unwrap().to_owned();
-    let meter = json!({"slug": "tokens", "eventType": "prompt", "aggregation": "COUNT", "groupBy": {"model": "$.model"}});
+    let meter =
+        json!({"slug": "tokens", "eventType": "prompt", "aggregation": "COUNT", "groupBy": {"model": "$.model"}});
     assert_eq!(server.call("POST", "/api/v1/meters", &admin, &meter).status, 201);
 
     println!("| posts | events | events/s | p50 µs | p99 µs | server CPU µs/event |");

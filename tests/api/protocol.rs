@@ -157,3 +157,32 @@ async fn the_callers_view_says_who_they_are_and_what_is_left() {
     app.anon().get("/v1/quota").await.refuses(401, &[]);
     app.admin().await.get("/v1/me").await.refuses(403, &[]);
 }
+
+#[tokio::test]
+async fn a_refusal_looks_like_this() {
+    let app = TestApp::new().await;
+    let reply = app.admin().await.post("/admin/v1/registrations", json!({"tier": "gold"})).await;
+    insta::assert_snapshot!(serde_json::to_string_pretty(&reply.body).unwrap(), @r#"
+    {
+      "type": "/docs/problems#invalid-input",
+      "title": "Invalid input",
+      "status": 422,
+      "detail": "3 fields were refused",
+      "instance": "/admin/v1/registrations",
+      "errors": [
+        {
+          "field": "email",
+          "detail": "is required"
+        },
+        {
+          "field": "customer_name",
+          "detail": "is required"
+        },
+        {
+          "field": "billing_address",
+          "detail": "is required"
+        }
+      ]
+    }
+    "#);
+}
