@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt::Write as _};
 
 use uuid::Uuid;
 
-use super::{StoreError, Tx, metering::tuples, value::Row};
+use super::{StoreError, Tx, value::Row};
 use crate::{
     kernel::{MeterId, TenantId, Timestamp},
     metering::{
@@ -125,8 +125,8 @@ impl Tx {
     pub async fn event_digests(&mut self, keys: &[Uuid]) -> Result<HashMap<Uuid, Vec<u8>>, StoreError> {
         let mut known = HashMap::new();
         for chunk in keys.chunks(ROWS_PER_INSERT) {
-            let marks: Vec<String> = (1..=chunk.len()).map(|n| format!("${n}")).collect();
-            let sql = format!("SELECT key, digest FROM events WHERE key IN ({})", marks.join(", "));
+            let keys = self.engine().tuples(1, chunk.len());
+            let sql = format!("SELECT key, digest FROM events WHERE key IN {keys}");
             let mut statement = self.assembled(sql);
             for key in chunk {
                 statement.push(*key);
@@ -141,7 +141,7 @@ impl Tx {
         let mut added = 0;
         for chunk in events.chunks(ROWS_PER_INSERT) {
             let mut sql = format!("INSERT INTO events ({EVENT_COLUMNS}) VALUES ");
-            sql.push_str(&tuples(chunk.len(), 11));
+            sql.push_str(&self.engine().tuples(chunk.len(), 11));
             sql.push_str(" ON CONFLICT (key) DO NOTHING");
             let mut statement = self.assembled(sql);
             for event in chunk {

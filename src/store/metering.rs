@@ -93,7 +93,7 @@ impl Tx {
                 "INSERT INTO usage_totals (tenant_id, meter, unit, start, grp, writer, n, total, low, high, last_at_ns,
                      last_arrival, last_value) VALUES ",
             );
-            sql.push_str(&tuples(chunk.len(), 13));
+            sql.push_str(&self.engine().tuples(chunk.len(), 13));
             sql.push_str(
                 " ON CONFLICT (tenant_id, meter, unit, start, grp, writer) DO UPDATE SET n = excluded.n,
                      total = excluded.total, low = excluded.low, high = excluded.high,
@@ -125,7 +125,7 @@ impl Tx {
                 "SELECT tenant_id, meter, unit, start, grp, n, total, low, high, last_at_ns, last_arrival, last_value
                  FROM usage_totals WHERE (tenant_id, meter, unit, start, grp) IN (VALUES ",
             );
-            sql.push_str(&tuples(chunk.len(), 5));
+            sql.push_str(&self.engine().tuples(chunk.len(), 5));
             let last = chunk.len() * 5 + 1;
             let _ = write!(sql, ") AND writer = ${last}");
             let mut statement = self.assembled(sql);
@@ -179,21 +179,6 @@ impl Tx {
         };
         statement.map(read).await
     }
-}
-
-/// `($1, $2), ($3, $4)`: placeholders of so many rows of so many columns.
-pub(super) fn tuples(rows: usize, columns: usize) -> String {
-    let mut sql = String::new();
-    for row in 0..rows {
-        sql.push_str(if row == 0 { "(" } else { ", (" });
-        for column in 0..columns {
-            let separator = if column == 0 { "" } else { ", " };
-            // Writing to a String cannot fail.
-            let _ = write!(sql, "{separator}${}", row * columns + column + 1);
-        }
-        sql.push(')');
-    }
-    sql
 }
 
 const fn unit_number(unit: CalendarUnit) -> i64 {
