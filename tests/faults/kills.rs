@@ -98,6 +98,8 @@ fn script(server: &Server, prepared: &Prepared) -> Told {
 fn killed_at(prepared: &Prepared, call: &str, n: u64) -> bool {
     let copy = prepared.copy();
     let mut command = Command::new("strace");
+    // Nothing of the test's own environment: its switches are no settings.
+    command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("TOLLGATE_ADMIN_PASSWORD", ADMIN_PASSWORD);
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
     command.args(["-e", &format!("inject={call}:signal=KILL:when={n}")]);
     command.arg(env!("CARGO_BIN_EXE_tollgate")).args(["serve", "--listen", "127.0.0.1:0", "--data"]);
