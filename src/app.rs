@@ -100,9 +100,11 @@ pub enum BuildError {
     Admin(String),
 }
 
-/// The services, as handlers get them.
+/// The services, as handlers get them. The router clones it for every request, so that is one pointer.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Services>);
+
+struct Services {
     tenants: Tenants,
     users: Users,
     identity: Identity,
@@ -120,7 +122,7 @@ macro_rules! parts_of_state {
     ($($type:ty = $field:ident),*) => {$(
         impl FromRef<AppState> for $type {
             fn from_ref(state: &AppState) -> Self {
-                state.$field.clone()
+                state.0.$field.clone()
             }
         }
     )*};
@@ -168,25 +170,25 @@ impl App {
         let directory = Directory::new(Arc::clone(&clock));
         let state = build_state(&settings, &store, &shutdown, &clock, &rng, &directory).await?;
         let made_up_password = first_admin(&settings, &store, &state, &*rng).await?;
-        let resumed = state.onboarding.resume().await?;
+        let resumed = state.0.onboarding.resume().await?;
         if resumed > 0 {
             tracing::info!(resumed, "interrupted work was finished");
         }
         let source = gateway::Services {
-            tenants: state.tenants.clone(),
-            billing: state.billing.clone(),
-            metering: state.metering.clone(),
+            tenants: state.0.tenants.clone(),
+            billing: state.0.billing.clone(),
+            metering: state.0.metering.clone(),
         };
         directory.connect(Arc::new(source));
         let parts = gateway::Parts {
-            verifier: state.verifier.clone(),
+            verifier: state.0.verifier.clone(),
             directory,
-            metering: state.metering.clone(),
+            metering: state.0.metering.clone(),
             clock: Arc::clone(&clock),
             rng,
         };
         let gateway = Gateway::new(&settings.gateway.routes, &parts);
-        let idempotency = Idempotency { store: store.clone(), clock, identity: state.identity.clone() };
+        let idempotency = Arc::new(Idempotency { store: store.clone(), clock, identity: state.0.identity.clone() });
         let (public, admin) = routers(&state, &gateway, &idempotency, settings.server.admin_listen.is_some());
         Ok(Self { settings, store, state, shutdown, parts, public, admin, made_up_password, _lock: lock })
     }
@@ -235,8 +237,8 @@ impl App {
     pub async fn run(self, listeners: Listeners, stop: impl Future<Output = ()>) -> Result<(), BuildError> {
         let Shutdown { stop: token, cut, tasks } = self.shutdown.clone();
         let server = server::Config::from(&self.settings.server);
-        tasks.spawn(self.state.metering.clone().run(self.settings.metering.roll, token.clone()));
-        tasks.spawn(tidy(self.state.identity.clone(), token.clone()));
+        tasks.spawn(self.state.0.metering.clone().run(self.settings.metering.roll, token.clone()));
+        tasks.spawn(tidy(self.state.0.identity.clone(), token.clone()));
         if let (Some(router), Some(listener)) = (self.admin.clone(), listeners.admin) {
             tasks.spawn(server::serve(listener, router, server.clone(), self.shutdown.clone()));
         }
@@ -252,7 +254,7 @@ impl App {
             // nothing to settle.
             drop(tokio::time::timeout(CUT, tasks.wait()).await);
         }
-        self.state.metering.close().await?;
+        self.state.0.metering.close().await?;
         self.store.close().await;
         Ok(())
     }
@@ -307,7 +309,7 @@ async fn build_state(
 ) -> Result<AppState, BuildError> {
     let (clock, rng) = (|| Arc::clone(clock), || Arc::clone(rng));
     let journal = metering_settings(settings);
-    let metering = Metering::open(store.clone(), journal, clock(), rng()).await?;
+    let metering = Metering::open(store.clone(), journal, clock(), rng(), shutdown.tasks.clone()).await?;
     let observer: Arc<dyn crate::kernel::TenantObserver> = Arc::new(directory.clone());
     let billing = Billing::open(
         store.clone(),
@@ -349,7 +351,7 @@ async fn build_state(
     let directory = directory.clone();
     let clock = clock();
     let store = store.clone();
-    Ok(AppState {
+    Ok(AppState(Arc::new(Services {
         tenants,
         users,
         identity,
@@ -361,7 +363,7 @@ async fn build_state(
         directory,
         store,
         clock,
-    })
+    })))
 }
 
 /// Where and how usage is kept.
@@ -395,18 +397,23 @@ async fn first_admin(
     let made_up =
         settings.admin.password.is_none().then(|| Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<18>(rng))));
     let Some(password) = settings.admin.password.as_ref().or(made_up.as_ref()) else { return Ok(None) };
-    let hash = state.identity.hash_new_password(password, &[settings.admin.email.as_str()]).await;
+    let hash = state.0.identity.hash_new_password(password, &[settings.admin.email.as_str()]).await;
     let hash = hash.map_err(|error| BuildError::Admin(format!("TOLLGATE_ADMIN_PASSWORD {error}")))?;
     let mut tx = store.begin(scope).await?;
-    let admin = state.users.platform_admin_in(&mut tx, &settings.admin.email).await;
+    let admin = state.0.users.platform_admin_in(&mut tx, &settings.admin.email).await;
     let admin = admin.map_err(|error| BuildError::Admin(error.to_string()))?;
-    state.identity.set_password_in(&mut tx, admin.id, &hash).await?;
+    state.0.identity.set_password_in(&mut tx, admin.id, &hash).await?;
     tx.commit().await?;
     Ok(made_up)
 }
 
 /// The public surface, and the administrator's when it has a listener of its own.
-fn routers(state: &AppState, gateway: &Gateway, idempotency: &Idempotency, split: bool) -> (Router, Option<Router>) {
+fn routers(
+    state: &AppState,
+    gateway: &Gateway,
+    idempotency: &Arc<Idempotency>,
+    split: bool,
+) -> (Router, Option<Router>) {
     let (api, description) = OpenApiRouter::with_openapi(web::docs::base())
         .merge(tenants::http::routes())
         .merge(onboarding::http::routes())

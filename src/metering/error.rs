@@ -49,6 +49,9 @@ pub enum Error {
     /// Meters came or went while events were measured; they are measured again.
     #[error("the meters changed meanwhile")]
     MetersChanged,
+    /// Another's events stood in the way: nothing was taken.
+    #[error("the events could not be taken in together with others")]
+    TryAgain,
     /// No such event.
     #[error("there is no event {0}")]
     UnknownEvent(String),

@@ -1,15 +1,16 @@
 //! Events: taking them in, listing them, taking them back.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
+    commit,
     error::Error,
     event::Sent,
-    ingest::{self, Measured, Outcome},
-    meter::{Meter, Reading, ReadingError},
+    ingest::{Batch, Measured, Outcome},
+    meter::{Meter, Reading},
     model::{Correction, Event, Last, MeterKey, Total},
     service::Metering,
     tally::{self, Tally, Totals, with_longer_windows},
@@ -39,60 +40,33 @@ pub struct EventRef {
 
 impl Metering {
     /// Takes one request's events in, all or none.
-    pub async fn take_events(&self, scope: Scope, sent: Vec<Sent>, batch: bool) -> Result<Vec<Outcome>, Error> {
-        let field = |index: usize, name: &str| if batch { format!("[{index}].{name}") } else { name.to_owned() };
-        let tenants = self.subjects(scope, &sent, &field).await?;
+    pub async fn take_events(&self, scope: Scope, sent: Vec<Sent>, listed: bool) -> Result<Vec<Outcome>, Error> {
+        let measured = |sent| Measured { sent, readings: Vec::new() };
+        let events = sent.into_iter().map(measured).collect();
+        let mut batch = Arc::new(Batch { events, own: scope.tenant(), listed });
         loop {
             let generation = self.ingest.generation();
-            let measured = sent.iter().zip(&tenants).enumerate().map(|(index, (sent, tenant))| {
-                self.measure(sent, *tenant).map_err(|source| Error::Unreadable { field: field(index, "data"), source })
-            });
-            let events = measured.collect::<Result<Vec<_>, _>>()?;
-            match self.ingest.take(events, generation).await {
+            self.measure(&mut batch)?;
+            match self.ingest.take(Arc::clone(&batch), generation).await {
                 Err(Error::MetersChanged) => {}
                 done => return done,
             }
         }
     }
 
-    async fn subjects(
-        &self,
-        scope: Scope,
-        sent: &[Sent],
-        field: &(impl Fn(usize, &str) -> String + Sync),
-    ) -> Result<Vec<TenantId>, Error> {
-        let mut known: HashMap<&str, TenantId> = HashMap::new();
-        let mut tx = self.store.read(Scope::Job("ingest")).await?;
-        let mut tenants = Vec::with_capacity(sent.len());
-        for (index, sent) in sent.iter().enumerate() {
-            let tenant = match known.get(sent.subject.as_str()) {
-                Some(tenant) => *tenant,
-                None => self.subject(&mut tx, scope, &sent.subject, &field(index, "subject")).await?,
-            };
-            known.insert(&sent.subject, tenant);
-            tenants.push(tenant);
+    fn measure(&self, batch: &mut Arc<Batch>) -> Result<(), Error> {
+        // Nobody else has it, unless meters changed while it waited.
+        let own = Arc::make_mut(batch);
+        let meters = self.meters.all();
+        for index in 0..own.events.len() {
+            let Measured { sent, .. } = &own.events[index];
+            let of_type = meters.iter().filter(|meter| meter.event_type() == Some(&sent.kind));
+            let readings = of_type.map(|meter| Ok((meter.key.clone(), meter.read(&sent.data)?)));
+            let readings = readings.collect::<Result<_, _>>();
+            let unreadable = |source| Error::Unreadable { field: own.field(index, "data"), source };
+            own.events[index].readings = readings.map_err(unreadable)?;
         }
-        Ok(tenants)
-    }
-
-    fn measure(&self, sent: &Sent, tenant: TenantId) -> Result<Measured, ReadingError> {
-        let meters = self.meters.of_type(&sent.kind);
-        let readings = meters.iter().map(|meter| Ok((meter.key.clone(), meter.read(&sent.data)?)));
-        let readings = readings.collect::<Result<_, _>>()?;
-        let event = Event {
-            key: sent.key(tenant),
-            tenant,
-            source: sent.source.clone(),
-            id: sent.id.clone(),
-            kind: sent.kind.clone(),
-            subject: sent.subject.clone(),
-            at_ns: sent.at_ns,
-            arrival: 0,
-            body: sent.body.clone(),
-            digest: sent.digest.to_vec(),
-            voided_at: None,
-        };
-        Ok(Measured { event, readings })
+        Ok(())
     }
 
     /// The tenant that a subject is: by id, else by external id.
@@ -137,7 +111,7 @@ impl Metering {
             several => return Err(Error::AmbiguousEvent(event.id.clone(), several)),
         };
         let now = self.clock.now();
-        if !tx.event_void(found.key, now).await? {
+        if !tx.event_void(found.identity(), now).await? {
             return Err(Error::AlreadyVoid(event.id.clone()));
         }
         let mut minutes = Totals::new();
@@ -147,17 +121,23 @@ impl Metering {
             let less = less.map_err(|source| Error::Inexact { meter: key.clone(), source })?;
             let last = Last { at_ns: i64::MIN, arrival: 0, value: Quantity::ZERO };
             let total = Total { count: -1, sum: less, low: reading.value, high: reading.value, last };
-            tally::add(&mut minutes, ingest::cell(&found, &key, &reading.group), &total)?;
+            let cell = commit::minute(found.tenant, &key, &reading.group, found.at_ns);
+            tally::add(&mut minutes, cell, &total)?;
         }
-        let late = ingest::adjustments(&minutes, now, self.late_after_s);
+        let late = commit::adjustments(&minutes, now, self.late_after_s);
         let late: Vec<_> = late.into_iter().map(|late| (uuid_v7(now, &*self.rng), late)).collect();
         tx.adjustments_insert(&late, now).await?;
         // A writer of its own: nobody else's totals are touched, and the correction can be told from usage.
         let tally = Tally::new(Uuid::from_bytes(random_bytes(&*self.rng)));
         let totals = tally.with(with_longer_windows(&minutes)?, Vec::new())?;
         tx.totals_put(tally.writer(), &totals).await?;
-        let correction =
-            Correction { event: found.key, replacement: None, reason: reason.to_owned(), by: by.to_owned(), at: now };
+        let correction = Correction {
+            event: found.identity().key(),
+            replacement: None,
+            reason: reason.to_owned(),
+            by: by.to_owned(),
+            at: now,
+        };
         tx.correction_insert(uuid_v7(now, &*self.rng), &correction).await?;
         tx.commit().await?;
         Ok(Event { voided_at: Some(now), ..found })

@@ -2,46 +2,56 @@
 //!
 //! Whoever comes while a commit runs waits for the next one, which takes all of them. A request's events are taken all
 //! or none. The same event again is taken and counts nothing; the same id with another content refuses its request,
-//! and no other. A caller that goes away breaks its commit off; those who waited with it try again, which is safe
-//! because an event is known by its identity.
+//! and no other. Commits run in a task of their own while there is anything to commit, so a caller that goes away
+//! breaks nothing off.
 
 use std::{
-    collections::HashMap,
+    collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use tokio::sync::{
-    Mutex as AsyncMutex, MutexGuard,
-    oneshot::{self, error::TryRecvError},
-};
-use uuid::Uuid;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard, oneshot};
+use tokio_util::task::TaskTracker;
 
-use super::{
-    error::Error,
-    meter::Reading,
-    model::{Adjustment, Cell, Conflict, Event, MeterKey, Total},
-    tally::{self, Tally, Totals, with_longer_windows},
-};
+use super::{commit::Committer, error::Error, event::Sent, meter::Reading, model::MeterKey};
 use crate::{
-    kernel::{CalendarUnit, Clock, Period, Rng, Timestamp, ids::uuid_v7, rng::random_bytes},
-    store::{Scope, Store, Tx},
+    kernel::{Clock, Rng, TenantId},
+    store::Store,
 };
 
 /// Events of one transaction, about.
 const MOST_EVENTS: usize = 5_000;
-/// How often a request that lost its commit to another's going away, or to another node, is tried again.
+/// How often a request that lost its commit to another's fault, or to another node, is tried again.
 const ATTEMPTS: usize = 5;
 
-/// An event with what the meters read in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An event with what the meters of its type read in it.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
-    /// The event; its `arrival` is set when it is taken.
-    pub event: Event,
-    /// What each meter of its type reads.
+    /// The event.
+    pub sent: Sent,
+    /// What each meter reads.
     pub readings: Vec<(MeterKey, Reading)>,
+}
+
+/// The events of one request.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// In order.
+    pub events: Vec<Measured>,
+    /// The tenant whose token it came with: the only one it may name.
+    pub own: Option<TenantId>,
+    /// Whether it was sent as a list, so that faults name an event's place in it.
+    pub listed: bool,
+}
+
+impl Batch {
+    /// What a member of an event is called in faults.
+    pub fn field(&self, index: usize, name: &str) -> String {
+        if self.listed { format!("[{index}].{name}") } else { name.to_owned() }
+    }
 }
 
 /// What became of an event.
@@ -53,21 +63,39 @@ pub enum Outcome {
     Known,
 }
 
-type Answer = Result<Vec<Outcome>, Error>;
+/// What became of a batch.
+pub(super) type Answer = Result<Vec<Outcome>, Error>;
 
-struct Job {
-    events: Arc<Vec<Measured>>,
+/// A batch and who waits for it.
+pub(super) struct Job {
+    /// What is to be taken in.
+    pub(super) batch: Arc<Batch>,
     generation: u64,
     reply: oneshot::Sender<Answer>,
+}
+
+impl Job {
+    /// Tells whoever waits; who is gone does not want to know.
+    pub(super) fn answer(self, answer: Answer) {
+        drop(self.reply.send(answer));
+    }
 }
 
 /// Takes events in; cheap to clone.
 #[derive(Clone)]
 pub struct Ingest {
-    queue: Arc<Mutex<Vec<Job>>>,
+    queue: Arc<Mutex<Queue>>,
     committer: Arc<AsyncMutex<Committer>>,
+    tasks: TaskTracker,
     /// Grows when meters come or go.
     generation: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Whether a task commits what is queued.
+    committing: bool,
 }
 
 /// While this is held nothing is taken in.
@@ -79,17 +107,16 @@ pub(super) struct Paused<'a> {
 impl Paused<'_> {
     /// Events that were measured before this are measured again; totals that are remembered are given up.
     pub(super) fn meters_changed(&mut self) {
-        self.committer.tally.renew();
+        self.committer.forget();
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 }
 
 impl Ingest {
-    /// Over a store; `grace_s` after its end a month is closed.
-    pub fn new(store: Store, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, grace_s: i64) -> Self {
-        let tally = Tally::new(Uuid::from_bytes(random_bytes(&*rng)));
-        let committer = Committer { store, clock, rng, tally, grace_s, last_arrival: 0, broken_off: false };
-        Self { queue: Arc::default(), committer: Arc::new(AsyncMutex::new(committer)), generation: Arc::default() }
+    /// Over a store; `grace_s` after its end a month is closed. Commits are tasks of `tasks`.
+    pub fn new(store: Store, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, grace_s: i64, tasks: TaskTracker) -> Self {
+        let committer = Arc::new(AsyncMutex::new(Committer::new(store, clock, rng, grace_s)));
+        Self { queue: Arc::default(), committer, tasks, generation: Arc::default() }
     }
 
     /// Which meters are known: events must be measured by these.
@@ -102,200 +129,73 @@ impl Ingest {
         Paused { committer: self.committer.lock().await, generation: &self.generation }
     }
 
-    /// Takes one request's events, all or none; what became of each. They were measured by the meters of a generation.
-    pub async fn take(&self, events: Vec<Measured>, generation: u64) -> Answer {
-        let events = Arc::new(events);
+    /// Takes a batch in, all of it or nothing; what became of each event. It was measured by the meters of a generation.
+    pub async fn take(&self, batch: Arc<Batch>, generation: u64) -> Result<Vec<Outcome>, Error> {
         for _ in 0..ATTEMPTS {
-            let (reply, mut answer) = oneshot::channel();
-            self.lock_queue().push(Job { events: Arc::clone(&events), generation, reply });
-            loop {
-                let mut committer = self.committer.lock().await;
-                match answer.try_recv() {
-                    // Whoever held the committer before has taken this job along.
-                    Ok(Err(Error::CursorMoved)) | Err(TryRecvError::Closed) => break,
-                    Ok(answer) => return answer,
-                    Err(TryRecvError::Empty) => {
-                        let (stale, jobs) =
-                            self.next_jobs().into_iter().partition(|job: &Job| job.generation != self.generation());
-                        refuse_stale(stale);
-                        committer.commit(jobs).await;
-                    }
-                }
+            let (reply, answer) = oneshot::channel();
+            self.queue(Job { batch: Arc::clone(&batch), generation, reply });
+            match answer.await {
+                Ok(Err(Error::TryAgain)) | Err(_) => {}
+                Ok(answer) => return answer,
             }
         }
-        Err(Error::Stopped)
+        Err(Error::TryAgain)
     }
 
-    fn lock_queue(&self) -> std::sync::MutexGuard<'_, Vec<Job>> {
-        // Held for a push or a split, neither of which panics.
+    fn queue(&self, job: Job) {
+        let mut queue = self.lock_queue();
+        queue.jobs.push_back(job);
+        if !std::mem::replace(&mut queue.committing, true) {
+            self.tasks.spawn(self.clone().commit());
+        }
+    }
+
+    fn lock_queue(&self) -> std::sync::MutexGuard<'_, Queue> {
+        // Held for moves of jobs only, which do not panic.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The oldest jobs, of about as many events as one transaction takes; the caller's is the newest of its own time
-    /// and may stay for the next.
+    /// Commits until nobody waits.
+    async fn commit(self) {
+        let task = Task(&self);
+        loop {
+            let mut committer = self.committer.lock().await;
+            let jobs = self.next_jobs();
+            if jobs.is_empty() {
+                break;
+            }
+            let generation = self.generation();
+            let (jobs, stale): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.generation == generation);
+            for job in stale {
+                job.answer(Err(Error::MetersChanged));
+            }
+            committer.commit(jobs).await;
+        }
+        std::mem::forget(task);
+    }
+
+    /// The oldest jobs, of about as many events as one transaction takes. When there are none the task is over.
     fn next_jobs(&self) -> Vec<Job> {
         let mut queue = self.lock_queue();
         let mut events = 0;
         let fits = |job: &Job| {
-            let fits = events == 0 || events + job.events.len() <= MOST_EVENTS;
-            events += job.events.len();
+            let fits = events == 0 || events + job.batch.events.len() <= MOST_EVENTS;
+            events += job.batch.events.len();
             fits
         };
-        let count = queue.iter().map(fits).take_while(|fits| *fits).count();
-        queue.drain(..count).collect()
+        let count = queue.jobs.iter().map(fits).take_while(|fits| *fits).count();
+        queue.committing = count > 0;
+        queue.jobs.drain(..count).collect()
     }
 }
 
-fn refuse_stale(jobs: Vec<Job>) {
-    for job in jobs {
-        drop(job.reply.send(Err(Error::MetersChanged)));
+/// A committing task that ends before its time, by a panic or with the runtime, leaves nobody waiting.
+struct Task<'a>(&'a Ingest);
+
+impl Drop for Task<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock_queue();
+        queue.committing = false;
+        queue.jobs.clear();
     }
-}
-
-struct Committer {
-    store: Store,
-    clock: Arc<dyn Clock>,
-    rng: Arc<dyn Rng>,
-    tally: Tally,
-    grace_s: i64,
-    last_arrival: i64,
-    broken_off: bool,
-}
-
-/// What a transaction adds.
-#[derive(Default)]
-struct Addition {
-    events: Vec<Event>,
-    minutes: Totals,
-}
-
-impl Committer {
-    async fn commit(&mut self, jobs: Vec<Job>) {
-        if std::mem::replace(&mut self.broken_off, true) {
-            self.tally.renew();
-        }
-        match self.try_commit(&jobs).await {
-            Ok(answers) => {
-                self.broken_off = false;
-                for (job, answer) in jobs.into_iter().zip(answers) {
-                    // Whoever is gone does not want to know.
-                    drop(job.reply.send(answer));
-                }
-            }
-            Err(error) => {
-                let mut error = Some(error);
-                for job in jobs {
-                    // The first learns the cause; the others try again by themselves.
-                    drop(job.reply.send(Err(error.take().unwrap_or(Error::CursorMoved))));
-                }
-            }
-        }
-    }
-
-    async fn try_commit(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, Error> {
-        let mut tx = self.store.begin(Scope::Job("ingest")).await?;
-        let keys: Vec<Uuid> =
-            jobs.iter().flat_map(|job| job.events.iter().map(|measured| measured.event.key)).collect();
-        let mut known = tx.event_digests(&keys).await?;
-        let now = self.clock.now();
-        let mut addition = Addition::default();
-        let mut answers = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            answers.push(self.admit(job, &mut known, &mut addition, now)?);
-        }
-        if !addition.events.is_empty() {
-            let wanted = addition.events.len() as u64;
-            if tx.events_insert(&addition.events).await? != wanted {
-                // Another node took one of them between the two statements: everything is looked at again.
-                return Err(Error::CursorMoved);
-            }
-            self.put(&mut tx, addition.minutes, now).await?;
-        }
-        tx.commit().await?;
-        Ok(answers)
-    }
-
-    /// Adds one request's new events, or none of them when one is refused.
-    fn admit(
-        &mut self,
-        job: &Job,
-        known: &mut HashMap<Uuid, Vec<u8>>,
-        addition: &mut Addition,
-        now: Timestamp,
-    ) -> Result<Answer, Error> {
-        let mut own: HashMap<Uuid, &Measured> = HashMap::new();
-        let mut outcomes = Vec::with_capacity(job.events.len());
-        for (index, measured) in job.events.iter().enumerate() {
-            let event = &measured.event;
-            let kept = known.get(&event.key).or_else(|| own.get(&event.key).map(|own| &own.event.digest));
-            outcomes.push(match kept {
-                None => {
-                    own.insert(event.key, measured);
-                    Outcome::Counted
-                }
-                Some(kept) if *kept == event.digest => Outcome::Known,
-                Some(kept) => {
-                    let (kept, sent) = (kept.clone(), event.digest.clone());
-                    return Ok(Err(Error::Conflict(Conflict { index, id: event.id.clone(), kept, sent })));
-                }
-            });
-        }
-        for measured in job.events.iter().filter(|measured| own.remove(&measured.event.key).is_some()) {
-            self.last_arrival = now.as_micros().max(self.last_arrival + 1);
-            let event = Event { arrival: self.last_arrival, ..measured.event.clone() };
-            known.insert(event.key, event.digest.clone());
-            for (meter, reading) in &measured.readings {
-                let total = Total::one(reading.value, event.at_ns, event.arrival);
-                tally::add(&mut addition.minutes, cell(&event, meter, &reading.group), &total)?;
-            }
-            addition.events.push(event);
-        }
-        Ok(Ok(outcomes))
-    }
-
-    /// Writes the totals, and what of them belongs to months that are closed.
-    async fn put(&mut self, tx: &mut Tx, minutes: Totals, now: Timestamp) -> Result<(), Error> {
-        let late = adjustments(&minutes, now, self.grace_s);
-        let late: Vec<_> = late.into_iter().map(|late| (uuid_v7(now, &*self.rng), late)).collect();
-        tx.adjustments_insert(&late, now).await?;
-        let more = with_longer_windows(&minutes)?;
-        let unknown = self.tally.unknown(&more);
-        let read = match unknown.as_slice() {
-            [] => Vec::new(),
-            cells => tx.totals_of_writer(self.tally.writer(), cells).await?,
-        };
-        let totals = self.tally.with(more, read)?;
-        tx.totals_put(self.tally.writer(), &totals).await?;
-        // Should the commit fail, the writer is renewed.
-        self.tally.remember(totals);
-        Ok(())
-    }
-}
-
-/// The minute that an event falls into.
-pub fn cell(event: &Event, meter: &MeterKey, group: &Arc<str>) -> Cell {
-    let at = Timestamp::from_micros(event.at_ns.div_euclid(1_000)).unwrap_or(Timestamp::MIN);
-    Cell {
-        tenant: event.tenant,
-        meter: meter.clone(),
-        unit: CalendarUnit::Minute,
-        start: at.floor_minute(),
-        group: Arc::clone(group),
-    }
-}
-
-/// What of some minutes belongs to months that are closed by now: `grace_s` after their end.
-pub fn adjustments(minutes: &Totals, now: Timestamp, grace_s: i64) -> Vec<Adjustment> {
-    let closed = |(cell, total): (&Cell, &Total)| {
-        let month = Period::containing(cell.start, CalendarUnit::Month);
-        (month.to().plus_secs(grace_s) <= now).then(|| Adjustment {
-            tenant: cell.tenant,
-            meter: cell.meter.clone(),
-            month: month.from(),
-            group: Arc::clone(&cell.group),
-            count: total.count,
-            sum: total.sum,
-        })
-    };
-    minutes.iter().filter_map(closed).collect()
 }

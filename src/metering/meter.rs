@@ -120,12 +120,17 @@ impl FromStr for Aggregation {
 pub struct DataPath {
     text: String,
     path: serde_json_path::JsonPath,
+    /// The names of a path that is nothing but names, such as `$.usage.tokens`: most are, and they need no evaluator.
+    names: Option<Vec<String>>,
 }
 
 impl DataPath {
     /// The first value it leads to.
     fn first<'v>(&self, data: &'v Value) -> Option<&'v Value> {
-        self.path.query(data).first()
+        match &self.names {
+            Some(names) => names.iter().try_fold(data, |value, name| value.as_object()?.get(name)),
+            None => self.path.query(data).first(),
+        }
     }
 
     /// The text.
@@ -138,8 +143,15 @@ impl FromStr for DataPath {
     type Err = serde_json_path::ParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self { text: text.to_owned(), path: serde_json_path::JsonPath::parse(text)? })
+        let path = serde_json_path::JsonPath::parse(text)?;
+        Ok(Self { text: text.to_owned(), path, names: names(text) })
     }
+}
+
+/// The names of a path in the shorthand of RFC 9535 section 2.5.1.1, if it is nothing else.
+fn names(path: &str) -> Option<Vec<String>> {
+    let good = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    path.strip_prefix("$.")?.split('.').map(|name| good(name).then(|| name.to_owned())).collect()
 }
 
 impl PartialEq for DataPath {
@@ -291,6 +303,19 @@ mod tests {
         assert!(read(r#"{"usage":{"tokens":1e400}}"#).is_err());
         assert!(read(r#"{"usage":{"tokens":true}}"#).is_err());
         assert!(matches!(read(r#"{"usage":{}}"#), Err(ReadingError::NoValue { .. })));
+    }
+
+    #[test]
+    fn short_paths_lead_where_the_standard_says() {
+        let data = json!({"a": {"b": [1, {"c": 2}], "x": null}, "b.c": 3, "b": "text"});
+        for text in ["$.a", "$.a.b", "$.a.x", "$.a.x.y", "$.b.c", "$.none", "$.a.b[1].c", "$['b.c']", "$"] {
+            let path: DataPath = text.parse().unwrap();
+            assert_eq!(
+                path.first(&data),
+                serde_json_path::JsonPath::parse(text).unwrap().query(&data).first(),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use uuid::Uuid;
 
 use super::{
+    commit,
     error::Error,
     events::measured,
-    ingest,
     meter::{Aggregation, Meter, Source},
     model::{MeterKey, Total},
     service::{Metering, STOCK_METERS},
@@ -99,7 +99,8 @@ impl Metering {
             // What it cannot read was taken before the meter was there.
             let Some((key, reading)) = measured(&meter, &event) else { continue };
             let total = Total::one(reading.value, event.at_ns, event.arrival);
-            tally::add(&mut minutes, ingest::cell(&event, &key, &reading.group), &total)?;
+            let cell = commit::minute(event.tenant, &key, &reading.group, event.at_ns);
+            tally::add(&mut minutes, cell, &total)?;
         }
         let tally = Tally::new(Uuid::from_bytes(random_bytes(&*self.rng)));
         let totals = tally.with(with_longer_windows(&minutes)?, Vec::new())?;

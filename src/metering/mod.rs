@@ -6,6 +6,7 @@
 //!
 //! Not here: what usage costs (`billing`) and whether more is allowed (`gateway`).
 
+mod commit;
 pub mod error;
 pub mod event;
 mod events;

@@ -149,11 +149,35 @@ pub struct WindowTotal {
     pub group: Vec<(String, String)>,
 }
 
+/// Who an event is, for as long as it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity<'a> {
+    /// Whose.
+    pub tenant: TenantId,
+    /// `source`.
+    pub source: &'a str,
+    /// `id`.
+    pub id: &'a str,
+}
+
+/// An event to be kept.
+#[derive(Debug, Clone, Copy)]
+pub struct NewEvent<'a> {
+    /// Who it is.
+    pub identity: Identity<'a>,
+    /// `type`.
+    pub kind: &'a str,
+    /// Its time, in nanoseconds since 1970.
+    pub at_ns: i64,
+    /// The order of arrival: microseconds since 1970, made to ascend.
+    pub arrival: i64,
+    /// All of it, as JSON.
+    pub body: &'a str,
+}
+
 /// An event as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Its identity.
-    pub key: Uuid,
     /// Whose.
     pub tenant: TenantId,
     /// `source`.
@@ -162,18 +186,21 @@ pub struct Event {
     pub id: String,
     /// `type`.
     pub kind: String,
-    /// `subject`, as it was sent.
-    pub subject: String,
     /// Its time, in nanoseconds since 1970.
     pub at_ns: i64,
     /// The order of arrival: microseconds since 1970, made to ascend.
     pub arrival: i64,
     /// All of it, as JSON.
     pub body: String,
-    /// The digest of what it says.
-    pub digest: Vec<u8>,
     /// When it was taken back, if it was.
     pub voided_at: Option<Timestamp>,
+}
+
+impl Event {
+    /// Who it is.
+    pub fn identity(&self) -> Identity<'_> {
+        Identity { tenant: self.tenant, source: &self.source, id: &self.id }
+    }
 }
 
 /// What came to a month that was closed by then, or was taken out of it.

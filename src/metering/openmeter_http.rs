@@ -97,13 +97,14 @@ async fn ingest_events(
     let representation =
         prefer.filter_map(|value| value.to_str().ok()).any(|value| value.contains("return=representation"));
     let bytes = to_bytes(request.into_body(), MAX_BODY_BYTES).await.map_err(|error| body_problem(&error))?;
-    let body: Value = from_json(&bytes)?;
-    let (sent, batch) = parse_events(&body, form, &metering)?;
-    let names: Vec<(String, String)> = sent.iter().map(|sent| (sent.id.clone(), sent.source.clone())).collect();
-    let outcomes = metering.take_events(scope.scope, sent, batch).await?;
+    let body = serde_json::from_slice(&bytes).or_else(|_| from_json(&bytes))?;
+    let (sent, listed) = parse_events(body, form, &metering)?;
     if !representation {
+        metering.take_events(scope.scope, sent, listed).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
+    let names: Vec<(String, String)> = sent.iter().map(|sent| (sent.id.clone(), sent.source.clone())).collect();
+    let outcomes = metering.take_events(scope.scope, sent, listed).await?;
     let view = |((id, source), outcome): ((String, String), Outcome)| OutcomeView {
         id,
         source,
@@ -115,25 +116,25 @@ async fn ingest_events(
     Ok(Json(names.into_iter().zip(outcomes).map(view).collect::<Vec<_>>()).into_response())
 }
 
-fn parse_events(body: &Value, form: Form, metering: &Metering) -> Result<(Vec<Sent>, bool), Problem> {
+fn parse_events(body: Value, form: Form, metering: &Metering) -> Result<(Vec<Sent>, bool), Problem> {
     let limits = metering.time_limits();
     let mut faults = Faults::new();
-    let (events, batch) = match (body, form) {
-        (Value::Array(events), Form::Batch | Form::Either) => (events.as_slice(), true),
+    let (events, listed) = match (body, form) {
+        (Value::Array(events), Form::Batch | Form::Either) => (events, true),
         (Value::Array(_), Form::One) => return Err(Problem::bad_field("body", "must be one event")),
         (_, Form::Batch) => return Err(Problem::bad_field("body", "must be an array of events")),
-        (one, _) => (std::slice::from_ref(one), false),
+        (one, _) => (vec![one], false),
     };
     if events.is_empty() || events.len() > MAX_BATCH {
         return Err(Problem::bad_field("body", format!("must have 1 to {MAX_BATCH} events")));
     }
     let mut sent = Vec::with_capacity(events.len());
-    for (index, event) in events.iter().enumerate() {
-        let prefix = if batch { format!("[{index}].") } else { String::new() };
+    for (index, event) in events.into_iter().enumerate() {
+        let prefix = if listed { format!("[{index}].") } else { String::new() };
         sent.extend(Sent::parse(event, &prefix, limits, &mut faults));
     }
     let sent = faults.finish(Some(sent)).map_err(|faults| Problem::bad(&faults))?;
-    Ok((sent, batch))
+    Ok((sent, listed))
 }
 
 /// An event as it is kept.

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
@@ -86,12 +86,14 @@ pub struct Metering {
 }
 
 impl Metering {
-    /// Opens the journal and counts what earlier processes left in it. Reads files: call it before serving.
+    /// Opens the journal and counts what earlier processes left in it; commits of events are tasks of `tasks`. Reads files:
+    /// call it before serving.
     pub async fn open(
         store: Store,
         settings: Settings,
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
+        tasks: TaskTracker,
     ) -> Result<Self, Error> {
         let Settings { folder, accept_loss, options, late_after_s, events_back_s, events_ahead_s } = settings;
         let path = folder.display().to_string();
@@ -106,7 +108,7 @@ impl Metering {
         let roller = Arc::new(Mutex::new(Roller::new(journal.clone(), StoreLedger(store.clone()))));
         let metering = Self {
             meters: Meters::open(&store).await?,
-            ingest: Ingest::new(store.clone(), Arc::clone(&clock), Arc::clone(&rng), late_after_s),
+            ingest: Ingest::new(store.clone(), Arc::clone(&clock), Arc::clone(&rng), late_after_s, tasks),
             store,
             late_after_s,
             events_back_s,

@@ -81,6 +81,18 @@ impl Engine {
     }
 }
 
+/// The lengths of the lists that a long list is sent in: powers of two, so that a few statements stay prepared whatever the
+/// lengths are.
+pub(super) fn pieces<T>(rows: &[T], most: usize) -> impl Iterator<Item = &[T]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let length = (1_usize << rest.len().checked_ilog2()?).min(most);
+        let (piece, others) = rest.split_at(length);
+        rest = others;
+        Some(piece)
+    })
+}
+
 /// A timestamp as `PostgreSQL`'s wire knows it: microseconds since 2000-01-01T00:00:00Z
 /// (`PostgreSQL` documentation, "Date/Time Types").
 pub(super) struct PgTime(pub(super) Timestamp);

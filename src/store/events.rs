@@ -4,18 +4,18 @@ use std::{collections::HashMap, fmt::Write as _};
 
 use uuid::Uuid;
 
-use super::{StoreError, Tx, value::Row};
+use super::{StoreError, Tx, dialect::pieces, value::Row};
 use crate::{
     kernel::{MeterId, TenantId, Timestamp},
     metering::{
         meter::{Meter, Source},
-        model::{Adjustment, Correction, Event, MeterKey},
+        model::{Adjustment, Correction, Event, Identity, MeterKey, NewEvent},
     },
 };
 
-/// Rows of one `INSERT`, below either engine's limit of parameters.
-const ROWS_PER_INSERT: usize = 200;
-const EVENT_COLUMNS: &str = "key, tenant_id, source, id, type, subject, at_ns, arrival, body, digest, voided_at";
+/// Rows of one statement; a power of two, and below either engine's limit of parameters.
+const MOST_ROWS: usize = 256;
+const EVENT_COLUMNS: &str = "id, source, tenant_id, type, at_ns, arrival, body, voided_at";
 
 /// Which events are asked for.
 #[derive(Debug, Clone, Default)]
@@ -36,16 +36,13 @@ pub struct EventFilter {
 
 fn read_event(row: &Row) -> Result<Event, StoreError> {
     Ok(Event {
-        key: row.get("key")?,
-        tenant: row.get("tenant_id")?,
-        source: row.get("source")?,
         id: row.get("id")?,
+        source: row.get("source")?,
+        tenant: row.get("tenant_id")?,
         kind: row.get("type")?,
-        subject: row.get("subject")?,
         at_ns: row.get("at_ns")?,
         arrival: row.get("arrival")?,
         body: row.get("body")?,
-        digest: row.get("digest")?,
         voided_at: row.get("voided_at")?,
     })
 }
@@ -121,40 +118,41 @@ impl Tx {
         self.query("DELETE FROM meters WHERE id = $1").bind(id).changed_one().await
     }
 
-    /// The digests of those events that are kept.
-    pub async fn event_digests(&mut self, keys: &[Uuid]) -> Result<HashMap<Uuid, Vec<u8>>, StoreError> {
-        let mut known = HashMap::new();
-        for chunk in keys.chunks(ROWS_PER_INSERT) {
-            let keys = self.engine().tuples(1, chunk.len());
-            let sql = format!("SELECT key, digest FROM events WHERE key IN {keys}");
+    /// Those of some events that are kept.
+    pub async fn events_known(&mut self, identities: &[Identity<'_>]) -> Result<Vec<Event>, StoreError> {
+        let mut known = Vec::new();
+        for piece in pieces(identities, MOST_ROWS) {
+            let mut sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE (id, source, tenant_id) IN (VALUES ");
+            sql.push_str(&self.engine().tuples(piece.len(), 3));
+            sql.push(')');
             let mut statement = self.assembled(sql);
-            for key in chunk {
-                statement.push(*key);
+            for identity in piece {
+                statement.push(identity.id);
+                statement.push(identity.source);
+                statement.push(identity.tenant);
             }
-            known.extend(statement.map(|row| Ok((row.get("key")?, row.get("digest")?))).await?);
+            known.extend(statement.map(read_event).await?);
         }
         Ok(known)
     }
 
     /// Adds events; how many were not there before.
-    pub async fn events_insert(&mut self, events: &[Event]) -> Result<u64, StoreError> {
+    pub async fn events_insert(&mut self, events: &[NewEvent<'_>]) -> Result<u64, StoreError> {
         let mut added = 0;
-        for chunk in events.chunks(ROWS_PER_INSERT) {
-            let mut sql = format!("INSERT INTO events ({EVENT_COLUMNS}) VALUES ");
-            sql.push_str(&self.engine().tuples(chunk.len(), 11));
-            sql.push_str(" ON CONFLICT (key) DO NOTHING");
+        for piece in pieces(events, MOST_ROWS) {
+            let mut sql =
+                String::from("INSERT INTO events (id, source, tenant_id, type, at_ns, arrival, body) VALUES ");
+            sql.push_str(&self.engine().tuples(piece.len(), 7));
+            sql.push_str(" ON CONFLICT (id, source, tenant_id) DO NOTHING");
             let mut statement = self.assembled(sql);
-            for event in chunk {
-                statement.push(event.key);
-                statement.push(event.tenant);
-                for text in [&event.source, &event.id, &event.kind, &event.subject] {
-                    statement.push(text.as_str());
-                }
+            for event in piece {
+                statement.push(event.identity.id);
+                statement.push(event.identity.source);
+                statement.push(event.identity.tenant);
+                statement.push(event.kind);
                 statement.push(event.at_ns);
                 statement.push(event.arrival);
-                statement.push(event.body.as_str());
-                statement.push(event.digest.as_slice());
-                statement.push(event.voided_at);
+                statement.push(event.body);
             }
             added += statement.execute().await?;
         }
@@ -187,7 +185,7 @@ impl Tx {
             sql.push_str(" AND voided_at IS NULL");
         }
         let direction = if newest_first { "DESC" } else { "ASC" };
-        let _ = write!(sql, " ORDER BY at_ns {direction}, arrival {direction}, key {direction}");
+        let _ = write!(sql, " ORDER BY at_ns {direction}, arrival {direction}, id {direction}");
         if most.is_some() {
             let _ = write!(sql, " LIMIT ${next}");
         }
@@ -205,12 +203,10 @@ impl Tx {
     }
 
     /// Takes an event back; `false` when it was taken back before.
-    pub async fn event_void(&mut self, key: Uuid, now: Timestamp) -> Result<bool, StoreError> {
-        self.query("UPDATE events SET voided_at = $2 WHERE key = $1 AND voided_at IS NULL")
-            .bind(key)
-            .bind(now)
-            .changed_one()
-            .await
+    pub async fn event_void(&mut self, event: Identity<'_>, now: Timestamp) -> Result<bool, StoreError> {
+        let sql = "UPDATE events SET voided_at = $4
+             WHERE id = $1 AND source = $2 AND tenant_id = $3 AND voided_at IS NULL";
+        self.query(sql).bind(event.id).bind(event.source).bind(event.tenant).bind(now).changed_one().await
     }
 
     /// Notes a correction.

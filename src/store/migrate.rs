@@ -6,7 +6,7 @@
 use super::{Scope, Store, StoreError, Tx};
 
 /// All migrations, in order; the version of the schema is how many of them ran.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_first.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001_first.sql"), include_str!("migrations/0002_events.sql")];
 
 /// `CREATE TABLE IF NOT EXISTS` by two sessions at once fails for one of them on `PostgreSQL` (a unique index of the
 /// catalogue refuses it, or the tuple was concurrently updated); it succeeds when tried again.

@@ -48,6 +48,10 @@ const SQLITE_BUSY: Duration = Duration::from_secs(10);
 const ACQUIRE: Duration = Duration::from_secs(10);
 /// Readers of the embedded store; WAL lets them run beside the writer.
 const SQLITE_READERS: u32 = 4;
+/// Pages a connection keeps in memory: a negative number is KiB (`SQLite` documentation, "PRAGMA `cache_size`").
+const SQLITE_CACHE: &str = "-16384";
+/// Pages of 4 KiB in the write-ahead log before they move into the database. A page that is written often moves once.
+const SQLITE_CHECKPOINT: &str = "4000";
 /// Statements a connection keeps prepared.
 const STATEMENT_CACHE: usize = 256;
 
@@ -77,6 +81,10 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(SQLITE_BUSY)
+            // What a statement that fails half-way undoes is kept in memory, not in a file of its own.
+            .pragma("temp_store", "memory")
+            .pragma("cache_size", SQLITE_CACHE)
+            .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT)
             .statement_cache_capacity(STATEMENT_CACHE);
         let pool = |connections| {
             SqlitePoolOptions::new()

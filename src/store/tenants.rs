@@ -1,12 +1,21 @@
 //! Queries about tenants.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::{StoreError, Tx, value::Row};
+use super::{
+    StoreError, Tx,
+    dialect::pieces,
+    value::{Bind, Row},
+};
 use crate::{
     kernel::{CustomerName, ExternalId, PageRequest, TenantId, TierName, Timestamp},
     tenants::model::{Failure, Status, Tenant, TenantFilter, TierSpan},
 };
+
+/// Subjects of one statement; a power of two.
+const MOST_SUBJECTS: usize = 256;
 
 /// What a state carries besides its name, as kept in `status_detail`.
 #[derive(Serialize, Deserialize)]
@@ -179,6 +188,48 @@ impl Tx {
         .bind(scope)
         .map_one(read_tenant)
         .await
+    }
+
+    /// The tenants that some texts name: by id, else by external id; without those that are deleted.
+    pub async fn tenants_by_subject<'s>(
+        &mut self,
+        subjects: &[&'s str],
+    ) -> Result<HashMap<&'s str, TenantId>, StoreError> {
+        let id = |subject: &&'s str| Some((subject.parse::<TenantId>().ok()?, *subject));
+        let by_id: HashMap<TenantId, &'s str> = subjects.iter().filter_map(id).collect();
+        let ids: Vec<TenantId> = by_id.keys().copied().collect();
+        let names: Vec<&'s str> = subjects.iter().filter(|subject| id(subject).is_none()).copied().collect();
+        let mut found = HashMap::with_capacity(subjects.len());
+        for piece in pieces(&ids, MOST_SUBJECTS) {
+            for (tenant, _) in self.tenants_alive("tenant_id", piece).await? {
+                found.extend(by_id.get(&tenant).map(|subject| (*subject, tenant)));
+            }
+        }
+        for piece in pieces(&names, MOST_SUBJECTS) {
+            for (tenant, external_id) in self.tenants_alive("external_id", piece).await? {
+                let subject = piece.iter().find(|subject| Some(**subject) == external_id.as_deref());
+                found.extend(subject.map(|subject| (*subject, tenant)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Ids and external ids of those tenants that are not deleted and have one of some values in a column.
+    async fn tenants_alive(
+        &mut self,
+        column: &'static str,
+        values: &[impl Bind + Copy],
+    ) -> Result<Vec<(TenantId, Option<String>)>, StoreError> {
+        let scope = self.tenant();
+        let (list, scope_at) = (self.engine().tuples(values.len(), 1), values.len() + 1);
+        let mut statement = self.assembled(format!(
+            "SELECT tenant_id, external_id FROM tenants
+             WHERE {column} IN ({list}) AND deleted_at IS NULL AND (${scope_at} IS NULL OR tenant_id = ${scope_at})"
+        ));
+        for value in values {
+            statement.push(*value);
+        }
+        statement.bind(scope).map(|row| Ok((row.get("tenant_id")?, row.get("external_id")?))).await
     }
 
     /// A page of tenants. Deleted ones are listed only when their state is asked for.

@@ -35,7 +35,6 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// What the layer needs.
-#[derive(Clone)]
 pub struct Idempotency {
     /// Where keys are kept.
     pub store: Store,
@@ -54,7 +53,7 @@ struct Answer {
 }
 
 /// The layer.
-pub async fn idempotent(State(state): State<Idempotency>, request: Request, next: Next) -> Response {
+pub async fn idempotent(State(state): State<Arc<Idempotency>>, request: Request, next: Next) -> Response {
     match run(&state, request, next).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),

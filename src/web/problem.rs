@@ -122,6 +122,9 @@ impl From<metering::Error> for Problem {
                     .retry_after(1)
                     .caused_by(error)
             }
+            Error::TryAgain => Self::new(Kind::UNAVAILABLE, "the events were not taken; send them again")
+                .retry_after(1)
+                .caused_by(error),
             Error::Stopped | Error::NamelessMeter(_) => Self::internal(error),
             Error::Store(error) => error.into(),
         }

@@ -105,7 +105,7 @@ async fn events_that_are_wrong_are_named_by_index_and_field() {
     let mut bad = event("1", &acme, 1);
     bad["specversion"] = "0.3".into();
     bad["time"] = "2026-01-01T00:00:00Z".into();
-    post(&admin, json!([event("0", &acme, 1), bad])).await.refuses(400, &["[1].specversion", "[1].time"]);
+    post(&admin, json!([event("0", &acme, 1), bad])).await.refuses(400, &["[1].time", "[1].specversion"]);
     post(&admin, event("1", "nobody", 1)).await.refuses(400, &["subject"]);
     post(&admin, event("1", &acme, "many")).await.refuses(400, &["data"]);
     post(&admin, json!([])).await.refuses(400, &["body"]);
@@ -244,6 +244,36 @@ async fn many_at_once_share_commits_and_count_each_once() {
         reply.expect(204);
     }
     assert_eq!(values(&admin, "tokens/query").await, ["50"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_held_exactly_is_refused_alone() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let acme = app.tenant("Acme", "standard").await;
+    meter(&admin, "tokens", "SUM").await;
+    post(&admin, event("0", &acme, 1)).await.expect(204);
+    // They share a commit with it, all but the first.
+    let posts = (1..=20).map(|n| {
+        let tokens = if n == 10 { "0.1234567890123456789012345678" } else { "1" };
+        post(&admin, event(&n.to_string(), &acme, tokens))
+    });
+    let mut replies = futures_util::future::join_all(posts).await;
+    let refused: Vec<usize> =
+        replies.iter().enumerate().filter(|(_, reply)| reply.status != 204).map(|(n, _)| n).collect();
+    assert_eq!(refused, [9]);
+    replies.swap_remove(9).refuses(409, &[]);
+    assert_eq!(values(&admin, "tokens/query").await, ["20"]);
+}
+
+#[tokio::test]
+async fn a_nul_in_a_name_is_refused_on_either_engine() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let acme = app.tenant("Acme", "standard").await;
+    post(&admin, event("a\0b", &acme, 1)).await.refuses(400, &["id"]);
+    post(&admin, event(&"i".repeat(513), &acme, 1)).await.refuses(400, &["id"]);
+    post(&admin, event(&"i".repeat(512), &acme, 1)).await.expect(204);
 }
 
 #[tokio::test]
