@@ -94,7 +94,7 @@ impl Metering {
 
     /// Events, the newest first.
     pub async fn events(&self, scope: Scope, filter: &EventFilter, most: i64) -> Result<Vec<Event>, Error> {
-        Ok(self.store.read(scope).await?.events(filter, true, Some(most)).await?)
+        Ok(self.store.read(scope).await?.events_newest(filter, most).await?)
     }
 
     /// Takes an event back: it counts no more, and who did it and why is kept.
@@ -103,8 +103,14 @@ impl Metering {
         let _paused = self.ingest.pause().await;
         let mut tx = self.store.begin(scope).await?;
         let filter = EventFilter { tenant: event.tenant, id: Some(event.id.clone()), ..EventFilter::default() };
-        let mut found = tx.events(&filter, false, None).await?;
-        found.retain(|found| event.source.as_ref().is_none_or(|source| found.source == *source));
+        let mut found = Vec::new();
+        tx.events_each::<Error>(&filter, |kept| {
+            if event.source.as_ref().is_none_or(|source| kept.source == *source) {
+                found.push(kept);
+            }
+            Ok(())
+        })
+        .await?;
         let found = match found.len() {
             0 => return Err(Error::UnknownEvent(event.id.clone())),
             1 => found.remove(0),

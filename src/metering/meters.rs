@@ -95,13 +95,14 @@ impl Metering {
         let meter = Arc::new(meter);
         let filter = EventFilter { kind, valid_only: true, ..EventFilter::default() };
         let mut minutes = Totals::new();
-        for event in tx.events(&filter, false, None).await? {
+        tx.events_each(&filter, |event| {
             // What it cannot read was taken before the meter was there.
-            let Some((key, reading)) = measured(&meter, &event) else { continue };
+            let Some((key, reading)) = measured(&meter, &event) else { return Ok(()) };
             let total = Total::one(reading.value, event.at_ns, event.arrival);
             let cell = commit::minute(event.tenant, &key, &reading.group, event.at_ns);
-            tally::add(&mut minutes, cell, &total)?;
-        }
+            tally::add(&mut minutes, cell, &total)
+        })
+        .await?;
         let tally = Tally::new(Uuid::from_bytes(random_bytes(&*self.rng)));
         let totals = tally.with(with_longer_windows(&minutes)?, Vec::new())?;
         tx.totals_put(tally.writer(), &totals).await?;

@@ -6,10 +6,10 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use serde_json::Value;
 
 use super::{
     error::Error,
+    events::measured,
     meter::{Aggregation, Meter},
     model::{Event, Found, MeterKey, Total, Window, WindowTotal},
     rules::{self, Key, Shape},
@@ -169,6 +169,10 @@ fn ratio(meter: &Meter, sum: Quantity, count: i64) -> Result<Quantity, Error> {
 /// What belongs together whatever the window: the tenant when they are kept apart, and the group.
 type Series = (Option<TenantId>, Vec<(String, String)>);
 
+/// The values of one series that are held until the next one, and where its sums go: tenants and groups that are not kept
+/// apart do not end each other's values.
+type Held = BTreeMap<(TenantId, Arc<str>), (Series, Vec<Point>)>;
+
 /// A value of one event.
 struct Point {
     at_ns: i64,
@@ -184,41 +188,49 @@ async fn from_events(
     now: Timestamp,
 ) -> Result<BTreeMap<Key, Quantity>, Error> {
     let (Some(first), Some(last)) = (shape.windows.first(), shape.windows.last()) else { return Ok(BTreeMap::new()) };
-    let held = meter.aggregation == Aggregation::WeightedSum;
-    let mut series: BTreeMap<Series, Vec<Point>> = BTreeMap::new();
+    let weighted = meter.aggregation == Aggregation::WeightedSum;
+    let (mut series, mut held) = (BTreeMap::<Series, Vec<Point>>::new(), Held::new());
     for tenant in tenants(subjects) {
         let filter = EventFilter {
             tenant,
             kind: meter.event_type().map(str::to_owned),
             // A value that is held may have come long before the first window.
-            from_ns: (!held).then(|| nanos(first.from())),
+            from_ns: (!weighted).then(|| nanos(first.from())),
             to_ns: Some(nanos(last.to())),
             valid_only: true,
             ..EventFilter::default()
         };
-        for event in tx.events(&filter, false, None).await? {
-            let Some((group, point)) = point(meter, shape, &event) else { continue };
-            series.entry((shape.by_tenant.then_some(event.tenant), group)).or_default().push(point);
-        }
+        let take = |event: Event| {
+            let Some((_, reading)) = measured(meter, &event) else { return Ok(()) };
+            let Some(shown) = shape.group(&reading.group) else { return Ok(()) };
+            let key = (shape.by_tenant.then_some(event.tenant), shown);
+            let point = Point { at_ns: event.at_ns, value: reading.value, text: reading.text };
+            if weighted {
+                held.entry((event.tenant, reading.group)).or_insert_with(|| (key, Vec::new())).1.push(point);
+            } else {
+                series.entry(key).or_default().push(point);
+            }
+            Ok::<(), Error>(())
+        };
+        tx.events_each(&filter, take).await?;
     }
-    let mut values = BTreeMap::new();
+    let inexact = |source| Error::Inexact { meter: meter.key.clone(), source };
+    let mut values: BTreeMap<Key, Quantity> = BTreeMap::new();
     for ((tenant, group), points) in series {
-        let of_series = if held { held_values(&points, shape, now) } else { window_values(meter, &points, shape) };
-        let of_series = of_series.map_err(|source| Error::Inexact { meter: meter.key.clone(), source })?;
+        let of_series = window_values(meter, &points, shape).map_err(inexact)?;
         values.extend(of_series.into_iter().map(|(index, value)| ((index, tenant, group.clone()), value)));
+    }
+    for ((tenant, group), points) in held.into_values() {
+        for (index, value) in held_values(&points, shape, now).map_err(inexact)? {
+            let sum = values.entry((index, tenant, group.clone())).or_default();
+            *sum = sum.add(value).map_err(inexact)?;
+        }
     }
     Ok(values)
 }
 
 fn nanos(at: Timestamp) -> i64 {
     at.as_micros().saturating_mul(1_000)
-}
-
-fn point(meter: &Arc<Meter>, shape: &Shape<'_>, event: &Event) -> Option<(Vec<(String, String)>, Point)> {
-    let body: Value = serde_json::from_str(&event.body).ok()?;
-    let reading = meter.read(body.get("data").unwrap_or(&Value::Null)).ok()?;
-    let group = shape.group(&reading.group)?;
-    Some((group, Point { at_ns: event.at_ns, value: reading.value, text: reading.text }))
 }
 
 /// The value of each window that has points. Points are in order of time and arrival.

@@ -138,11 +138,11 @@ async fn compare_tenant(
             ..EventFilter::default()
         };
         let mut events = Figure::default();
-        for event in tx.events(&filter, false, None).await? {
-            if let Some((key, reading)) = measured(meter, &event) {
-                events.add(&key, 1, reading.value)?;
-            }
-        }
+        let add = |event| match measured(meter, &event) {
+            Some((key, reading)) => events.add(&key, 1, reading.value),
+            None => Ok(()),
+        };
+        tx.events_each(&filter, add).await?;
         let mut totals = Figure::default();
         for figure in minutes.values() {
             totals.add(&meter.key, figure.count, figure.sum)?;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt::Write as _};
 
 use uuid::Uuid;
 
-use super::{StoreError, Tx, dialect::pieces, value::Row};
+use super::{StoreError, Tx, dialect::pieces, query::Statement, value::Row};
 use crate::{
     kernel::{MeterId, TenantId, Timestamp},
     metering::{
@@ -159,13 +159,21 @@ impl Tx {
         Ok(added)
     }
 
-    /// Events in order of time and arrival; `most` of them, the newest first when that is asked for.
-    pub async fn events(
+    /// Events, the newest first.
+    pub async fn events_newest(&mut self, filter: &EventFilter, most: i64) -> Result<Vec<Event>, StoreError> {
+        self.select_events(filter, "DESC", Some(most)).map(read_event).await
+    }
+
+    /// Every event, in order of time and arrival, one at a time.
+    pub async fn events_each<E: From<StoreError>>(
         &mut self,
         filter: &EventFilter,
-        newest_first: bool,
-        most: Option<i64>,
-    ) -> Result<Vec<Event>, StoreError> {
+        mut take: impl FnMut(Event) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.select_events(filter, "ASC", None).each(|row| take(read_event(row)?)).await
+    }
+
+    fn select_events(&mut self, filter: &EventFilter, direction: &str, most: Option<i64>) -> Statement<'_> {
         let scope = self.tenant();
         let mut sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE ($1 IS NULL OR tenant_id = $1)");
         let mut next = 2;
@@ -184,7 +192,6 @@ impl Tx {
         if filter.valid_only {
             sql.push_str(" AND voided_at IS NULL");
         }
-        let direction = if newest_first { "DESC" } else { "ASC" };
         let _ = write!(sql, " ORDER BY at_ns {direction}, arrival {direction}, id {direction}");
         if most.is_some() {
             let _ = write!(sql, " LIMIT ${next}");
@@ -199,7 +206,7 @@ impl Tx {
         for number in [filter.from_ns, filter.to_ns, most].into_iter().flatten() {
             statement.push(number);
         }
-        statement.map(read_event).await
+        statement
     }
 
     /// Takes an event back; `false` when it was taken back before.

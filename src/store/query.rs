@@ -148,6 +148,26 @@ impl Statement<'_> {
         }
     }
 
+    /// Every row as it comes, so that not all of them are in memory at once.
+    pub(super) async fn each<E: From<StoreError>>(self, mut take: impl FnMut(&Row) -> Result<(), E>) -> Result<(), E> {
+        match (&mut self.tx.inner, self.args?) {
+            (Inner::Sqlite(transaction), Args::Sqlite(args)) => {
+                let mut rows = sqlx::query_with::<sqlx::Sqlite, _>(self.sql, args).fetch(&mut **transaction);
+                while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
+                    take(&Row::Sqlite(row))?;
+                }
+            }
+            (Inner::Postgres(transaction), Args::Postgres(args)) => {
+                let mut rows = sqlx::query_with::<sqlx::Postgres, _>(self.sql, args).fetch(&mut **transaction);
+                while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
+                    take(&Row::Postgres(row))?;
+                }
+            }
+            _ => unreachable!("parameters are made for the transaction's own engine"),
+        }
+        Ok(())
+    }
+
     /// The first row, if any.
     pub(super) async fn row(self) -> Result<Option<Row>, StoreError> {
         Ok(self.rows().await?.into_iter().next())

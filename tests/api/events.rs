@@ -97,6 +97,26 @@ async fn every_aggregation_is_exact() {
 }
 
 #[tokio::test]
+async fn a_value_is_held_until_the_next_one_of_its_own_tenant_and_group() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let (acme, bolt) = (app.tenant("Acme", "standard").await, app.tenant("Bolt", "standard").await);
+    meter(&admin, "held", "WEIGHTED_SUM").await;
+    // 3 for 40 s, 4 for 30 s, 5 for 20 s: none ends another.
+    for (n, (tenant, model, tokens)) in
+        [(&acme, "large", 3), (&bolt, "large", 4), (&acme, "small", 5)].iter().enumerate()
+    {
+        let mut event = event(&n.to_string(), tenant, *tokens);
+        event["time"] = format!("2026-11-10T11:59:{}0Z", n + 2).into();
+        event["data"]["model"] = (*model).into();
+        post(&admin, event).await.expect(204);
+    }
+    assert_eq!(values(&admin, "held/query").await, ["340"]);
+    assert_eq!(values(&admin, "held/query?groupBy=model").await, ["240", "100"]);
+    assert_eq!(values(&admin, &format!("held/query?subject={acme}")).await, ["220"]);
+}
+
+#[tokio::test]
 async fn events_that_are_wrong_are_named_by_index_and_field() {
     let app = TestApp::new().await;
     let admin = app.admin().await;
