@@ -39,7 +39,7 @@ impl MeteringSettings {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         let flush_ms = reader.number("metering.flush_ms", FLUSH_MS, 1, 1_000);
         let roll_ms = reader.number("metering.roll_ms", ROLL_MS, 10, 60_000);
-        let segment_bytes = reader.number("metering.segment_bytes", SEGMENT_BYTES, 1024 * 1024, 1024 * 1024 * 1024);
+        let segment_bytes = reader.number("metering.segment_bytes", SEGMENT_BYTES, 256 * 1024, 1024 * 1024 * 1024);
         let events_back_s = reader.number("metering.events_back_s", EVENTS_BACK_S, 0, 3_660 * 86_400);
         let events_ahead_s = reader.number("metering.events_ahead_s", EVENTS_AHEAD_S, 0, 86_400);
         let late_after_s = reader.number("metering.late_after_s", LATE_AFTER_S, 0, 3_660 * 86_400);

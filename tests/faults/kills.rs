@@ -1,161 +1,138 @@
-//! A script of requests and events, cut short at every call of a kind.
+//! Killed at every system call of the journal, and at a sample of the store's; killed again while it recovers.
 
-use std::{
-    fs,
-    io::Write as _,
-    path::Path,
-    process::{Command, Stdio},
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
-
-use serde_json::{Value, json};
 
 use crate::{
-    server::{Server, tollgate},
-    support::{
-        actors::{PASSWORD, email_of, registration},
-        app::{ADMIN_EMAIL, ADMIN_PASSWORD},
-        skip,
-    },
+    scene::{Scene, Told, all, compare, copy_all, say, script},
+    strace::{Attached, Threads, started_with, usable},
 };
 
-const REQUESTS: u64 = 200;
-const EVENTS: u64 = 50;
-/// Every so many calls a kill, when only a sample is asked for. strace counts the calls of each thread by itself.
-const SAMPLE: u64 = 67;
-/// A thread makes fewer calls for the journal than this; what comes after them is the store's, thousands, of which a
-/// sample will do: each a quarter further than the one before.
-const JOURNAL: u64 = 100;
-const SETTINGS: &str = "[identity]\naccess_token_ttl_s = 86400\n[metering]\nroll_ms = 50\n";
-
-/// A data folder with a tenant, a meter and a token, to be copied for each kill.
-struct Prepared {
-    folder: tempfile::TempDir,
-    token: String,
-    tenant: String,
+/// A kind of call of some threads, and at how many of them the server is killed.
+#[derive(Debug, Clone, Copy)]
+struct Calls {
+    threads: Threads,
+    name: &'static str,
+    /// At every so many of them; the store's calls are thousands.
+    every: u64,
+    /// In a sample, at every so many.
+    sample: u64,
 }
 
-impl Prepared {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("faults.toml"), SETTINGS).unwrap();
-        let settings = folder.path().join("faults.toml");
-        let server = Server::start(&folder.path().join("data"), &["--config", settings.to_str().unwrap()]);
-        let admin = server.token(ADMIN_EMAIL, ADMIN_PASSWORD);
-        let made = server.call("POST", "/admin/v1/registrations", &admin, &registration("Acme", "premium")).json();
-        let meter = json!({"key": "tokens", "event_type": "prompt", "aggregation": "sum", "value_property": "$.n"});
-        assert_eq!(server.call("POST", "/admin/v1/meters", &admin, &meter).status, 201);
-        let token = server.token(&email_of("Acme"), PASSWORD);
-        server.signal("TERM");
-        assert!(server.ended().success());
-        Self { folder, token, tenant: made["tenant_id"].as_str().unwrap().to_owned() }
+const fn calls(threads: Threads, name: &'static str, every: u64, sample: u64) -> Calls {
+    Calls { threads, name, every, sample }
+}
+
+/// The worker writes records and goes on to the next segment: syncs the old one, names the new one. The flusher pads, marks
+/// and syncs, and makes segments. Segments that are counted are removed beside the worker. The store writes its log and
+/// its pages, and syncs both.
+const CALLS: [Calls; 11] = [
+    calls(Threads::Worker, "pwrite64", 1, 90),
+    calls(Threads::Worker, "fdatasync", 1, 4),
+    calls(Threads::Worker, "fsync", 1, 2),
+    calls(Threads::Worker, "rename", 1, 2),
+    calls(Threads::Worker, "unlink", 1, 2),
+    calls(Threads::Flusher, "pwrite64", 1, 150),
+    calls(Threads::Flusher, "fdatasync", 1, 70),
+    calls(Threads::Flusher, "fsync", 1, 2),
+    calls(Threads::Flusher, "fallocate", 1, 2),
+    calls(Threads::Store, "pwrite64", 19, 400),
+    calls(Threads::Store, "fsync", 2, 50),
+];
+
+/// Runs the script until the n-th call; `false` when the script was over before.
+fn killed_at(scene: &Scene, calls: Calls, n: u64) -> bool {
+    let copy = scene.copy();
+    let server = crate::scene::start(copy.path());
+    let strace = Attached::to(&server, calls.threads, calls.name, &format!("signal=KILL:when={n}"));
+    let told = script(&server, scene);
+    if told.died {
+        // It was killed by strace, not by us.
+        server.ended();
+    } else {
+        drop((strace, server));
     }
-
-    fn copy(&self) -> tempfile::TempDir {
-        let copy = tempfile::tempdir().unwrap();
-        let from = self.folder.path().join(".");
-        assert!(Command::new("cp").arg("-r").arg(from).arg(copy.path()).status().unwrap().success());
-        copy
-    }
+    compare(scene, copy.path(), &told, &format!("{:?} {} {n}", calls.threads, calls.name));
+    told.died
 }
 
-fn settings(folder: &Path) -> String {
-    folder.join("faults.toml").display().to_string()
-}
-
-/// What the script was told.
-#[derive(Default)]
-struct Told {
-    sent: u64,
-    answered: u64,
-    events_sent: u64,
-    events_answered: u64,
-    died: bool,
-}
-
-/// Requests and events in turn, until the end or until the server is gone.
-fn script(server: &Server, prepared: &Prepared) -> Told {
-    let mut told = Told::default();
-    for n in 0..REQUESTS {
-        told.sent += 1;
-        match server.try_call("GET", "/sample/hello", &prepared.token, &Value::Null) {
-            Some(answer) => told.answered += u64::from(answer.status == 200),
-            None => return Told { died: true, ..told },
-        }
-        if n % (REQUESTS / EVENTS) == 0 {
-            let event = json!({"specversion": "1.0", "id": n.to_string(), "source": "script", "type": "prompt",
-                "subject": prepared.tenant, "data": {"n": 1}});
-            told.events_sent += 1;
-            match server.try_call("POST", "/api/v1/events", &prepared.token, &event) {
-                Some(answer) => told.events_answered += u64::from(answer.status == 204),
-                None => return Told { died: true, ..told },
+/// Kills at every so many calls of one kind, on two lanes; how many there were.
+fn killed_throughout(scene: &Scene, calls: Calls) -> u64 {
+    let step = if all() { calls.every } else { calls.sample };
+    let (next, kills, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let lane = || {
+        while !over.load(Ordering::Relaxed) {
+            let n = 1 + step * next.fetch_add(1, Ordering::Relaxed);
+            // strace counts no further (strace(1), "when").
+            if n > 65_535 || !killed_at(scene, calls, n) {
+                over.store(true, Ordering::Relaxed);
+            } else {
+                kills.fetch_add(1, Ordering::Relaxed);
             }
         }
-    }
-    told
-}
-
-/// Runs the script until the n-th `call` of any thread of the server; `false` when there is no such call.
-fn killed_at(prepared: &Prepared, call: &str, n: u64) -> bool {
-    let copy = prepared.copy();
-    let mut command = Command::new("strace");
-    // Nothing of the test's own environment: its switches are no settings.
-    command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("TOLLGATE_ADMIN_PASSWORD", ADMIN_PASSWORD);
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-    command.args(["-e", &format!("inject={call}:signal=KILL:when={n}")]);
-    command.arg(env!("CARGO_BIN_EXE_tollgate")).args(["serve", "--listen", "127.0.0.1:0", "--data"]);
-    command.arg(copy.path().join("data")).args(["--config", &settings(copy.path())]).stdin(Stdio::null());
-    let told = match Server::try_run(&mut command) {
-        Some(server) => {
-            let told = script(&server, prepared);
-            if !told.died {
-                server.stop_child();
-            }
-            server.ended();
-            told
-        }
-        // It died before it listened.
-        None => Told { died: true, ..Told::default() },
     };
-    let again = Server::start(&copy.path().join("data"), &["--config", &settings(copy.path())]);
-    let counted = again.used(&prepared.token);
-    let events = again.get("/api/v1/meters/tokens/query", &prepared.token).json();
-    let events: u64 = events["data"][0]["value"].to_string().parse().unwrap_or(0);
-    let place = format!("{call} {n}");
-    let Told { sent, answered, events_sent, events_answered, died } = told;
-    assert!(answered <= counted && counted <= sent, "{place}: {answered} answered, {counted} counted, {sent} sent");
-    assert!(
-        events_answered <= events && events <= events_sent,
-        "{place}: {events_answered} events answered, {events} counted, {events_sent} sent"
-    );
-    let doctor = tollgate().args(["doctor", "--data"]).arg(copy.path().join("data")).output().unwrap();
-    assert!(doctor.status.success(), "{place}: {}", String::from_utf8_lossy(&doctor.stderr));
-    died
+    std::thread::scope(|scope| {
+        scope.spawn(lane);
+        scope.spawn(lane);
+    });
+    let kills = kills.into_inner();
+    say(&format!("{:?} {}: {kills} kills", calls.threads, calls.name));
+    kills
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a test reads its own switch")]
 fn no_kill_at_any_system_call_loses_or_doubles_usage() {
-    let traced = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output();
-    if !traced.is_ok_and(|output| output.status.success()) {
-        return skip("faults", "strace that may trace");
+    if !usable() {
+        return;
     }
-    let all = std::env::var("TOLLGATE_KILLS").is_ok_and(|which| which == "all");
-    let prepared = Prepared::new();
-    let mut kills = 0;
-    // Journal records and the store's pages are written by the first, made durable by the second; segments get their
-    // names by the third.
-    for (call, every) in [("pwrite64", 1), ("fdatasync", 1), ("rename", 1), ("fsync", 7)] {
-        let mut n = 1;
-        while killed_at(&prepared, call, n) {
-            kills += 1;
-            n += match (all, n < JOURNAL) {
-                (false, _) => SAMPLE.max(n),
-                (true, true) => every,
-                (true, false) => n / 4,
-            };
+    let scene = Scene::prepare();
+    let kills: u64 = CALLS.into_iter().map(|calls| killed_throughout(&scene, calls)).sum();
+    say(&format!("{kills} kills at system calls: lost 0, doubled 0"));
+    assert!(kills >= CALLS.len() as u64 - 2, "the calls are made");
+}
+
+#[test]
+fn no_kill_while_it_recovers_loses_or_doubles_usage() {
+    if !usable() {
+        return;
+    }
+    let scene = Scene::prepare();
+    // What a kill in the middle of the script leaves is recovered by each of the next starts.
+    let left = scene.copy();
+    let server = crate::scene::start(left.path());
+    let strace = Attached::to(&server, Threads::Worker, "pwrite64", "signal=KILL:when=120");
+    let told: Told = script(&server, &scene);
+    assert!(told.died);
+    server.ended();
+    drop(strace);
+    let kills = AtomicU64::new(0);
+    let queue = Mutex::new(vec!["pwrite64", "fdatasync", "fsync", "rename", "fallocate", "unlink", "ftruncate"]);
+    let lane = || {
+        while let Some(call) = queue.lock().unwrap().pop() {
+            let mut n = 1;
+            loop {
+                let copy = tempfile::tempdir().unwrap();
+                copy_all(left.path(), copy.path());
+                let started = started_with(copy.path(), call, &format!("signal=KILL:when={n}"));
+                let listens = started.is_some();
+                if let Some(server) = started {
+                    server.stop_child();
+                    server.ended();
+                }
+                compare(&scene, copy.path(), &told, &format!("start, {call} {n}"));
+                if listens {
+                    break;
+                }
+                kills.fetch_add(1, Ordering::Relaxed);
+                n += if all() { 1 } else { 6 };
+            }
         }
-    }
-    let mut out = std::io::stderr();
-    drop(writeln!(out, "{kills} kills at system calls: lost 0, doubled 0"));
-    assert!(kills >= 4);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(lane);
+        scope.spawn(lane);
+    });
+    say(&format!("{} kills while it recovers: lost 0, doubled 0", kills.into_inner()));
 }

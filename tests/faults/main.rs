@@ -1,13 +1,18 @@
-//! The real binary killed at its system calls, and on disks that are full: `cargo test --test faults`.
+//! The real binary killed at its system calls, and on disks that fail, fill up or lose power: `cargo test --test faults`.
 //!
-//! `strace` makes the n-th call of a kind the process's last. Then the server starts again, and everything that was
-//! answered must be counted, once. Without `TOLLGATE_KILLS=all` only a sample of the calls is tried.
+//! Each proof runs a script against a copy of one prepared data folder, breaks something, starts the server again, and
+//! compares what clients were told with what is counted. Without `TOLLGATE_FAULTS=all` only a sample is tried. What the
+//! machine must have for it (`strace` that may attach, root for mounts) is skipped aloud where it is missing.
 
 #![expect(clippy::unwrap_used, reason = "a test shows what failed by where it panics")]
 
+#[path = "../process/client.rs"]
+mod client;
 #[path = "../process/server.rs"]
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod kills;
+mod scene;
+mod strace;
