@@ -13,6 +13,11 @@ mod server;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crowd;
+mod disk_errors;
+mod disk_full;
 mod kills;
+mod mount;
+mod power_loss;
 mod scene;
 mod strace;

@@ -22,10 +22,12 @@ use crate::{
 pub const REQUESTS: u64 = 200;
 /// Events of a script.
 pub const EVENTS: u64 = 50;
-/// The smallest segments, so that the script fills several; tokens that outlive every restart.
-const SETTINGS: &str = "[identity]\naccess_token_ttl_s = 86400\n[metering]\nroll_ms = 50\nsegment_bytes = 262144\n\
+/// The smallest segments, so that the script fills several.
+const SEGMENT: &str = "segment_bytes = 262144\n";
+/// Tokens that outlive every restart, and a route of each kind.
+const SETTINGS: &str = "[identity]\naccess_token_ttl_s = 86400\n\
     [[gateway.routes]]\npath = \"/sample/\"\nupstream = \"builtin:sample\"\n\
-    [[gateway.routes]]\npath = \"/sample/echo\"\nupstream = \"builtin:sample\"\ndurability = \"durable\"\n";
+    [[gateway.routes]]\npath = \"/sample/echo\"\nupstream = \"builtin:sample\"\ndurability = \"durable\"\n[metering]\nroll_ms = 50\n";
 
 /// Whether all of a proof is asked for, not a sample.
 #[expect(clippy::disallowed_methods, reason = "a test reads its own switch")]
@@ -47,17 +49,34 @@ pub struct Scene {
 
 impl Scene {
     pub fn prepare() -> Self {
+        Self::prepare_with(SEGMENT)
+    }
+
+    /// With more settings; the first belong to `[metering]`.
+    pub fn prepare_with(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("faults.toml"), SETTINGS).unwrap();
+        fs::write(folder.path().join("faults.toml"), format!("{SETTINGS}{more}")).unwrap();
         let server = start(folder.path());
         let admin = server.token(ADMIN_EMAIL, ADMIN_PASSWORD);
         let made = server.call("POST", "/admin/v1/registrations", &admin, &registration("Acme", "premium")).json();
         let meter = json!({"key": "tokens", "event_type": "prompt", "aggregation": "sum", "value_property": "$.n"});
         assert_eq!(server.call("POST", "/admin/v1/meters", &admin, &meter).status, 201);
+        // No limit stands between a script and the journal.
+        let mut plan = server.get("/admin/v1/plans/premium", &admin).json();
+        let members = plan.as_object_mut().unwrap();
+        members.retain(|name, _| !["tier", "version", "rate_limit", "quotas"].contains(&name.as_str()));
+        members.insert("effective".to_owned(), "now".into());
+        let put = server.call("PUT", "/admin/v1/plans/premium", &admin, &plan);
+        assert_eq!(put.status, 200, "{}", put.body);
         let token = server.token(&email_of("Acme"), PASSWORD);
         server.signal("TERM");
         assert!(server.ended().success());
         Self { folder, token, tenant: made["tenant_id"].as_str().unwrap().to_owned() }
+    }
+
+    /// Where it is, for a proof that needs no copy.
+    pub fn place(&self) -> &Path {
+        self.folder.path()
     }
 
     /// A copy of it in a place of its own.
@@ -103,29 +122,50 @@ pub fn start(place: &Path) -> Server {
 pub struct Told {
     pub sent: u64,
     pub answered: u64,
+    /// Answered with an error: never to be counted.
+    pub refused: u64,
     pub events_sent: u64,
     pub events_answered: u64,
     pub died: bool,
 }
 
-/// Requests and events in turn, until the end or until the server is gone.
+/// Requests and events in turn, until the end or until the server is gone. A connection that breaks off while the server
+/// stays is no answer, and another one is made.
 pub fn script(server: &Server, scene: &Scene) -> Told {
-    let mut told = Told { died: true, ..Told::default() };
-    let Some(mut client) = Client::try_connect(server) else { return told };
+    let mut told = Told::default();
+    let mut client = Client::try_connect(server);
     for n in 0..REQUESTS {
-        let path = if n % 3 == 0 { "/sample/hello" } else { "/sample/echo" };
-        told.sent += 1;
-        let Some(answer) = client.try_send(&head("GET", path, &scene.token, "")).and_then(Client::try_answer) else {
-            return told;
-        };
-        told.answered += u64::from(answer.status == 200);
-        if n % (REQUESTS / EVENTS) == 0 {
+        told.call(server, scene, &mut client, if n % 3 == 0 { "/sample/hello" } else { "/sample/echo" });
+        if n % (REQUESTS / EVENTS) == 0 && client.is_some() {
             told.events_sent += 1;
-            let Some(answer) = post(&mut client, &scene.token, &scene.event(n)) else { return told };
-            told.events_answered += u64::from(answer == 204);
+            let status = client.as_mut().and_then(|client| post(client, &scene.token, &scene.event(n)));
+            told.events_answered += u64::from(status == Some(204));
+            if status.is_none() {
+                client = Client::try_connect(server);
+            }
+        }
+        if client.is_none() {
+            return Told { died: true, ..told };
         }
     }
-    Told { died: false, ..told }
+    told
+}
+
+impl Told {
+    /// One call on a connection, which is made anew when it breaks off; its status, if it had one.
+    pub fn call(&mut self, server: &Server, scene: &Scene, client: &mut Option<Client>, path: &str) -> Option<u16> {
+        let open = client.as_mut()?;
+        self.sent += 1;
+        let answer = open.try_send(&head("GET", path, &scene.token, "")).and_then(Client::try_answer);
+        match &answer {
+            Some(answer) => {
+                self.answered += u64::from(answer.status == 200);
+                self.refused += u64::from(answer.status != 200);
+            }
+            None => *client = Client::try_connect(server),
+        }
+        answer.map(|answer| answer.status)
+    }
 }
 
 /// Posts events; the status of the answer.
@@ -141,8 +181,11 @@ pub fn post(client: &mut Client, token: &str, events: &Value) -> Option<u16> {
 pub fn compare(scene: &Scene, place: &Path, told: &Told, what: &str) -> u64 {
     let server = start(place);
     let counted = server.used(&scene.token);
-    let Told { sent, answered, events_sent, events_answered, .. } = *told;
-    assert!(answered <= counted && counted <= sent, "{what}: {answered} answered, {counted} counted, {sent} sent");
+    let Told { sent, answered, refused, events_sent, events_answered, .. } = *told;
+    assert!(
+        answered <= counted && counted <= sent - refused,
+        "{what}: {answered} answered, {counted} counted, {refused} refused, {sent} sent"
+    );
     let events = events_counted(&server, scene);
     assert!(
         events_answered <= events && events <= events_sent,
@@ -165,6 +208,8 @@ pub fn events_counted(server: &Server, scene: &Scene) -> u64 {
 
 /// `tollgate doctor` finds nothing.
 pub fn agrees(place: &Path, what: &str) {
-    let doctor = tollgate().args(["doctor", "--data"]).arg(place.join("data")).output().unwrap();
+    let mut doctor = tollgate();
+    doctor.args(["doctor", "--data"]).arg(place.join("data")).arg("--config").arg(place.join("faults.toml"));
+    let doctor = doctor.output().unwrap();
     assert!(doctor.status.success(), "{what}: {}", String::from_utf8_lossy(&doctor.stderr));
 }
