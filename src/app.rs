@@ -326,6 +326,9 @@ async fn build_state(
     let issuer = settings.server.issuer.clone().unwrap_or_else(|| format!("http://{}", settings.server.listen));
     let config = IdentityConfig {
         issuer,
+        signing_alg: settings.identity.signing_alg,
+        published_algs: settings.identity.published_algs.clone(),
+        key_wait_s: settings.identity.key_wait_s,
         access_token_ttl_s: settings.identity.access_token_ttl_s,
         refresh_token_ttl_s: settings.identity.refresh_token_ttl_s,
         refresh_grace_s: settings.identity.refresh_grace_s,

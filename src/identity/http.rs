@@ -237,15 +237,19 @@ async fn delete_own_client(
 #[derive(Debug, Serialize, ToSchema)]
 pub struct KeyView {
     kid: String,
-    algorithm: String,
+    algorithm: &'static str,
+    /// When it was made, and published.
     created_at: Timestamp,
+    /// Since when it signs.
+    signs_from: Timestamp,
     /// Since when it signs no more; it verifies until the last token it signed has expired.
     retired_at: Option<Timestamp>,
 }
 
 impl From<StoredKey> for KeyView {
     fn from(key: StoredKey) -> Self {
-        Self { kid: key.kid, algorithm: key.algorithm, created_at: key.created_at, retired_at: key.retired_at }
+        let StoredKey { kid, algorithm, created_at, signs_from, retired_at, .. } = key;
+        Self { kid, algorithm: algorithm.name(), created_at, signs_from, retired_at }
     }
 }
 
@@ -264,14 +268,30 @@ async fn list_keys(scope: AdminScope, State(identity): State<Identity>) -> Resul
     Ok(Json(KeyList { items: keys.into_iter().map(Into::into).collect(), next_cursor: None }))
 }
 
-/// Makes a new signing key and signs with it from now on.
-#[utoipa::path(post, path = "/admin/v1/keys/rotate", tag = "identity", responses((status = 201, body = KeyView)))]
+/// How keys are to be rotated.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Rotation {
+    /// Seconds for which the new keys are published before they sign, 0 to 86400; `identity.key_wait_s` when absent.
+    wait_s: Option<u32>,
+}
+
+/// Makes new signing keys, one of each algorithm: published now, signing after a wait. The answer is the one of access tokens.
+#[utoipa::path(post, path = "/admin/v1/keys/rotate", tag = "identity", params(Rotation),
+    responses((status = 201, body = KeyView), (status = 422)))]
 async fn rotate_keys(
     scope: AdminScope,
     State(identity): State<Identity>,
+    Query(rotation): Query<Rotation>,
 ) -> Result<(StatusCode, Json<KeyView>), Problem> {
-    let key = identity.rotate_keys((&scope).into()).await?;
-    Ok((StatusCode::CREATED, Json(key.into())))
+    if rotation.wait_s.is_some_and(|wait_s| wait_s > 86_400) {
+        return Err(Problem::invalid_field("wait_s", "must be 0 to 86400"));
+    }
+    let keys = identity.rotate_keys((&scope).into(), rotation.wait_s.map(i64::from)).await?;
+    // There is always an algorithm of access tokens.
+    let first = keys.into_iter().next().ok_or(super::Error::Stopped)?;
+    Ok((StatusCode::CREATED, Json(first.into())))
 }
 
 /// A sign-in that is not over.

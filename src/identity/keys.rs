@@ -8,17 +8,16 @@ use std::{
     path::Path,
 };
 
-use aws_lc_rs::{
-    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    digest,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
-};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{DecodingKey, EncodingKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use jsonwebtoken::{DecodingKey, jwk::Jwk};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{error::Error, model::StoredKey};
+use super::{
+    error::Error,
+    model::{SigningAlg, StoredKey},
+    signing::SigningPair,
+};
 use crate::kernel::{Rng, Secret, Timestamp, rng::random_bytes};
 
 /// Bytes of the key file.
@@ -103,61 +102,91 @@ fn create(path: &Path, rng: &dyn Rng) -> Result<Zeroizing<Vec<u8>>, Error> {
     }
 }
 
-/// A new ES256 key, sealed.
-pub(super) fn generate(master: &MasterKey, now: Timestamp, rng: &dyn Rng) -> Result<StoredKey, Error> {
-    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| Error::Key("cannot be made"))?;
-    let private = pair.to_pkcs8v1().map_err(|_| Error::Key("cannot be written"))?;
-    // An uncompressed point (SEC 1 section 2.3.3): 4, then 32 bytes each of x and y.
-    let point: &[u8; 65] = pair.public_key().as_ref().try_into().map_err(|_| Error::Key("has no plain public half"))?;
-    let (x, y) = (URL_SAFE_NO_PAD.encode(&point[1..33]), URL_SAFE_NO_PAD.encode(&point[33..]));
-    // RFC 7638 section 3.2: required members, in this order, without spaces.
-    let thumbprint = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
-    let kid = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, thumbprint.as_bytes()));
-    let jwk = json!({"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": kid, "use": "sig", "alg": "ES256"});
-    let sealed_private = master.seal(&kid, private.as_ref(), rng)?;
-    let algorithm = "ES256".to_owned();
-    Ok(StoredKey { kid, algorithm, public_jwk: jwk.to_string(), sealed_private, created_at: now, retired_at: None })
+/// A new key, sealed, which signs from an instant on.
+pub(super) fn generate(
+    master: &MasterKey,
+    algorithm: SigningAlg,
+    now: Timestamp,
+    signs_from: Timestamp,
+    rng: &dyn Rng,
+) -> Result<StoredKey, Error> {
+    let pair = SigningPair::generate(algorithm)?;
+    let (kid, jwk) = pair.public()?;
+    let sealed_private = master.seal(&kid, &pair.private()?, rng)?;
+    let public_jwk = jwk.to_string();
+    Ok(StoredKey { kid, algorithm, public_jwk, sealed_private, created_at: now, signs_from, retired_at: None })
 }
 
-/// All keys of this node, opened: one signs, all verify.
+/// A key that signs for a while.
+struct Signing {
+    kid: String,
+    algorithm: SigningAlg,
+    pair: SigningPair,
+    from: Timestamp,
+    until: Option<Timestamp>,
+}
+
+/// All keys of this node, opened: one of each algorithm signs, all verify.
 pub(super) struct KeyRing {
-    pub(super) current_kid: String,
-    pub(super) signing: EncodingKey,
-    verifying: HashMap<String, DecodingKey>,
+    /// The newest first.
+    signing: Vec<Signing>,
+    verifying: HashMap<String, (SigningAlg, DecodingKey)>,
     jwks: Value,
 }
 
 impl KeyRing {
-    /// Opens the stored keys; the newest that is not retired signs. `None` when there is none.
-    pub(super) fn open(master: &MasterKey, stored: &[StoredKey]) -> Result<Option<Self>, Error> {
-        let mut verifying = HashMap::new();
+    /// Opens the stored keys.
+    pub(super) fn open(master: &MasterKey, stored: &[StoredKey]) -> Result<Self, Error> {
+        const BROKEN: Error = Error::Key("has a broken public half");
+        let mut ring = Self { signing: Vec::new(), verifying: HashMap::new(), jwks: Value::Null };
         let mut public = Vec::new();
         for key in stored {
-            let jwk: Value =
-                serde_json::from_str(&key.public_jwk).map_err(|_| Error::Key("has a broken public half"))?;
-            let (Some(x), Some(y)) = (jwk["x"].as_str(), jwk["y"].as_str()) else {
-                return Err(Error::Key("has a broken public half"));
-            };
-            let decoding = DecodingKey::from_ec_components(x, y).map_err(|_| Error::Key("has a broken public half"))?;
-            verifying.insert(key.kid.clone(), decoding);
-            public.push(jwk);
+            let jwk: Jwk = serde_json::from_str(&key.public_jwk).map_err(|_| BROKEN)?;
+            let decoding = DecodingKey::from_jwk(&jwk).map_err(|_| BROKEN)?;
+            ring.verifying.insert(key.kid.clone(), (key.algorithm, decoding));
+            public.push(serde_json::from_str(&key.public_jwk).map_err(|_| BROKEN)?);
+            let private = master.unseal(&key.kid, &key.sealed_private)?;
+            ring.signing.push(Signing {
+                kid: key.kid.clone(),
+                algorithm: key.algorithm,
+                pair: SigningPair::open(key.algorithm, &private)?,
+                from: key.signs_from,
+                until: key.retired_at,
+            });
         }
-        let newest =
-            stored.iter().filter(|key| key.retired_at.is_none()).max_by_key(|key| (key.created_at, key.kid.clone()));
-        let Some(newest) = newest else { return Ok(None) };
-        let private = master.unseal(&newest.kid, &newest.sealed_private)?;
-        let (current_kid, signing) = (newest.kid.clone(), EncodingKey::from_ec_der(&private));
-        Ok(Some(Self { current_kid, signing, verifying, jwks: json!({"keys": public}) }))
+        ring.signing.sort_by(|one, other| (other.from, &other.kid).cmp(&(one.from, &one.kid)));
+        ring.jwks = json!({"keys": Value::Array(public)});
+        Ok(ring)
     }
 
-    /// The key with an id; each has one algorithm, ES256.
-    pub(super) fn verifying(&self, kid: &str) -> Option<&DecodingKey> {
+    /// The key that signs with an algorithm now, and its id.
+    pub(super) fn signing(&self, algorithm: SigningAlg, now: Timestamp) -> Option<(&str, &SigningPair)> {
+        let of_algorithm = |key: &&Signing| key.algorithm == algorithm;
+        let signs = |key: &&Signing| key.from <= now && key.until.is_none_or(|until| now < until);
+        let mut keys = self.signing.iter().filter(of_algorithm);
+        // A clock that was set back must not leave nobody to sign.
+        let key = keys.clone().find(signs).or_else(|| keys.next())?;
+        Some((&key.kid, &key.pair))
+    }
+
+    /// Whether there is a key of an algorithm that is not on its way out.
+    pub(super) fn has(&self, algorithm: SigningAlg) -> bool {
+        self.signing.iter().any(|key| key.algorithm == algorithm && key.until.is_none())
+    }
+
+    /// The key with an id, and its algorithm.
+    pub(super) fn verifying(&self, kid: &str) -> Option<&(SigningAlg, DecodingKey)> {
         self.verifying.get(kid)
     }
 
     /// The public halves (RFC 7517 section 5).
     pub(super) const fn jwks(&self) -> &Value {
         &self.jwks
+    }
+
+    /// Which keys there are, and until when they sign.
+    pub(super) fn state(&self) -> Vec<(&str, Option<Timestamp>)> {
+        self.signing.iter().map(|key| (key.kid.as_str(), key.until)).collect()
     }
 }
 
@@ -185,10 +214,27 @@ mod tests {
         let own = MasterKey::open(&folder.path().join("own"), true, &rng).unwrap();
         let other = MasterKey::open(&folder.path().join("other"), true, &rng).unwrap();
         let now = Timestamp::from_secs(1).unwrap();
-        let mut key = generate(&own, now, &rng).unwrap();
-        assert!(KeyRing::open(&own, std::slice::from_ref(&key)).unwrap().is_some());
+        let mut key = generate(&own, SigningAlg::Es256, now, now, &rng).unwrap();
+        assert!(KeyRing::open(&own, std::slice::from_ref(&key)).unwrap().has(SigningAlg::Es256));
         assert!(KeyRing::open(&other, std::slice::from_ref(&key)).is_err());
         key.sealed_private[20] ^= 1;
         assert!(KeyRing::open(&own, &[key]).is_err());
+    }
+
+    #[test]
+    fn a_key_signs_in_its_time_and_the_newest_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let rng = SeededRng::new(3);
+        let master = MasterKey::open(&folder.path().join("own"), true, &rng).unwrap();
+        let at = |secs| Timestamp::from_secs(secs).unwrap();
+        let key = |signs_from, retired_at: Option<i64>| {
+            let key = generate(&master, SigningAlg::EdDsa, at(0), at(signs_from), &rng).unwrap();
+            StoredKey { retired_at: retired_at.map(at), ..key }
+        };
+        let keys = [key(0, Some(300)), key(300, None)];
+        let opened = KeyRing::open(&master, &keys).unwrap();
+        let signs = |secs| opened.signing(SigningAlg::EdDsa, at(secs)).unwrap().0.to_owned();
+        assert_eq!((signs(299), signs(300)), (keys[0].kid.clone(), keys[1].kid.clone()));
+        assert!(opened.signing(SigningAlg::Es256, at(0)).is_none());
     }
 }

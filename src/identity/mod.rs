@@ -18,12 +18,13 @@ mod revocation;
 pub mod rules;
 mod service;
 mod sessions;
+mod signing;
 mod verifier;
 
 pub use access::{ADMIN_SCOPE, Access, ScopeSet, Subject, TokenError};
 pub use clients::NewClient;
 pub use error::Error;
-pub use model::{Client, PasswordHash, RefreshToken, Session, StoredKey, TokenSet};
+pub use model::{Client, PasswordHash, RefreshToken, Session, SigningAlg, StoredKey, TokenSet};
 pub use revocation::Revoked;
 pub use service::{Identity, IdentityConfig};
 pub use sessions::LoginRequest;

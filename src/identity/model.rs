@@ -1,5 +1,7 @@
 //! Sessions, refresh tokens, machine clients, keys as they are kept, and tokens as they are given out.
 
+use std::{fmt, str::FromStr};
+
 use crate::{
     identity::access::ScopeSet,
     kernel::{ClientId, Secret, SessionId, TenantId, Timestamp, UserId},
@@ -54,19 +56,65 @@ pub struct Client {
     pub created_at: Timestamp,
 }
 
+/// An algorithm of JWS (RFC 7518 section 3.1, RFC 8037 section 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SigningAlg {
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256, of 2048 bits.
+    Rs256,
+    /// Ed25519.
+    EdDsa,
+}
+
+impl SigningAlg {
+    /// All of them, in the order in which they are published.
+    pub const ALL: [Self; 3] = [Self::Es256, Self::Rs256, Self::EdDsa];
+
+    /// Its name in `alg`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::Rs256 => "RS256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+}
+
+impl fmt::Display for SigningAlg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The text is no algorithm of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be ES256, RS256 or EdDSA")]
+pub struct SigningAlgError;
+
+impl FromStr for SigningAlg {
+    type Err = SigningAlgError;
+
+    fn from_str(text: &str) -> Result<Self, SigningAlgError> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == text).ok_or(SigningAlgError)
+    }
+}
+
 /// A signing key as kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredKey {
     /// Its RFC 7638 thumbprint.
     pub kid: String,
-    /// RFC 7518 name of its algorithm.
-    pub algorithm: String,
+    /// Its algorithm.
+    pub algorithm: SigningAlg,
     /// The public half, as a JWK.
     pub public_jwk: String,
     /// The private half, sealed.
     pub sealed_private: Vec<u8>,
-    /// When it was made.
+    /// When it was made, and published.
     pub created_at: Timestamp,
+    /// Since when it signs.
+    pub signs_from: Timestamp,
     /// Since when it signs no more.
     pub retired_at: Option<Timestamp>,
 }

@@ -2,17 +2,17 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, Header, crypto::sign, encode};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{
     access::{ScopeSet, Subject},
     error::Error,
     keys::{self, KeyRing, MasterKey},
-    model::{PasswordHash, StoredKey},
+    model::{PasswordHash, SigningAlg, StoredKey},
     password::{Passwords, check_strength},
     revocation::Revoked,
+    signing::compact,
     verifier::{Claims, Verifier},
 };
 use crate::{
@@ -26,6 +26,12 @@ use crate::{
 pub struct IdentityConfig {
     /// `iss` of every token, and its audience.
     pub issuer: String,
+    /// The algorithm of access tokens.
+    pub signing_alg: SigningAlg,
+    /// The algorithms of which keys are made and published; `signing_alg` is always one of them.
+    pub published_algs: Vec<SigningAlg>,
+    /// A new key is published this long before it signs, in seconds.
+    pub key_wait_s: i64,
     /// Life of an access token, in seconds.
     pub access_token_ttl_s: i64,
     /// Life of a refresh token, in seconds.
@@ -36,6 +42,14 @@ pub struct IdentityConfig {
     pub hash_concurrency: usize,
     /// The file under whose key private keys are sealed.
     pub key_file: PathBuf,
+}
+
+impl IdentityConfig {
+    /// Every algorithm that has keys, that of access tokens first.
+    pub fn algorithms(&self) -> impl Iterator<Item = SigningAlg> {
+        let others = SigningAlg::ALL.into_iter().filter(|algorithm| self.published_algs.contains(algorithm));
+        std::iter::once(self.signing_alg).chain(others.filter(|algorithm| *algorithm != self.signing_alg))
+    }
 }
 
 /// The identity service; cheap to clone.
@@ -70,9 +84,11 @@ impl Identity {
     ) -> Result<Self, Error> {
         let stored = store.read(Scope::Job("identity")).await?.signing_keys().await?;
         let master = MasterKey::open(&config.key_file, stored.is_empty(), &*rng)?;
-        let keys = match KeyRing::open(&master, &stored)? {
-            Some(keys) => keys,
-            None => Self::first_key(&store, &master, &*clock, &*rng).await?,
+        let keys = KeyRing::open(&master, &stored)?;
+        let missing: Vec<SigningAlg> = config.algorithms().filter(|algorithm| !keys.has(*algorithm)).collect();
+        let keys = match missing.as_slice() {
+            [] => keys,
+            missing => Self::first_keys(&store, &master, missing, &*clock, &*rng).await?,
         };
         let verifier = Verifier::new(config.issuer.clone(), Arc::clone(&clock), keys);
         for (key, at) in store.read(Scope::Job("identity")).await?.revocations().await? {
@@ -84,14 +100,24 @@ impl Identity {
         Ok(Self { store, clock, rng, config: Arc::new(config), master: Arc::new(master), passwords, verifier })
     }
 
-    /// Two nodes that start together each make a key; both verify, the newer signs.
-    async fn first_key(store: &Store, master: &MasterKey, clock: &dyn Clock, rng: &dyn Rng) -> Result<KeyRing, Error> {
-        let key = keys::generate(master, clock.now(), rng)?;
+    /// Two nodes that start together each make keys; all verify, the newest sign.
+    async fn first_keys(
+        store: &Store,
+        master: &MasterKey,
+        missing: &[SigningAlg],
+        clock: &dyn Clock,
+        rng: &dyn Rng,
+    ) -> Result<KeyRing, Error> {
+        let now = clock.now();
+        let made = missing.iter().map(|algorithm| keys::generate(master, *algorithm, now, now, rng));
+        let made = made.collect::<Result<Vec<_>, _>>()?;
         let mut tx = store.begin(Scope::Job("identity")).await?;
-        tx.signing_key_insert(&key).await?;
+        for key in &made {
+            tx.signing_key_insert(key).await?;
+        }
         let stored = tx.signing_keys().await?;
         tx.commit().await?;
-        KeyRing::open(master, &stored)?.ok_or(Error::Key("is missing"))
+        KeyRing::open(master, &stored)
     }
 
     /// Verifies access tokens.
@@ -119,16 +145,26 @@ impl Identity {
         Ok(self.store.read(scope).await?.signing_keys().await?)
     }
 
-    /// Makes a new signing key. The one before verifies until the last token it signed has expired.
-    pub async fn rotate_keys(&self, scope: Scope) -> Result<StoredKey, Error> {
+    /// Makes new signing keys, one of each algorithm, which are published at once and sign after a wait. Those before sign
+    /// until then, and verify until the last token they signed has expired. The key of access tokens comes first.
+    pub async fn rotate_keys(&self, scope: Scope, wait_s: Option<i64>) -> Result<Vec<StoredKey>, Error> {
         let now = self.clock.now();
-        let key = keys::generate(&self.master, now, &*self.rng)?;
+        let signs_from = now.plus_secs(wait_s.unwrap_or(self.config.key_wait_s));
+        let algorithms: Vec<SigningAlg> = self.config.algorithms().collect();
+        let (master, rng) = (Arc::clone(&self.master), Arc::clone(&self.rng));
+        let generate = move || {
+            let one = |algorithm| keys::generate(&master, algorithm, now, signs_from, &*rng);
+            algorithms.into_iter().map(one).collect::<Result<Vec<_>, _>>()
+        };
+        let made = tokio::task::spawn_blocking(generate).await.map_err(|_| Error::Stopped)??;
         let mut tx = self.store.begin(scope).await?;
-        tx.signing_keys_retire(now).await?;
-        tx.signing_key_insert(&key).await?;
+        tx.signing_keys_retire(signs_from).await?;
+        for key in &made {
+            tx.signing_key_insert(key).await?;
+        }
         tx.commit().await?;
         self.reload_keys().await?;
-        Ok(key)
+        Ok(made)
     }
 
     /// Removes keys whose last token has expired, forgets withdrawals that cover none any more, and takes over keys
@@ -146,8 +182,8 @@ impl Identity {
     async fn reload_keys(&self) -> Result<(), Error> {
         let stored = self.store.read(Scope::Job("identity")).await?.signing_keys().await?;
         let current = self.verifier.keys();
-        let ring = KeyRing::open(&self.master, &stored)?.ok_or(Error::Key("is missing"))?;
-        if ring.current_kid != current.current_kid || ring.jwks() != current.jwks() {
+        let ring = KeyRing::open(&self.master, &stored)?;
+        if ring.state() != current.state() {
             self.verifier.replace_keys(ring);
         }
         Ok(())
@@ -184,21 +220,24 @@ impl Identity {
             roles: grant.role.map(|role| vec![role.name().to_owned()]),
             sid: grant.session,
         };
+        self.sign(self.config.signing_alg, "at+jwt", &claims)
+    }
+
+    /// Signs claims with the key of an algorithm that signs now.
+    pub(super) fn sign(&self, algorithm: SigningAlg, typ: &str, claims: &impl Serialize) -> Result<Secret, Error> {
         let keys = self.verifier.keys();
-        let mut header = Header::new(Algorithm::ES256);
-        header.typ = Some("at+jwt".to_owned());
-        header.kid = Some(keys.current_kid.clone());
-        let token = encode(&header, &claims, &keys.signing).map_err(|_| Error::Key("cannot sign"))?;
-        Ok(Secret::new(token))
+        let (kid, pair) = keys.signing(algorithm, self.clock.now()).ok_or(Error::Key("is missing"))?;
+        let header = format!(r#"{{"typ":"{typ}","alg":"{algorithm}","kid":"{kid}"}}"#);
+        let claims = serde_json::to_string(claims).map_err(|_| Error::Key("cannot sign"))?;
+        Ok(Secret::new(compact(pair, &header, &claims)?))
     }
 
     /// Signs a header and claims as they are, good or bad, with the key in use: a seam for tests of who must refuse
     /// them. Nothing that a request can reach calls it.
     pub fn sign_as_is(&self, header: &str, claims: &str) -> Result<Secret, Error> {
-        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-        let signature = sign(message.as_bytes(), &self.verifier.keys().signing, Algorithm::ES256);
-        let signature = signature.map_err(|_| Error::Key("cannot sign"))?;
-        Ok(Secret::new(format!("{message}.{signature}")))
+        let keys = self.verifier.keys();
+        let key = keys.signing(self.config.signing_alg, self.clock.now());
+        Ok(Secret::new(compact(key.ok_or(Error::Key("is missing"))?.1, header, claims)?))
     }
 
     /// Notes withdrawals within the caller's transaction; [`Self::revoke_now`] makes them hold on this node after it.

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, Validation, decode, errors::ErrorKind};
+use jsonwebtoken::{Validation, decode, errors::ErrorKind};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,7 +18,9 @@ use uuid::Uuid;
 use super::{
     access::{Access, ScopeSet, Subject, TokenError},
     keys::KeyRing,
+    model::SigningAlg,
     revocation::Revocations,
+    signing::of_library,
 };
 use crate::{
     kernel::{ClientId, Clock, SessionId, TenantId, Timestamp, UserId},
@@ -74,24 +76,16 @@ struct Shared {
     keys: RwLock<Arc<KeyRing>>,
     revocations: Revocations,
     remembered: Cache<[u8; 32], Arc<Access>>,
-    validation: Validation,
 }
 
 impl Verifier {
     pub(super) fn new(issuer: String, clock: Arc<dyn Clock>, keys: KeyRing) -> Self {
-        let mut validation = Validation::new(Algorithm::ES256);
-        // All of these are checked below, by our clock and whole.
-        validation.required_spec_claims.clear();
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.validate_aud = false;
         let shared = Shared {
             issuer,
             clock,
             keys: RwLock::new(Arc::new(keys)),
             revocations: Revocations::default(),
             remembered: Cache::new(REMEMBERED),
-            validation,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -138,9 +132,7 @@ impl Verifier {
     fn verify_anew(&self, token: &str, now: Timestamp) -> Result<Access, TokenError> {
         use TokenError::Invalid;
         let header = header(token)?;
-        if header.alg != "ES256" {
-            return Err(Invalid("its algorithm is not accepted"));
-        }
+        let algorithm: SigningAlg = header.alg.parse().map_err(|_| Invalid("its algorithm is not accepted"))?;
         // RFC 9068 section 4: `at+jwt` or `application/at+jwt`, without regard to case.
         let typ = header.typ.unwrap_or_default().to_ascii_lowercase();
         if typ != "at+jwt" && typ != "application/at+jwt" {
@@ -150,8 +142,10 @@ impl Verifier {
             return Err(Invalid("it has critical extensions"));
         }
         let keys = self.keys();
-        let key = header.kid.and_then(|kid| keys.verifying(&kid).cloned()).ok_or(Invalid("its key is not known"))?;
-        let claims = decode::<Claims>(token, &key, &self.shared.validation).map_err(|error| match error.kind() {
+        let key = header.kid.as_deref().and_then(|kid| keys.verifying(kid)).ok_or(Invalid("its key is not known"))?;
+        // Each key has one algorithm.
+        let key = (key.0 == algorithm).then_some(&key.1).ok_or(Invalid("its algorithm is not its key's"))?;
+        let claims = decode::<Claims>(token, key, &validation(algorithm)).map_err(|error| match error.kind() {
             ErrorKind::InvalidSignature => Invalid("its signature is wrong"),
             ErrorKind::Json(_) => Invalid("a claim is missing or malformed"),
             _ => Invalid("it is malformed"),
@@ -184,6 +178,16 @@ impl Verifier {
             expires_at,
         })
     }
+}
+
+/// The signature by one algorithm, and nothing else: the claims are checked here, by our clock and whole.
+fn validation(algorithm: SigningAlg) -> Validation {
+    let mut validation = Validation::new(of_library(algorithm));
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation
 }
 
 /// A machine client's token has it as subject and as client (RFC 9068 section 2.2).

@@ -1,6 +1,7 @@
 //! `[identity]`: lives of tokens, and who may sign up.
 
 use super::read::Reader;
+use crate::identity::SigningAlg;
 
 /// Life of an access token, in seconds.
 const ACCESS_TOKEN_TTL_S: i64 = 600;
@@ -8,12 +9,20 @@ const ACCESS_TOKEN_TTL_S: i64 = 600;
 const REFRESH_TOKEN_TTL_S: i64 = 30 * 86_400;
 /// A second use of a refresh token within this is a race, in seconds.
 const REFRESH_GRACE_S: i64 = 10;
+/// A new key is published this long before it signs, in seconds: the life of the key set in caches.
+const KEY_WAIT_S: i64 = 300;
 /// Passwords hashed at once; each takes 19 MiB.
 const HASH_CONCURRENCY: i64 = 2;
 
 /// `[identity]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentitySettings {
+    /// The algorithm of access tokens.
+    pub signing_alg: SigningAlg,
+    /// The algorithms of which keys are published.
+    pub published_algs: Vec<SigningAlg>,
+    /// A new key is published this long before it signs, in seconds.
+    pub key_wait_s: i64,
     /// Life of an access token, in seconds.
     pub access_token_ttl_s: i64,
     /// Life of a refresh token, in seconds.
@@ -33,9 +42,17 @@ impl IdentitySettings {
         let grace = reader.number("identity.refresh_grace_s", REFRESH_GRACE_S, 0, 300);
         let allow_signup = reader.switch("identity.allow_signup", true);
         let concurrency = reader.number("identity.hash_concurrency", HASH_CONCURRENCY, 1, 64);
-        let algorithm = reader.choice("identity.signing_alg", "ES256", &["ES256"]);
-        algorithm?;
+        let signing_alg = reader.parsed("identity.signing_alg", SigningAlg::Es256.name());
+        let published = reader.strings("identity.published_algs", &SigningAlg::ALL.map(SigningAlg::name));
+        let algorithm = |text: String| {
+            text.parse().map_err(|error| reader.fault("identity.published_algs", &format!("{text}: {error}"))).ok()
+        };
+        let published_algs = published.and_then(|names| names.into_iter().map(algorithm).collect());
+        let key_wait = reader.number("identity.key_wait_s", KEY_WAIT_S, 0, 86_400);
         Some(Self {
+            signing_alg: signing_alg?,
+            published_algs: published_algs?,
+            key_wait_s: key_wait?,
             access_token_ttl_s: access?,
             refresh_token_ttl_s: refresh?,
             refresh_grace_s: grace?,

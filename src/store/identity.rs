@@ -16,12 +16,14 @@ fn scope_set(row: &Row) -> Result<ScopeSet, StoreError> {
 }
 
 fn read_key(row: &Row) -> Result<StoredKey, StoreError> {
+    let (created_at, signs_from): (Timestamp, Option<Timestamp>) = (row.get("created_at")?, row.get("signs_from")?);
     Ok(StoredKey {
         kid: row.get("kid")?,
-        algorithm: row.get("algorithm")?,
+        algorithm: row.parse("algorithm")?,
         public_jwk: row.get("public_jwk")?,
         sealed_private: row.get("sealed_private")?,
-        created_at: row.get("created_at")?,
+        created_at,
+        signs_from: signs_from.unwrap_or(created_at),
         retired_at: row.get("retired_at")?,
     })
 }
@@ -84,21 +86,23 @@ impl Tx {
     /// Adds a signing key.
     pub async fn signing_key_insert(&mut self, key: &StoredKey) -> Result<(), StoreError> {
         self.query(
-            "INSERT INTO signing_keys (kid, algorithm, public_jwk, sealed_private, created_at) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO signing_keys (kid, algorithm, public_jwk, sealed_private, created_at, signs_from)
+             VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(key.kid.as_str())
-        .bind(key.algorithm.as_str())
+        .bind(key.algorithm.name())
         .bind(key.public_jwk.as_str())
         .bind(&key.sealed_private[..])
         .bind(key.created_at)
+        .bind(key.signs_from)
         .execute()
         .await?;
         Ok(())
     }
 
-    /// Every key that signs signs no more.
-    pub async fn signing_keys_retire(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        self.query("UPDATE signing_keys SET retired_at = $1 WHERE retired_at IS NULL").bind(now).execute().await?;
+    /// Every key signs no more from an instant on.
+    pub async fn signing_keys_retire(&mut self, from: Timestamp) -> Result<(), StoreError> {
+        self.query("UPDATE signing_keys SET retired_at = $1 WHERE retired_at IS NULL").bind(from).execute().await?;
         Ok(())
     }
 

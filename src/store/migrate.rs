@@ -6,7 +6,11 @@
 use super::{Scope, Store, StoreError, Tx};
 
 /// All migrations, in order; the version of the schema is how many of them ran.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001_first.sql"), include_str!("migrations/0002_events.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_first.sql"),
+    include_str!("migrations/0002_events.sql"),
+    include_str!("migrations/0003_oauth.sql"),
+];
 
 /// `CREATE TABLE IF NOT EXISTS` by two sessions at once fails for one of them on `PostgreSQL` (a unique index of the
 /// catalogue refuses it, or the tuple was concurrently updated); it succeeds when tried again.

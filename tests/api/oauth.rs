@@ -193,7 +193,7 @@ async fn keys_rotate_and_tokens_of_the_old_one_live_out_their_life() {
     let before = published(&app).await;
     let (owner, admin) = (app.owner_of("Acme").await, app.admin().await);
     app.clock.advance_secs(1);
-    let rotated = admin.post("/admin/v1/keys/rotate", Value::Null).await.expect(201).text("/kid");
+    let rotated = admin.post("/admin/v1/keys/rotate?wait_s=0", Value::Null).await.expect(201).text("/kid");
     let both = published(&app).await;
     assert_eq!((both.len(), both.contains(&before[0]), both.contains(&rotated)), (2, true, true));
     owner.get("/sample/hello").await.expect(200);
@@ -206,6 +206,32 @@ async fn keys_rotate_and_tokens_of_the_old_one_live_out_their_life() {
     app.clock.advance_secs(601);
     Identity::from_ref(app.app.state()).tidy().await.unwrap();
     assert_eq!(published(&app).await, [rotated], "no token of the old key is alive any more");
+}
+
+#[tokio::test]
+async fn a_new_key_is_published_before_it_signs() {
+    let app = TestApp::new().await;
+    app.tenant("Acme", "standard").await;
+    let admin = app.admin().await;
+    let old = published(&app).await;
+    let rotated = admin.post("/admin/v1/keys/rotate?wait_s=60", Value::Null).await.expect(201).text("/kid");
+    let kid = async || super::tokens::header_of(&app.owner_of("Acme").await.token)["kid"].clone();
+    assert_eq!((kid().await, published(&app).await.len()), (old[0].as_str().into(), 2));
+    app.clock.advance_secs(60);
+    assert_eq!(kid().await, rotated.as_str());
+    app.owner_of("Acme").await.get("/sample/hello").await.expect(200);
+}
+
+#[tokio::test]
+async fn each_algorithm_signs_tokens_that_the_gateway_takes() {
+    for algorithm in ["ES256", "RS256", "EdDSA"] {
+        let settings = format!("[identity]\nsigning_alg = \"{algorithm}\"\npublished_algs = [\"ES256\"]\n");
+        let app = TestApp::with(&settings).await;
+        app.tenant("Acme", "standard").await;
+        let owner = app.owner_of("Acme").await;
+        assert_eq!(super::tokens::header_of(&owner.token)["alg"], algorithm);
+        owner.get("/sample/hello").await.expect(200);
+    }
 }
 
 #[tokio::test]

@@ -103,9 +103,14 @@ impl TestApp {
     }
 
     async fn start(settings: &str, database: Option<String>, clock: Arc<ManualClock>, folder: Arc<TempDir>) -> Self {
+        let mut env = vec![("TOLLGATE_ADMIN_PASSWORD".into(), ADMIN_PASSWORD.into())];
+        if !settings.contains("published_algs") {
+            // An RSA key takes longer to make than most tests take.
+            env.push(("TOLLGATE_IDENTITY__PUBLISHED_ALGS".into(), r#"["ES256"]"#.into()));
+        }
         let sources = Sources {
             file: Some(("test".into(), settings.to_owned())),
-            env: vec![("TOLLGATE_ADMIN_PASSWORD".into(), ADMIN_PASSWORD.into())],
+            env,
             flags: Flags {
                 data: Some(folder.path().display().to_string()),
                 database_url: database.clone(),
