@@ -96,6 +96,11 @@ fn service(name: &str) -> Option<&'static [&'static str]> {
     MAY_USE.iter().find(|(own, _)| *own == name).map(|(_, uses)| *uses)
 }
 
+/// Whether a module is within a folder of handlers.
+fn speaks_http(module: &[String]) -> bool {
+    module.iter().skip(1).any(|part| ["oauth", "pages"].contains(&part.as_str()))
+}
+
 fn level(module: &[String]) -> Level {
     let name = module.last().map_or("", String::as_str);
     match module[0].as_str() {
@@ -105,7 +110,8 @@ fn level(module: &[String]) -> Level {
         "gateway" => Level::Gateway,
         "cli" | "main" => Level::Cli,
         own if service(own).is_none() => Level::App,
-        _ if name == "http" || name.ends_with("_http") || ["oauth", "openmeter_query"].contains(&name) => Level::Web,
+        _ if name == "http" || name.ends_with("_http") || name == "openmeter_query" => Level::Web,
+        _ if speaks_http(module) => Level::Web,
         // The face shows everything that is behind it.
         _ if name == "mod" => Level::Web,
         _ if ["model", "rules", "error"].contains(&name) || PURE.contains(&module.join("/").as_str()) => Level::Pure,
@@ -305,7 +311,8 @@ fn scopes_are_made_by_extractors_and_named_jobs() {
         let of_requests = ["Scope::Platform", "Scope::Tenant("].iter().any(|made| code.contains(made));
         assert!(!of_requests, "src/{place}.rs makes a scope; web/extract.rs does that");
         let named = code.contains("Scope::Job(");
-        let http = module.last().is_some_and(|name| name.ends_with("http") || name == "oauth");
+        let http =
+            module.last().is_some_and(|name| name.ends_with("http")) || (module[0] != "store" && speaks_http(module));
         assert!(!named || !http, "src/{place}.rs: a handler is not a job");
     }
 }

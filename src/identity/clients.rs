@@ -1,4 +1,4 @@
-//! Machine clients of tenants, and the client credentials grant (RFC 6749 section 4.4).
+//! Clients, how they authenticate, and the client credentials grant (RFC 6749 section 4.4).
 //!
 //! Their secrets are random, so a fast keyed hash keeps them as safe as a slow one would.
 
@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq as _;
 use super::{
     access::{ScopeSet, Subject},
     error::Error,
-    model::{Client, TokenSet},
+    model::{Client, ClientMetadata, GrantType, TokenSet},
     revocation::Revoked,
     rules,
     service::{Grant, Identity},
@@ -19,38 +19,77 @@ use crate::{
     tenants::Status,
 };
 
-/// A machine client to be made.
+/// A client to be made.
 #[derive(Debug, Clone)]
 pub struct NewClient {
-    /// Whose.
-    pub tenant: TenantId,
+    /// Whose; `None` for one that people of every tenant may use.
+    pub tenant: Option<TenantId>,
     /// What people call it.
     pub name: String,
     /// What its tokens may be used for.
     pub scope: ScopeSet,
+    /// How it may be used.
+    pub metadata: ClientMetadata,
+    /// Whether it keeps a secret.
+    pub kind: ClientKind,
+}
+
+/// RFC 6749 section 2.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientKind {
+    /// It keeps a secret.
+    Confidential,
+    /// It runs where nothing can be kept secret.
+    Public,
+}
+
+/// What a client says of itself.
+#[derive(Debug, Clone)]
+pub struct ClientCredentials {
+    /// `client_id`.
+    pub id: String,
+    /// Its secret, if it sent one.
+    pub secret: Option<Secret>,
 }
 
 impl Identity {
-    /// Makes a machine client; the secret is shown this once.
-    pub async fn create_client(&self, scope: Scope, new: NewClient) -> Result<(Client, Secret), Error> {
-        let secret = Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>(&*self.rng)));
+    /// Makes a client; the secret is shown this once.
+    pub async fn create_client(&self, scope: Scope, new: NewClient) -> Result<(Client, Option<Secret>), Error> {
+        let secret = (new.kind == ClientKind::Confidential)
+            .then(|| Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>(&*self.rng))));
         let now = self.clock.now();
         let mut tx = self.store.begin(scope).await?;
-        let tenant = tx.tenant_by_id(new.tenant).await?.ok_or(Error::UnknownTenant(new.tenant))?;
-        if matches!(tenant.status, Status::Offboarding | Status::Deleted { .. }) {
-            return Err(Error::TenantNotActive(tenant.status.name()));
+        if let Some(tenant) = new.tenant {
+            let tenant = tx.tenant_by_id(tenant).await?.ok_or(Error::UnknownTenant(tenant))?;
+            if matches!(tenant.status, Status::Offboarding | Status::Deleted { .. }) {
+                return Err(Error::TenantNotActive(tenant.status.name()));
+            }
         }
         let client = Client {
             id: ClientId::generate(now, &*self.rng),
             tenant_id: new.tenant,
             name: new.name,
             scope: new.scope,
-            secret_hash: self.master.hash(&secret),
+            secret_hash: secret.as_ref().map(|secret| self.master.hash(secret)),
+            metadata: new.metadata,
             created_at: now,
         };
         tx.client_insert(&client).await?;
         tx.commit().await?;
         Ok((client, secret))
+    }
+
+    /// The client that calls. Unknown clients and wrong secrets are one error; a public client sends none.
+    pub async fn authenticate_client(&self, credentials: &ClientCredentials) -> Result<Client, Error> {
+        let client = match credentials.id.parse() {
+            Ok(id) => self.store.read(Scope::Job("client")).await?.client(id).await?,
+            Err(_) => None,
+        };
+        let stored = client.as_ref().and_then(|client| client.secret_hash);
+        let sent = credentials.secret.as_ref().map(|secret| self.master.hash(secret));
+        let matches: bool = stored.unwrap_or_default().ct_eq(&sent.unwrap_or_default()).into();
+        let known = matches && stored.is_some() == sent.is_some();
+        client.filter(|_| known).ok_or(Error::InvalidClient)
     }
 
     /// A page of machine clients, of one tenant or of all.
@@ -76,22 +115,19 @@ impl Identity {
         Ok(())
     }
 
-    /// A token for a machine client. Unknown clients and wrong secrets are one error.
-    pub async fn client_credentials(&self, id: &str, secret: &Secret, asked: Option<&str>) -> Result<TokenSet, Error> {
+    /// A token for a machine client that has authenticated.
+    pub async fn client_credentials(&self, client: &Client, asked: Option<&str>) -> Result<TokenSet, Error> {
+        let tenant_id = client.tenant_id.filter(|_| client.secret_hash.is_some());
+        let tenant_id = tenant_id.ok_or(Error::UnauthorizedClient(GrantType::ClientCredentials))?;
+        client.may_use(GrantType::ClientCredentials)?;
         let mut tx = self.store.read(Scope::Job("client-credentials")).await?;
-        let client = match id.parse() {
-            Ok(id) => tx.client(id).await?,
-            Err(_) => None,
-        };
-        let stored = client.as_ref().map_or([0; 32], |client| client.secret_hash);
-        let matches: bool = self.master.hash(secret).ct_eq(&stored).into();
-        let client = client.filter(|_| matches).ok_or(Error::InvalidClient)?;
-        let tenant = tx.tenant_by_id(client.tenant_id).await?.ok_or(Error::InvalidClient)?;
+        let tenant = tx.tenant_by_id(tenant_id).await?.ok_or(Error::InvalidClient)?;
         rules::may_enter(&tenant, None)?;
-        let scope = rules::narrowed(&client.scope, asked)?;
+        let granted = client.scope.intersect(&ScopeSet::parse(&rules::MACHINE_SCOPES.join(" ")));
+        let scope = rules::narrowed(&granted, asked)?;
         let grant = Grant {
             subject: Subject::Client(client.id),
-            tenant: Some(client.tenant_id),
+            tenant: Some(tenant_id),
             role: None,
             scope: scope.clone(),
             client_id: client.id.to_string(),
@@ -101,8 +137,17 @@ impl Identity {
             access_token: self.issue(&grant)?,
             expires_in_s: self.config.access_token_ttl_s,
             refresh_token: None,
+            id_token: None,
             scope,
-            tenant_id: Some(client.tenant_id),
+            tenant_id: Some(tenant_id),
         })
+    }
+}
+
+impl Client {
+    /// An error unless it registered a grant.
+    pub(super) fn may_use(&self, grant: GrantType) -> Result<(), Error> {
+        let registered = self.metadata.grant_types.contains(&grant);
+        registered.then_some(()).ok_or(Error::UnauthorizedClient(grant))
     }
 }

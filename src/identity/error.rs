@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use super::model::GrantType;
 use crate::{
     kernel::{ClientId, CustomerName, SessionId, TenantId},
     store::StoreError,
@@ -28,7 +29,10 @@ pub enum Error {
     /// A client that is not known, or its secret is not.
     #[error("client authentication failed")]
     InvalidClient,
-    /// A refresh token that is not known, used, expired or withdrawn.
+    /// A client that did not register a grant.
+    #[error("the client has not registered the grant {}", .0.name())]
+    UnauthorizedClient(GrantType),
+    /// A code, or a refresh token that is not known, used, expired or withdrawn.
     #[error("{0}")]
     InvalidGrant(&'static str),
     /// More scope than was granted.

@@ -10,12 +10,12 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Client, Identity, LoginRequest, NewClient, ScopeSet, Session, StoredKey, Verifier,
+    Identity, LoginRequest, Session, StoredKey, Verifier,
+    client_http::{ClientRequest, ClientView},
     oauth::{self, TokenView, token_response},
-    rules::CLIENT_SCOPES,
 };
 use crate::{
-    kernel::{ClientId, Email, Faults, PageRequest, Secret, SessionId, TenantId, Timestamp, UserId, names::plain_text},
+    kernel::{ClientId, Email, Faults, PageRequest, Secret, SessionId, TenantId, Timestamp, UserId},
     users::Role,
     web::{AdminScope, Json, List, PageQuery, Path, Problem, Query, TenantAccess},
 };
@@ -71,73 +71,6 @@ async fn login(State(identity): State<Identity>, Json(body): Json<LoginBody>) ->
     Ok(token_response(identity.login(body.parse()?).await?))
 }
 
-/// A machine client to be made, with the names of RFC 7591.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ClientRequest {
-    /// Whose; only in the administrator's call.
-    tenant_id: Option<String>,
-    /// What people call it.
-    client_name: Option<String>,
-    /// Space-separated, out of `usage:read` and `usage:write`; both when absent.
-    scope: Option<String>,
-    /// `client_credentials` alone, for now.
-    grant_types: Option<Vec<String>>,
-}
-
-impl ClientRequest {
-    fn parse(self, tenant: Option<TenantId>) -> Result<NewClient, Problem> {
-        let mut faults = Faults::new();
-        let tenant = match tenant {
-            Some(own) => {
-                if self.tenant_id.as_deref().is_some_and(|asked| asked != own.to_string()) {
-                    faults.add("tenant_id", "is not your tenant");
-                }
-                Some(own)
-            }
-            None => faults.require("tenant_id", self.tenant_id.as_deref()),
-        };
-        let name = faults.check("client_name", plain_text(self.client_name.as_deref().unwrap_or("client"), 200));
-        let scope = self.scope.as_deref().map_or_else(|| ScopeSet::parse(&CLIENT_SCOPES.join(" ")), ScopeSet::parse);
-        if let Some(value) = scope.iter().find(|value| !CLIENT_SCOPES.contains(value)) {
-            faults.add("scope", format!("{value} cannot be registered; offered: {}", CLIENT_SCOPES.join(" ")));
-        }
-        if self.grant_types.is_some_and(|types| types.iter().any(|grant| grant != "client_credentials")) {
-            faults.add("grant_types", "must be [\"client_credentials\"]");
-        }
-        let new = tenant.zip(name).map(|(tenant, name)| NewClient { tenant, name, scope });
-        faults.finish(new).map_err(|faults| Problem::invalid(&faults))
-    }
-}
-
-/// A machine client.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ClientView {
-    client_id: ClientId,
-    /// Shown once, when the client is made.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_secret: Option<String>,
-    client_name: String,
-    tenant_id: TenantId,
-    scope: String,
-    grant_types: [&'static str; 1],
-    created_at: Timestamp,
-}
-
-impl ClientView {
-    fn new(client: Client, secret: Option<&Secret>) -> Self {
-        Self {
-            client_id: client.id,
-            client_secret: secret.map(|secret| secret.expose().to_owned()),
-            client_name: client.name,
-            tenant_id: client.tenant_id,
-            scope: client.scope.to_string(),
-            grant_types: ["client_credentials"],
-            created_at: client.created_at,
-        }
-    }
-}
-
 /// A list, of one tenant or of all.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -179,7 +112,7 @@ async fn create_client(
     Json(request): Json<ClientRequest>,
 ) -> Result<(StatusCode, Json<ClientView>), Problem> {
     let (client, secret) = identity.create_client((&scope).into(), request.parse(None)?).await?;
-    Ok((StatusCode::CREATED, Json(ClientView::new(client, Some(&secret)))))
+    Ok((StatusCode::CREATED, Json(ClientView::new(client, secret.as_ref()))))
 }
 
 /// Deletes a machine client; its tokens die at once.
@@ -217,7 +150,7 @@ async fn create_own_client(
 ) -> Result<(StatusCode, Json<ClientView>), Problem> {
     call.require_role(Role::Admin)?;
     let (client, secret) = identity.create_client((&call).into(), request.parse(Some(call.tenant))?).await?;
-    Ok((StatusCode::CREATED, Json(ClientView::new(client, Some(&secret)))))
+    Ok((StatusCode::CREATED, Json(ClientView::new(client, secret.as_ref()))))
 }
 
 /// Deletes a machine client of the caller's tenant; its tokens die at once.

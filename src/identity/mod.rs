@@ -7,9 +7,12 @@
 //! Not here: who people are and where they belong (`users`), and which calls a token opens (`gateway`, `web`).
 
 pub mod access;
+mod client_http;
 mod clients;
+mod codes;
 pub mod error;
 pub mod http;
+mod introspection;
 mod keys;
 pub mod model;
 pub mod oauth;
@@ -22,9 +25,13 @@ mod signing;
 mod verifier;
 
 pub use access::{ADMIN_SCOPE, Access, ScopeSet, Subject, TokenError};
-pub use clients::NewClient;
+pub use clients::{ClientCredentials, ClientKind, NewClient};
+pub use codes::Authorization;
 pub use error::Error;
-pub use model::{Client, PasswordHash, RefreshToken, Session, SigningAlg, StoredKey, TokenSet};
+pub use model::{
+    AuthorizationCode, Browser, Client, ClientMetadata, GrantType, PasswordHash, RefreshToken, Session, SigningAlg,
+    StoredKey, TokenSet,
+};
 pub use revocation::Revoked;
 pub use service::{Identity, IdentityConfig};
 pub use sessions::LoginRequest;

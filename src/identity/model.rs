@@ -16,8 +16,12 @@ pub struct Session {
     pub user_id: UserId,
     /// To which tenant; `None` for the platform administrator.
     pub tenant_id: Option<TenantId>,
+    /// With which client; `None` for our own.
+    pub client_id: Option<ClientId>,
     /// What its tokens may be used for.
     pub scope: ScopeSet,
+    /// When they proved who they are.
+    pub authenticated_at: Timestamp,
     /// When.
     pub created_at: Timestamp,
     /// Since when it is over.
@@ -39,21 +43,112 @@ pub struct RefreshToken {
     pub used_at: Option<Timestamp>,
 }
 
-/// A tenant's machine client.
+/// A registered client (RFC 7591).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
     /// Its `client_id`.
     pub id: ClientId,
-    /// Whose.
-    pub tenant_id: TenantId,
+    /// Whose; `None` for one that people of every tenant may use.
+    pub tenant_id: Option<TenantId>,
     /// What people call it.
     pub name: String,
     /// What its tokens may be used for.
     pub scope: ScopeSet,
-    /// The keyed hash of its secret.
-    pub secret_hash: [u8; 32],
+    /// The keyed hash of its secret; `None` for a public client.
+    pub secret_hash: Option<[u8; 32]>,
+    /// How it may be used.
+    pub metadata: ClientMetadata,
     /// Since when.
     pub created_at: Timestamp,
+}
+
+/// How a client may be used, with the names of RFC 7591 section 2.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClientMetadata {
+    /// By which grants.
+    pub grant_types: Vec<GrantType>,
+    /// Where answers of the authorization endpoint may go, compared whole.
+    pub redirect_uris: Vec<String>,
+    /// The algorithm of its ID tokens.
+    pub id_token_alg: Option<SigningAlg>,
+}
+
+/// A grant of the token endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantType {
+    /// RFC 6749 section 4.1.
+    AuthorizationCode,
+    /// RFC 6749 section 6.
+    RefreshToken,
+    /// RFC 6749 section 4.4.
+    ClientCredentials,
+}
+
+impl GrantType {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::AuthorizationCode, Self::RefreshToken, Self::ClientCredentials];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AuthorizationCode => "authorization_code",
+            Self::RefreshToken => "refresh_token",
+            Self::ClientCredentials => "client_credentials",
+        }
+    }
+}
+
+/// The text is no grant that is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be authorization_code, refresh_token or client_credentials")]
+pub struct GrantTypeError;
+
+impl FromStr for GrantType {
+    type Err = GrantTypeError;
+
+    fn from_str(text: &str) -> Result<Self, GrantTypeError> {
+        Self::ALL.into_iter().find(|grant| grant.name() == text).ok_or(GrantTypeError)
+    }
+}
+
+/// A person signed in to our pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Browser {
+    /// Who.
+    pub user_id: UserId,
+    /// When they proved it.
+    pub authenticated_at: Timestamp,
+    /// Until when it holds.
+    pub expires_at: Timestamp,
+}
+
+/// An authorization code as kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthorizationCode {
+    /// Its keyed hash.
+    pub hash: [u8; 32],
+    /// For which client.
+    pub client_id: ClientId,
+    /// The session it becomes.
+    pub session_id: SessionId,
+    /// Who allowed it.
+    pub user_id: UserId,
+    /// For which tenant.
+    pub tenant_id: Option<TenantId>,
+    /// Where it was sent.
+    pub redirect_uri: String,
+    /// The challenge of RFC 7636, of method S256.
+    pub code_challenge: Option<String>,
+    /// `nonce` of `OpenID` Connect.
+    pub nonce: Option<String>,
+    /// What was allowed.
+    pub scope: ScopeSet,
+    /// When the person proved who they are.
+    pub authenticated_at: Timestamp,
+    /// Until when it works.
+    pub expires_at: Timestamp,
+    /// When it was redeemed.
+    pub used_at: Option<Timestamp>,
 }
 
 /// An algorithm of JWS (RFC 7518 section 3.1, RFC 8037 section 3.1).
@@ -128,6 +223,8 @@ pub struct TokenSet {
     pub expires_in_s: i64,
     /// The refresh token, for grants that have one.
     pub refresh_token: Option<Secret>,
+    /// The ID token, where `openid` was granted.
+    pub id_token: Option<Secret>,
     /// What the access token may be used for.
     pub scope: ScopeSet,
     /// For which tenant.

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
+use uuid::Uuid;
 
 use super::access::{Access, Subject};
 use crate::kernel::{ClientId, SessionId, TenantId, Timestamp, UserId};
@@ -19,6 +20,8 @@ pub enum Revoked {
     Client(ClientId),
     /// One sign-in's.
     Session(SessionId),
+    /// One token, by its `jti`.
+    Token(Uuid),
 }
 
 impl Revoked {
@@ -29,6 +32,7 @@ impl Revoked {
             Self::User(tenant, user) => format!("user {tenant} {user}"),
             Self::Client(client) => format!("client {client}"),
             Self::Session(session) => format!("session {session}"),
+            Self::Token(token) => format!("token {token}"),
         }
     }
 
@@ -43,6 +47,7 @@ impl Revoked {
             }
             "client" => Self::Client(rest.parse().ok()?),
             "session" => Self::Session(rest.parse().ok()?),
+            "token" => Self::Token(rest.parse().ok()?),
             _ => return None,
         })
     }
@@ -87,5 +92,6 @@ impl Revocations {
         by_subject
             || access.tenant.is_some_and(|tenant| dead(Revoked::Tenant(tenant)))
             || access.session.is_some_and(|session| dead(Revoked::Session(session)))
+            || access.token_id.parse().is_ok_and(|token| dead(Revoked::Token(token)))
     }
 }

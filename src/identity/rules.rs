@@ -12,8 +12,35 @@ use crate::{
 
 /// The `client_id` of people who sign in with us directly.
 pub const FIRST_PARTY: &str = "tollgate";
-/// What a tenant's machine client may register.
-pub const CLIENT_SCOPES: [&str; 2] = ["usage:read", "usage:write"];
+/// What a machine client's tokens may be used for.
+pub const MACHINE_SCOPES: [&str; 2] = ["usage:read", "usage:write"];
+/// What a client may register.
+pub const CLIENT_SCOPES: [&str; 6] = ["usage:read", "usage:write", "openid", "profile", "email", "offline_access"];
+/// What any user may allow a client, whatever their role.
+const IDENTITY_SCOPES: &str = "openid profile email";
+
+/// What of a request's scope a user of a role can allow.
+pub fn allowable(asked: &ScopeSet, role: Role) -> ScopeSet {
+    let own = ScopeSet::parse(&format!("{} {IDENTITY_SCOPES}", user_scope(role)));
+    asked.intersect(&own)
+}
+
+/// Whether a redirect URI is one of those registered: the same text (RFC 9700 section 4.1.3), but for the port of a
+/// loopback address (RFC 8252 section 7.3).
+pub fn redirect_matches(registered: &[String], given: &str) -> bool {
+    let portless = |text: &str| {
+        let mut uri = url::Url::parse(text).ok()?;
+        let loopback = match uri.host()? {
+            url::Host::Ipv4(address) => address.is_loopback(),
+            url::Host::Ipv6(address) => address.is_loopback(),
+            url::Host::Domain(_) => false,
+        };
+        (uri.scheme() == "http" && loopback && uri.set_port(None).is_ok()).then_some(uri)
+    };
+    let given_portless = portless(given);
+    let same = |own: &String| own == given || (given_portless.is_some() && portless(own) == given_portless);
+    registered.iter().any(same)
+}
 
 /// The scope of a user's sign-in.
 pub fn user_scope(role: Role) -> ScopeSet {
@@ -75,6 +102,26 @@ mod tests {
         assert_eq!(narrowed(&granted, None).unwrap(), granted);
         assert_eq!(narrowed(&granted, Some("usage:read")).unwrap().to_string(), "usage:read");
         assert!(matches!(narrowed(&granted, Some("usage:read usage:write")), Err(Error::InvalidScope(_))));
+    }
+
+    #[test]
+    fn a_redirect_uri_is_compared_whole_but_for_the_port_of_a_loopback_address() {
+        let registered = ["https://app.example/cb".to_owned(), "http://127.0.0.1/cb".to_owned()];
+        for (given, fine) in [
+            ("https://app.example/cb", true),
+            ("https://app.example/cb/", false),
+            ("https://app.example/cb?x=1", false),
+            ("https://app.example:443/cb", false),
+            ("https://APP.example/cb", false),
+            ("http://127.0.0.1:4711/cb", true),
+            ("http://127.0.0.1:4711/other", false),
+            ("http://127.0.0.1.evil.example/cb", false),
+            ("http://user@127.0.0.1:4711/cb", false),
+            ("http://localhost:4711/cb", false),
+            ("https://127.0.0.1:4711/cb", false),
+        ] {
+            assert_eq!(redirect_matches(&registered, given), fine, "{given}");
+        }
     }
 
     #[test]

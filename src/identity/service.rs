@@ -130,6 +130,11 @@ impl Identity {
         &self.config.issuer
     }
 
+    /// The algorithms of which keys are published.
+    pub fn algorithms(&self) -> impl Iterator<Item = SigningAlg> {
+        self.config.algorithms()
+    }
+
     /// A digest of something that may hold a secret: without the key file nobody can guess what it was.
     pub fn keyed_digest(&self, bytes: &[u8]) -> [u8; 32] {
         self.master.digest(bytes)
@@ -174,6 +179,7 @@ impl Identity {
         let mut tx = self.store.begin(Scope::Job("identity")).await?;
         tx.signing_keys_remove(horizon).await?;
         tx.revocations_forget(horizon).await?;
+        tx.sign_ins_forget(horizon).await?;
         tx.commit().await?;
         self.verifier.revocations().forget_before(horizon);
         self.reload_keys().await

@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::{
     access::{ScopeSet, Subject},
     error::Error,
-    model::{RefreshToken, Session, TokenSet},
+    model::{Client, RefreshToken, Session, TokenSet},
     revocation::Revoked,
     rules::{self, FIRST_PARTY, Reuse},
     service::{Grant, Identity},
@@ -37,30 +37,34 @@ impl Identity {
     /// Signs in with a password. Wrong password, unknown email and a tenant that is not the user's are one error, with
     /// the same work done.
     pub async fn login(&self, request: LoginRequest) -> Result<TokenSet, Error> {
-        let scope = Scope::Job("login");
-        let mut tx = self.store.read(scope).await?;
-        let user = tx.user_by_email(&request.email).await?;
+        let user = self.check_password(&request.email, &request.password).await?;
+        let mut tx = self.store.begin(Scope::Job("login")).await?;
+        let entry = self.entry(&mut tx, &user, request.tenant).await?;
+        let now = self.clock.now();
+        let (tenant_id, role, scope) = match &entry {
+            Entry::Platform => (None, None, rules::admin_scope()),
+            Entry::Tenant(place) => (Some(place.tenant_id), Some(place.role), rules::user_scope(place.role)),
+        };
+        let (id, user_id) = (SessionId::generate(now, &*self.rng), user.id);
+        let (client_id, authenticated_at, created_at, ended_at) = (None, now, now, None);
+        let session = Session { id, user_id, tenant_id, client_id, scope, authenticated_at, created_at, ended_at };
+        tx.session_insert(&session).await?;
+        let refresh_token = self.new_refresh_token(&mut tx, id).await?;
+        tx.commit().await?;
+        self.token_set(&session, role, session.scope.clone(), Some(refresh_token), None)
+    }
+
+    /// The user whose password this is. Wrong password and unknown email are one error, with the same work done.
+    pub(super) async fn check_password(&self, email: &Email, password: &Secret) -> Result<User, Error> {
+        let mut tx = self.store.read(Scope::Job("login")).await?;
+        let user = tx.user_by_email(email).await?;
         let hash = match &user {
             Some(user) => tx.credential(user.id).await?,
             None => None,
         };
         drop(tx);
-        let matches = self.passwords.verify(&request.password, hash).await?;
-        let user = user.filter(|_| matches).ok_or(Error::WrongCredentials)?;
-
-        let mut tx = self.store.begin(scope).await?;
-        let entry = self.entry(&mut tx, &user, request.tenant).await?;
-        let now = self.clock.now();
-        let (tenant_id, role, granted) = match &entry {
-            Entry::Platform => (None, None, rules::admin_scope()),
-            Entry::Tenant(place) => (Some(place.tenant_id), Some(place.role), rules::user_scope(place.role)),
-        };
-        let id = SessionId::generate(now, &*self.rng);
-        let session = Session { id, user_id: user.id, tenant_id, scope: granted, created_at: now, ended_at: None };
-        tx.session_insert(&session).await?;
-        let refresh_token = self.new_refresh_token(&mut tx, id).await?;
-        tx.commit().await?;
-        self.token_set(&session, role, session.scope.clone(), refresh_token)
+        let matches = self.passwords.verify(password, hash).await?;
+        user.filter(|_| matches).ok_or(Error::WrongCredentials)
     }
 
     /// Which tenant a user signs in to.
@@ -99,15 +103,22 @@ impl Identity {
         }
     }
 
-    /// Gives a new token set for a refresh token, which works once. `asked` may narrow the scope of the access token.
-    pub async fn refresh(&self, token: &Secret, asked: Option<&str>) -> Result<TokenSet, Error> {
+    /// Gives a new token set for a refresh token, which works once, and only for the client it was given to: `None` is our
+    /// own. `asked` may narrow the scope of the access token.
+    pub async fn refresh(
+        &self,
+        client: Option<&Client>,
+        token: &Secret,
+        asked: Option<&str>,
+    ) -> Result<TokenSet, Error> {
         const UNKNOWN: Error = Error::InvalidGrant("the refresh token is not valid");
         let now = self.clock.now();
         let hash = self.master.hash(token);
         let mut tx = self.store.begin(Scope::Job("refresh")).await?;
         let used_now = tx.refresh_token_use(&hash, now).await?;
         let (token, session) = tx.refresh_token(&hash).await?.ok_or(UNKNOWN)?;
-        if session.ended_at.is_some() || now >= token.expires_at {
+        let of_client = session.client_id == client.map(|client| client.id);
+        if session.ended_at.is_some() || now >= token.expires_at || !of_client {
             return Err(UNKNOWN);
         }
         if !used_now {
@@ -122,15 +133,19 @@ impl Identity {
             }
         }
         let role = self.still_welcome(&mut tx, &session).await?;
-        let granted = role.map_or_else(rules::admin_scope, rules::user_scope);
-        let scope = rules::narrowed(&session.scope.intersect(&granted), asked)?;
+        let granted = match role {
+            Some(role) => rules::allowable(&session.scope, role),
+            None => session.scope.intersect(&rules::admin_scope()),
+        };
+        let scope = rules::narrowed(&granted, asked)?;
         let refresh_token = self.new_refresh_token(&mut tx, session.id).await?;
         tx.commit().await?;
-        self.token_set(&session, role, scope, refresh_token)
+        let id_token = scope.contains("openid").then_some(client).flatten();
+        self.token_set(&session, role, scope, Some(refresh_token), id_token.map(|client| (client, None)))
     }
 
     /// The role that a session's user has now; an error when they may not enter any more.
-    async fn still_welcome(&self, tx: &mut Tx, session: &Session) -> Result<Option<Role>, Error> {
+    pub(super) async fn still_welcome(&self, tx: &mut Tx, session: &Session) -> Result<Option<Role>, Error> {
         const GONE: Error = Error::InvalidGrant("the user may not sign in any more");
         let Some(tenant_id) = session.tenant_id else {
             let user = tx.user_by_id(session.user_id).await?;
@@ -142,7 +157,7 @@ impl Identity {
         if in_force { Ok(Some(member.membership.role)) } else { Err(GONE) }
     }
 
-    async fn new_refresh_token(&self, tx: &mut Tx, session_id: SessionId) -> Result<Secret, Error> {
+    pub(super) async fn new_refresh_token(&self, tx: &mut Tx, session_id: SessionId) -> Result<Secret, Error> {
         let token = Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>(&*self.rng)));
         let now = self.clock.now();
         let expires_at = now.plus_secs(self.config.refresh_token_ttl_s);
@@ -151,25 +166,30 @@ impl Identity {
         Ok(token)
     }
 
-    fn token_set(
+    /// Tokens of a session; with an ID token for a client, and the nonce of its request, where that is asked for.
+    pub(super) fn token_set(
         &self,
         session: &Session,
         role: Option<Role>,
         scope: ScopeSet,
-        refresh_token: Secret,
+        refresh_token: Option<Secret>,
+        id_token: Option<(&Client, Option<&str>)>,
     ) -> Result<TokenSet, Error> {
         let grant = Grant {
             subject: Subject::User(session.user_id),
             tenant: session.tenant_id,
             role,
             scope: scope.clone(),
-            client_id: FIRST_PARTY.to_owned(),
+            client_id: session.client_id.map_or_else(|| FIRST_PARTY.to_owned(), |client| client.to_string()),
             session: Some(session.id),
         };
+        let access_token = self.issue(&grant)?;
+        let id_token = id_token.map(|(client, nonce)| self.id_token(session, client, nonce, &access_token));
         Ok(TokenSet {
-            access_token: self.issue(&grant)?,
+            id_token: id_token.transpose()?,
+            access_token,
             expires_in_s: self.config.access_token_ttl_s,
-            refresh_token: Some(refresh_token),
+            refresh_token,
             scope,
             tenant_id: session.tenant_id,
         })

@@ -1,17 +1,17 @@
-//! Queries about passwords, signing keys, sessions, machine clients and withdrawn tokens.
+//! Queries about passwords, signing keys, sessions and withdrawn tokens.
 
 use super::{StoreError, Tx, value::Row};
 use crate::{
-    identity::{Client, PasswordHash, RefreshToken, ScopeSet, Session, StoredKey},
-    kernel::{ClientId, PageRequest, SessionId, TenantId, Timestamp, UserId},
+    identity::{PasswordHash, RefreshToken, ScopeSet, Session, StoredKey},
+    kernel::{PageRequest, SessionId, TenantId, Timestamp, UserId},
 };
 
-fn hash(row: &Row, name: &str) -> Result<[u8; 32], StoreError> {
+pub(super) fn hash(row: &Row, name: &str) -> Result<[u8; 32], StoreError> {
     let bytes: Vec<u8> = row.get(name)?;
     bytes.try_into().map_err(|_| StoreError::Corrupt(format!("{name}: not 32 bytes")))
 }
 
-fn scope_set(row: &Row) -> Result<ScopeSet, StoreError> {
+pub(super) fn scope_set(row: &Row) -> Result<ScopeSet, StoreError> {
     Ok(ScopeSet::parse(&row.get::<String>("scope")?))
 }
 
@@ -33,20 +33,11 @@ fn read_session(row: &Row) -> Result<Session, StoreError> {
         id: row.get("session_id")?,
         user_id: row.get("user_id")?,
         tenant_id: row.get("tenant_id")?,
+        client_id: row.get("client_id")?,
         scope: scope_set(row)?,
+        authenticated_at: row.get::<Option<Timestamp>>("authenticated_at")?.unwrap_or(row.get("created_at")?),
         created_at: row.get("created_at")?,
         ended_at: row.get("ended_at")?,
-    })
-}
-
-fn read_client(row: &Row) -> Result<Client, StoreError> {
-    Ok(Client {
-        id: row.get("client_id")?,
-        tenant_id: row.get("tenant_id")?,
-        name: row.get("client_name")?,
-        scope: scope_set(row)?,
-        secret_hash: hash(row, "secret_hash")?,
-        created_at: row.get("created_at")?,
     })
 }
 
@@ -115,12 +106,15 @@ impl Tx {
     /// Adds a session.
     pub async fn session_insert(&mut self, session: &Session) -> Result<(), StoreError> {
         self.query(
-            "INSERT INTO sessions (session_id, user_id, tenant_id, scope, created_at) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO sessions (session_id, user_id, tenant_id, client_id, scope, authenticated_at, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(session.id)
         .bind(session.user_id)
         .bind(session.tenant_id)
+        .bind(session.client_id)
         .bind(session.scope.to_string())
+        .bind(session.authenticated_at)
         .bind(session.created_at)
         .execute()
         .await?;
@@ -219,7 +213,8 @@ impl Tx {
     ) -> Result<Option<(RefreshToken, Session)>, StoreError> {
         self.query(
             "SELECT r.token_hash, r.issued_at, r.expires_at, r.used_at,
-                    s.session_id, s.user_id, s.tenant_id, s.scope, s.created_at, s.ended_at
+                    s.session_id, s.user_id, s.tenant_id, s.client_id, s.scope, s.authenticated_at, s.created_at,
+                    s.ended_at
              FROM refresh_tokens r JOIN sessions s ON s.session_id = r.session_id WHERE r.token_hash = $1",
         )
         .bind(&token_hash[..])
@@ -235,66 +230,6 @@ impl Tx {
             Ok((token, session))
         })
         .await
-    }
-
-    /// Adds a machine client.
-    pub async fn client_insert(&mut self, client: &Client) -> Result<(), StoreError> {
-        self.must_cover(client.tenant_id)?;
-        self.query(
-            "INSERT INTO clients (client_id, tenant_id, client_name, scope, secret_hash, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(client.id)
-        .bind(client.tenant_id)
-        .bind(client.name.as_str())
-        .bind(client.scope.to_string())
-        .bind(&client.secret_hash[..])
-        .bind(client.created_at)
-        .execute()
-        .await?;
-        Ok(())
-    }
-
-    /// A machine client.
-    pub async fn client(&mut self, id: ClientId) -> Result<Option<Client>, StoreError> {
-        let scope = self.tenant();
-        self.query("SELECT * FROM clients WHERE client_id = $1 AND ($2 IS NULL OR tenant_id = $2)")
-            .bind(id)
-            .bind(scope)
-            .map_one(read_client)
-            .await
-    }
-
-    /// A page of machine clients, of one tenant or of all.
-    pub async fn clients(&mut self, tenant: Option<TenantId>, page: PageRequest) -> Result<Vec<Client>, StoreError> {
-        let scope = self.tenant();
-        self.query(
-            "SELECT * FROM clients
-             WHERE client_id > $1 AND ($2 IS NULL OR tenant_id = $2) AND ($3 IS NULL OR tenant_id = $3)
-             ORDER BY client_id LIMIT $4",
-        )
-        .bind(page.after())
-        .bind(tenant)
-        .bind(scope)
-        .bind(page.fetch_limit())
-        .map(read_client)
-        .await
-    }
-
-    /// Deletes a machine client; `false` when there is none.
-    pub async fn client_delete(&mut self, id: ClientId) -> Result<bool, StoreError> {
-        let scope = self.tenant();
-        self.query("DELETE FROM clients WHERE client_id = $1 AND ($2 IS NULL OR tenant_id = $2)")
-            .bind(id)
-            .bind(scope)
-            .changed_one()
-            .await
-    }
-
-    /// Deletes all machine clients of a tenant.
-    pub async fn clients_delete_of_tenant(&mut self, tenant: TenantId) -> Result<u64, StoreError> {
-        self.must_cover(tenant)?;
-        self.query("DELETE FROM clients WHERE tenant_id = $1").bind(tenant).execute().await
     }
 
     /// Notes that tokens issued up to now are withdrawn.

@@ -19,6 +19,7 @@ mod events;
 mod idempotency;
 mod identity;
 mod metering;
+mod oauth;
 mod onboarding;
 mod provisioning;
 mod tenants;

@@ -5,6 +5,7 @@
 
 pub mod docs;
 pub mod extract;
+pub mod html;
 pub mod idempotency;
 pub mod instance;
 pub mod kinds;

