@@ -425,6 +425,7 @@ fn routers(
         .merge(metering::http::routes())
         .merge(metering::openmeter_http::routes())
         .merge(identity::http::routes())
+        .merge(web::audit::routes())
         .merge(gateway::quota_http::routes())
         .split_for_parts();
     let api = api

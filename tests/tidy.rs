@@ -185,7 +185,7 @@ impl<'ast> Visit<'ast> for Paths {
 /// What a service's face shows, and the file it comes from: `("tenants", "Tenant") → "model"`.
 fn faces(sources: &[Source]) -> BTreeMap<(String, String), String> {
     let mut faces = BTreeMap::new();
-    for source in sources.iter().filter(|source| source.module.last().is_some_and(|name| name == "mod")) {
+    for source in sources.iter().filter(|source| source.module.len() == 2 && source.module[1] == "mod") {
         for item in &source.syntax.items {
             let syn::Item::Use(item) = item else { continue };
             let syn::UseTree::Path(from) = &item.tree else { continue };

@@ -13,9 +13,9 @@ use super::{
     access::ScopeSet,
     error::Error,
     model::{AuthorizationCode, Browser, Client, GrantType, Session, SigningAlg, TokenSet},
-    revocation::Revoked,
     rules,
     service::Identity,
+    sessions::Theft,
 };
 use crate::{
     kernel::{ClientId, CustomerName, Email, Secret, SessionId, TenantId, rng::random_bytes},
@@ -162,11 +162,9 @@ impl Identity {
         let used_now = tx.code_use(&hash, now).await?;
         let code = tx.code(&hash).await?.filter(|code| code.client_id == client.id).ok_or(UNKNOWN)?;
         if !used_now {
-            tx.session_end(code.session_id, now, "authorization code used twice").await?;
-            let withdrawal = self.revoke_in(&mut tx, Revoked::Session(code.session_id)).await?;
-            tx.commit().await?;
-            self.revoke_now(withdrawal);
-            tracing::warn!(session_id = %code.session_id, "a code was used twice: its session was ended");
+            let (session, tenant) = (code.session_id, code.tenant_id);
+            let theft = Theft { session, client: Some(client.id), tenant, secret: "authorization_code" };
+            self.end_stolen(tx, theft).await?;
             return Err(UNKNOWN);
         }
         if now >= code.expires_at || redirect_uri != Some(&code.redirect_uri) {

@@ -13,6 +13,7 @@ use super::{
     Identity, LoginRequest, Session, StoredKey, Verifier,
     client_http::{ClientRequest, ClientView},
     oauth::{self, TokenView, token_response},
+    pages,
 };
 use crate::{
     kernel::{ClientId, Email, Faults, PageRequest, Secret, SessionId, TenantId, Timestamp, UserId},
@@ -29,6 +30,7 @@ where
 {
     OpenApiRouter::new()
         .merge(oauth::routes())
+        .merge(pages::routes())
         .routes(routes!(login))
         .routes(routes!(list_clients, create_client))
         .routes(routes!(delete_client))

@@ -16,6 +16,7 @@ mod introspection;
 mod keys;
 pub mod model;
 pub mod oauth;
+pub mod pages;
 mod password;
 mod revocation;
 pub mod rules;

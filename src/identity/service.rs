@@ -16,7 +16,7 @@ use super::{
     verifier::{Claims, Verifier},
 };
 use crate::{
-    kernel::{Clock, Rng, Secret, SessionId, TenantId, Timestamp, UserId, ids::uuid_v7},
+    kernel::{Act, Clock, Rng, Secret, SessionId, TenantId, Timestamp, UserId, ids::uuid_v7},
     store::{Scope, Store, Tx},
     users::Role,
 };
@@ -244,6 +244,12 @@ impl Identity {
         let keys = self.verifier.keys();
         let key = keys.signing(self.config.signing_alg, self.clock.now());
         Ok(Secret::new(compact(key.ok_or(Error::Key("is missing"))?.1, header, claims)?))
+    }
+
+    /// Notes an act within the caller's transaction.
+    pub(super) async fn note(&self, tx: &mut Tx, act: Act) -> Result<(), Error> {
+        let now = self.clock.now();
+        Ok(tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?)
     }
 
     /// Notes withdrawals within the caller's transaction; [`Self::revoke_now`] makes them hold on this node after it.

@@ -11,7 +11,7 @@ use super::{
     service::{Grant, Identity},
 };
 use crate::{
-    kernel::{Email, Page, PageRequest, Secret, SessionId, TenantId, rng::random_bytes},
+    kernel::{Act, Actor, ClientId, Email, Page, PageRequest, Secret, SessionId, TenantId, rng::random_bytes},
     store::{Scope, Tx},
     users::{Membership, MembershipStatus, Role, User},
 };
@@ -25,6 +25,15 @@ pub struct LoginRequest {
     pub password: Secret,
     /// To which tenant; may be left out by who belongs to one.
     pub tenant: Option<TenantId>,
+}
+
+/// A secret that works once was used by two.
+pub(super) struct Theft {
+    pub(super) session: SessionId,
+    pub(super) client: Option<ClientId>,
+    pub(super) tenant: Option<TenantId>,
+    /// What kind of secret.
+    pub(super) secret: &'static str,
 }
 
 /// To what somebody signs in.
@@ -124,11 +133,8 @@ impl Identity {
         if !used_now {
             let used_at = token.used_at.unwrap_or(now);
             if rules::reuse(used_at, now, self.config.refresh_grace_s) == Reuse::Theft {
-                tx.session_end(session.id, now, "refresh token used twice").await?;
-                let withdrawal = self.revoke_in(&mut tx, Revoked::Session(session.id)).await?;
-                tx.commit().await?;
-                self.revoke_now(withdrawal);
-                tracing::warn!(session_id = %session.id, "a refresh token was used twice: its session was ended");
+                let (client, tenant, secret) = (session.client_id, session.tenant_id, "refresh_token");
+                self.end_stolen(tx, Theft { session: session.id, client, tenant, secret }).await?;
                 return Err(UNKNOWN);
             }
         }
@@ -142,6 +148,21 @@ impl Identity {
         tx.commit().await?;
         let id_token = scope.contains("openid").then_some(client).flatten();
         self.token_set(&session, role, scope, Some(refresh_token), id_token.map(|client| (client, None)))
+    }
+
+    /// Ends the session that a stolen secret led to.
+    pub(super) async fn end_stolen(&self, mut tx: Tx, theft: Theft) -> Result<(), Error> {
+        let Theft { session, client, tenant, secret } = theft;
+        let reason = format!("{secret} used twice");
+        tx.session_end(session, self.clock.now(), &reason).await?;
+        let withdrawal = self.revoke_in(&mut tx, Revoked::Session(session)).await?;
+        let actor = client.map_or(Actor::Anonymous, Actor::Client);
+        let (subject, detail) = (session.to_string(), Some(reason));
+        self.note(&mut tx, Act { actor, action: "session.stolen", tenant, subject, detail }).await?;
+        tx.commit().await?;
+        self.revoke_now(withdrawal);
+        tracing::warn!(session_id = %session, secret, "a secret was used twice: its session was ended");
+        Ok(())
     }
 
     /// The role that a session's user has now; an error when they may not enter any more.

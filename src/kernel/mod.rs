@@ -3,6 +3,7 @@
 //! Nothing here does I/O or knows a database, a web framework or another module of this crate. Values are parsed
 //! once, at the edge, and carried inward as proof.
 
+pub mod audit;
 pub mod fault;
 pub mod ids;
 pub mod money;
@@ -14,6 +15,7 @@ pub mod rng;
 pub mod secret;
 pub mod time;
 
+pub use audit::{Act, Actor};
 pub use fault::{Fault, Faults};
 pub use ids::*;
 pub use money::{Currency, Money, MoneyError};

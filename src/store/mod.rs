@@ -14,6 +14,7 @@ mod query;
 mod scope;
 mod value;
 
+mod audit;
 mod billing;
 mod events;
 mod idempotency;

@@ -1,58 +1,93 @@
-//! Pages for people: plain HTML made here, without a script, under a policy that lets nothing else in.
+//! Pages for people: HTML made here, without a script, under a policy that lets nothing else in.
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use maud::{DOCTYPE, Markup, html};
 
 /// The style of every page.
-const STYLE: &str = "body{font:1rem/1.5 system-ui,sans-serif;margin:0;background:#f4f5f7;color:#1b1f24}\
-main{max-width:26rem;margin:10vh auto;padding:2rem;background:#fff;border:1px solid #d5d9de;border-radius:.5rem}\
-h1{font-size:1.25rem;margin:0 0 1rem}label{display:block;margin:1rem 0 .25rem}\
-input[type=email],input[type=password],input[type=text]{width:100%;box-sizing:border-box;padding:.5rem;font:inherit;\
-border:1px solid #767d86;border-radius:.25rem}button{margin:1.5rem .5rem 0 0;padding:.5rem 1rem;font:inherit;\
-border:1px solid #1f5fbf;border-radius:.25rem;background:#1f5fbf;color:#fff}button.other{background:#fff;color:#1f5fbf}\
-p[role=alert]{color:#a3201d;margin:0}ul{padding-left:1.25rem}";
+const STYLE: &str = include_str!("pages.css");
 
 /// The address of the style sheet: an inline one would need a hole in the policy.
 pub const STYLE_PATH: &str = "/console/pages.css";
 
-/// Text as text of a page, or of an attribute in double quotes.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
+/// A page. Its forms lead to us, and nowhere else unless that is said.
+#[derive(Debug)]
+#[must_use]
+pub struct Page {
+    status: StatusCode,
+    title: String,
+    body: Markup,
+    form_targets: String,
 }
 
-/// A page. Its forms go to us, and answers to them to `form_targets`, origins separated by spaces.
-pub fn page(status: StatusCode, title: &str, body: &str, form_targets: &str) -> Response {
-    let title = escape(title);
-    let html = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title>\
-         <meta name=\"viewport\" content=\"width=device-width\"><link rel=\"stylesheet\" href=\"{STYLE_PATH}\"></head>\n\
-         <body><main><h1>{title}</h1>\n{body}</main></body>\n</html>\n"
-    );
-    let policy = format!(
-        "default-src 'none'; style-src 'self'; form-action 'self' {form_targets}; frame-ancestors 'none'; base-uri 'none'"
-    );
-    let mut response = (status, html).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    response
+impl Page {
+    /// A page with a title and what comes below it.
+    pub fn new(title: impl Into<String>, body: Markup) -> Self {
+        Self { status: StatusCode::OK, title: title.into(), body, form_targets: String::new() }
+    }
+
+    /// Another status than 200.
+    pub const fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Answers to its forms may redirect to these origins, too: browsers hold `form-action` over redirects.
+    pub fn forms_lead_to(mut self, origins: &str) -> Self {
+        origins.clone_into(&mut self.form_targets);
+        self
+    }
+}
+
+impl IntoResponse for Page {
+    fn into_response(self) -> Response {
+        let Self { status, title, body, form_targets } = self;
+        let document = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    title { (title) }
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    link rel="stylesheet" href=(STYLE_PATH);
+                }
+                body { main { h1 { (title) } (body) } }
+            }
+        };
+        let policy = format!(
+            "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self' {form_targets}; \
+             frame-ancestors 'none'; base-uri 'none'"
+        );
+        let mut response = (status, document.into_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        response
+    }
+}
+
+/// What was wrong, above a form.
+pub fn alert(fault: Option<&str>) -> Markup {
+    html! { @if let Some(fault) = fault { p role="alert" { (fault) } } }
+}
+
+/// A labelled input; `kind` and `autocomplete` as HTML names them.
+pub fn field(label: &str, name: &str, kind: &str, autocomplete: &str, value: &str) -> Markup {
+    html! {
+        label for=(name) { (label) }
+        input id=(name) name=(name) type=(kind) autocomplete=(autocomplete) required value=(value);
+    }
+}
+
+/// A field that people do not see.
+pub fn hidden(name: &str, value: &str) -> Markup {
+    html! { input type="hidden" name=(name) value=(value); }
 }
 
 /// The style sheet.
@@ -61,17 +96,13 @@ pub async fn style() -> Response {
     (kind, STYLE).into_response()
 }
 
-/// A field that people do not see.
-pub fn hidden(name: &str, value: &str) -> String {
-    format!("<input type=\"hidden\" name=\"{}\" value=\"{}\">\n", escape(name), escape(value))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn text_stays_text() {
-        assert_eq!(escape("<b title='\"&'>"), "&lt;b title=&#39;&quot;&amp;&#39;&gt;");
+        let markup = hidden("x", "<b title='\"&'>").into_string();
+        assert_eq!(markup, "<input type=\"hidden\" name=\"x\" value=\"&lt;b title='&quot;&amp;'&gt;\">");
     }
 }

@@ -3,6 +3,7 @@
 //! Everything here is about HTTP and nothing about one feature, except `problem.rs`, which alone knows how each
 //! feature's errors look from outside.
 
+pub mod audit;
 pub mod docs;
 pub mod extract;
 pub mod html;

@@ -2,7 +2,8 @@
 
 use tollgate::{
     kernel::{
-        CalendarUnit, Email, Isolation, PageRequest, Period, Quantity, Rng, SeededRng, TenantId, Timestamp, UserId,
+        Act, Actor, CalendarUnit, Email, Isolation, PageRequest, Period, Quantity, Rng, SeededRng, TenantId, Timestamp,
+        UserId, audit::AuditFilter, ids::uuid_v7,
     },
     metering::{
         MeterKey,
@@ -294,6 +295,30 @@ on_each_engine! {
         assert_eq!(tx.idempotency_claim("o", "k", b"one", now(), long_ago).await.unwrap(), Claim::Answered("done".into()));
         let stale = now().plus_secs(3_600);
         assert_eq!(tx.idempotency_claim("p", "k", b"two", now(), stale).await.unwrap(), Claim::New, "its process died");
+    }
+
+    async fn the_audit_is_read_in_order_and_by_whose_affair_it_is(store: Store) {
+        let rng = rng();
+        let (acme, globex) = (tenant("Acme", &rng), tenant("Globex", &rng));
+        let mut tx = store.begin(JOB).await.unwrap();
+        let subjects = [(&acme, "one"), (&globex, "two"), (&acme, "three")];
+        for (seconds, (of, subject)) in (0_i64..).zip(subjects) {
+            let at = now().plus_secs(seconds);
+            let (actor, detail) = (Actor::Job("test"), (subject == "two").then(|| "more".to_owned()));
+            let act = Act { actor, action: "thing.done", tenant: Some(of.id), subject: subject.into(), detail };
+            tx.audit_insert(uuid_v7(at, &rng), at, &act).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        let page = PageRequest::new(None, None).unwrap();
+        let of = async |scope, filter: AuditFilter| {
+            let entries = store.read(scope).await.unwrap().audit(&filter, page).await.unwrap();
+            entries.into_iter().map(|entry| entry.subject).collect::<Vec<_>>()
+        };
+        assert_eq!(of(JOB, AuditFilter::default()).await, ["one", "two", "three"]);
+        assert_eq!(of(JOB, AuditFilter { tenant: Some(acme.id), ..AuditFilter::default() }).await, ["one", "three"]);
+        assert_eq!(of(JOB, AuditFilter { subject: Some("two".into()), ..AuditFilter::default() }).await, ["two"]);
+        assert_eq!(of(JOB, AuditFilter { actor: Some("job:other".into()), ..AuditFilter::default() }).await, [""; 0]);
+        assert_eq!(of(Scope::Tenant(globex.id), AuditFilter::default()).await, ["two"]);
     }
 
     async fn opening_again_and_by_two_at_once_changes_nothing(store: Store) {

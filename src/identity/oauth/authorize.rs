@@ -5,22 +5,21 @@
 
 use axum::{
     extract::{RawQuery, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
-    response::{IntoResponse, Response},
+    http::HeaderMap,
+    response::{IntoResponse as _, Response},
 };
 
 use super::params::Params;
 use crate::{
-    identity::{Authorization, Browser, Client, Error, GrantType, Identity, ScopeSet, rules},
-    kernel::{CustomerName, Secret, TenantId},
-    web::{
-        html::{escape, hidden, page},
-        oauth::OAuthError,
+    identity::{
+        Authorization, Browser, Client, GrantType, Identity, ScopeSet,
+        pages::{browser, choose_tenant, consent, failed, is_ours, not_ours, see_other, sorry, to_sign_in},
+        rules,
     },
+    kernel::{CustomerName, TenantId},
+    web::oauth::OAuthError,
 };
 
-/// The cookie of a browser that is signed in.
-const COOKIE: &str = "tollgate_browser";
 /// What a base64url text of 32 bytes is made of (RFC 7636 section 4.2).
 const CHALLENGE_CHARS: usize = 43;
 
@@ -182,7 +181,7 @@ async fn ask(identity: &Identity, params: Params, headers: &HeaderMap) -> Result
     let tenant = match tenant(&known.params, &places) {
         Ok(tenant) => tenant,
         Err(fault) if silent || places.is_empty() => return Ok(known.refuse(identity, &fault)),
-        Err(_) => return Ok(choose(&known, &places)),
+        Err(_) => return Ok(choose_tenant(&known.params, &places).into_response()),
     };
     let consented = identity.has_consented(&browser, &known.client, &request.scope).await.map_err(failed)?;
     if consented && prompt != "consent" {
@@ -191,7 +190,8 @@ async fn ask(identity: &Identity, params: Params, headers: &HeaderMap) -> Result
     if silent {
         return Ok(known.refuse(identity, &Fault("consent_required", "the user has not allowed this yet".into())));
     }
-    Ok(consent(&known, &request, &identity.form_token(&secret)))
+    let form_token = identity.form_token(&secret);
+    Ok(consent(&known.params, &request, &form_token, &known.target()).into_response())
 }
 
 async fn take(
@@ -200,12 +200,12 @@ async fn take(
     decision: &str,
     headers: &HeaderMap,
 ) -> Result<Response, Response> {
-    let token = params.remove("form_token").unwrap_or_default();
+    let signed_in = browser(identity, headers).await?;
+    let ours = signed_in.as_ref().is_some_and(|(secret, _)| is_ours(identity, headers, secret, &mut params));
     let known = Known::of(identity, params).await?;
-    let Some((secret, browser)) = browser(identity, headers).await? else { return Ok(to_login(&known.params)) };
-    let ours: bool = subtle::ConstantTimeEq::ct_eq(token.as_bytes(), identity.form_token(&secret).as_bytes()).into();
-    if !ours || !same_origin(identity, headers) {
-        return Err(page(StatusCode::FORBIDDEN, "This page is not yours", "<p>Please start again.</p>", ""));
+    let Some((_, browser)) = signed_in else { return Ok(to_login(&known.params)) };
+    if !ours {
+        return Err(not_ours());
     }
     let request = match known.authorization() {
         Ok(request) => request,
@@ -246,27 +246,6 @@ fn tenant(params: &Params, places: &[(TenantId, CustomerName)]) -> Result<Tenant
     }
 }
 
-/// The browser that calls, if somebody is signed in with it.
-async fn browser(identity: &Identity, headers: &HeaderMap) -> Result<Option<(Secret, Browser)>, Response> {
-    let Some(secret) = cookie(headers) else { return Ok(None) };
-    let browser = identity.browser(&secret).await.map_err(failed)?;
-    Ok(browser.map(|browser| (secret, browser)))
-}
-
-fn cookie(headers: &HeaderMap) -> Option<Secret> {
-    let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| Secret::new(value.to_owned()))
-}
-
-/// Whether a form comes from a page of ours, as far as the browser says.
-fn same_origin(identity: &Identity, headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let issuer = url::Url::parse(identity.issuer()).map(|issuer| issuer.origin().ascii_serialization());
-    let origin = text("origin").is_none_or(|origin| issuer.is_ok_and(|own| own == origin));
-    origin && text("sec-fetch-site").is_none_or(|site| ["same-origin", "none"].contains(&site))
-}
-
 fn to_login(params: &Params) -> Response {
     let mut params = params.clone();
     // Signing in is what was asked for; asking again would never end.
@@ -274,145 +253,5 @@ fn to_login(params: &Params) -> Response {
         params.remove("prompt");
     }
     params.remove("max_age");
-    let target = format!("/oauth2/authorize?{}", params.to_query());
-    let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("return_to", &target).finish();
-    see_other(&format!("/login?{query}"))
-}
-
-/// The sign-in page.
-#[utoipa::path(get, path = "/login", tag = "pages", responses((status = 200)))]
-pub(super) async fn login_page(RawQuery(query): RawQuery) -> Response {
-    let params = Params::parse(query.unwrap_or_default().as_bytes()).unwrap_or_default();
-    login_form(StatusCode::OK, params.text("return_to").unwrap_or_default(), "", "")
-}
-
-fn login_form(status: StatusCode, return_to: &str, email: &str, fault: &str) -> Response {
-    let fault = if fault.is_empty() { String::new() } else { format!("<p role=\"alert\">{}</p>\n", escape(fault)) };
-    let body = format!(
-        "{fault}<form method=\"post\" action=\"/login\">\n{}\
-         <label for=\"email\">Email</label>\n<input id=\"email\" name=\"email\" type=\"email\" autocomplete=\"username\" \
-         required autofocus value=\"{}\">\n\
-         <label for=\"password\">Password</label>\n<input id=\"password\" name=\"password\" type=\"password\" \
-         autocomplete=\"current-password\" required>\n<button>Sign in</button>\n</form>\n",
-        hidden("return_to", return_to),
-        escape(email)
-    );
-    // Where a sign-in leads on is not known here; any answer to this form is a redirection by us.
-    page(status, "Sign in", &body, "https: http:")
-}
-
-/// Signs a browser in.
-#[utoipa::path(post, path = "/login", tag = "pages", responses((status = 303), (status = 400), (status = 401)),
-    request_body(content_type = "application/x-www-form-urlencoded", content = String))]
-pub(super) async fn login(State(identity): State<Identity>, request: Request) -> Response {
-    let (parts, params) = match Params::of_form(request).await {
-        Ok(form) => form,
-        Err(error) => return error.into_response(),
-    };
-    if !same_origin(&identity, &parts.headers) {
-        return page(StatusCode::FORBIDDEN, "This page is not yours", "<p>Please start again.</p>", "");
-    }
-    let return_to = params.text("return_to").unwrap_or_default();
-    let (email, password) = (params.text("email").unwrap_or_default(), params.secret("password"));
-    let wrong = |status| login_form(status, return_to, email, "Email and password do not belong together.");
-    let (Ok(address), Some(password)) = (email.parse(), password) else { return wrong(StatusCode::UNAUTHORIZED) };
-    let secret = match identity.sign_in_browser(&address, &password).await {
-        Ok(secret) => secret,
-        Err(Error::WrongCredentials) => return wrong(StatusCode::UNAUTHORIZED),
-        Err(error) => return failed(error),
-    };
-    let secure = if identity.issuer().starts_with("https:") { "; Secure" } else { "" };
-    let cookie = format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Lax{secure}", secret.expose());
-    let mut response = see_other(&local(return_to));
-    // A base64url text is a header value.
-    if let Ok(cookie) = HeaderValue::try_from(cookie) {
-        response.headers_mut().insert(header::SET_COOKIE, cookie);
-    }
-    response
-}
-
-/// A path of ours; anything else would lead people away (an open redirect).
-fn local(return_to: &str) -> String {
-    let path = return_to.parse::<Uri>().ok().filter(|uri| uri.authority().is_none() && uri.scheme().is_none());
-    let path = path.filter(|_| return_to.starts_with('/') && !return_to.starts_with("//") && !return_to.contains('\\'));
-    path.map_or_else(|| "/console/".to_owned(), |uri| uri.to_string())
-}
-
-/// Which tenant to go to.
-fn choose(known: &Known, places: &[(TenantId, CustomerName)]) -> Response {
-    let mut body = String::from("<p>You belong to several. Which one do you want to go on with?</p>\n<ul>\n");
-    for (tenant, name) in places {
-        let mut params = known.params.clone();
-        params.set("tenant", &tenant.to_string());
-        let link = format!("/oauth2/authorize?{}", params.to_query());
-        body += &item(&format!("<a href=\"{}\">{}</a>", escape(&link), escape(name.as_str())));
-    }
-    body.push_str("</ul>\n");
-    page(StatusCode::OK, "Choose an organization", &body, "")
-}
-
-/// Whether the client may have what it asks for.
-fn consent(known: &Known, request: &Authorization, form_token: &str) -> Response {
-    let fields: String = known.params.iter().map(|(name, value)| hidden(name, value)).collect();
-    let wishes: String = request.scope.iter().map(|value| item(&escape(wish(value)))).collect();
-    let body = format!(
-        "<p><strong>{}</strong> wants to:</p>\n<ul>\n{wishes}</ul>\n\
-         <form method=\"post\" action=\"/oauth2/authorize\">\n{fields}{}\
-         <button name=\"decision\" value=\"allow\">Allow</button>\n\
-         <button class=\"other\" name=\"decision\" value=\"deny\">Cancel</button>\n</form>\n",
-        escape(&known.client.name),
-        hidden("form_token", form_token),
-    );
-    page(StatusCode::OK, "Allow access?", &body, &known.target())
-}
-
-fn item(html: &str) -> String {
-    format!("<li>{html}</li>\n")
-}
-
-/// What a scope value means to people.
-fn wish(value: &str) -> &str {
-    match value {
-        "openid" => "know who you are",
-        "profile" => "see your profile",
-        "email" => "see your email address",
-        "offline_access" => "stay signed in for you",
-        "usage:read" => "see your organization's usage",
-        "usage:write" => "report usage for your organization",
-        other => other,
-    }
-}
-
-fn see_other(target: &str) -> Response {
-    let mut response = StatusCode::SEE_OTHER.into_response();
-    let headers = response.headers_mut();
-    // A serialized URI is a header value.
-    if let Ok(target) = HeaderValue::try_from(target) {
-        headers.insert(header::LOCATION, target);
-    }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    response
-}
-
-fn sorry(text: &str) -> Response {
-    page(StatusCode::BAD_REQUEST, "This does not work", &format!("<p>{}</p>\n", escape(text)), "")
-}
-
-fn failed(error: Error) -> Response {
-    OAuthError::from(error).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sign_in_leads_to_paths_of_ours_alone() {
-        assert_eq!(local("/oauth2/authorize?a=b%20c"), "/oauth2/authorize?a=b%20c");
-        for other in ["", "https://evil.example/", "//evil.example/", "/\\evil.example", "evil", "javascript:alert(1)"]
-        {
-            assert_eq!(local(other), "/console/", "{other}");
-        }
-    }
+    to_sign_in(&format!("/oauth2/authorize?{}", params.to_query()))
 }

@@ -15,12 +15,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::params::Params;
+pub(super) use self::params::Params;
 use super::{Identity, TokenSet, Verifier, rules::FIRST_PARTY};
-use crate::{
-    kernel::Secret,
-    web::{html, oauth::OAuthError},
-};
+use crate::{kernel::Secret, web::oauth::OAuthError};
 
 /// The routes.
 pub fn routes<S>() -> OpenApiRouter<S>
@@ -35,11 +32,9 @@ where
         .routes(routes!(tokens::revoke))
         .routes(routes!(tokens::userinfo, tokens::userinfo_by_post))
         .routes(routes!(authorize::authorize, authorize::decide))
-        .routes(routes!(authorize::login_page, authorize::login))
         .routes(routes!(metadata::jwks))
         .routes(routes!(metadata::openid_configuration))
         .routes(routes!(metadata::authorization_server))
-        .route(html::STYLE_PATH, axum::routing::get(html::style))
 }
 
 /// RFC 6749 section 5.1.

@@ -1,0 +1,51 @@
+//! What a person is asked on a client's behalf: for which tenant, and whether it may.
+
+use maud::html;
+
+use crate::{
+    identity::{Authorization, oauth::Params},
+    kernel::{CustomerName, TenantId},
+    web::html::{Page, hidden},
+};
+
+/// Which tenant to go to.
+pub(in crate::identity) fn choose_tenant(params: &Params, places: &[(TenantId, CustomerName)]) -> Page {
+    let link = |tenant: &TenantId| {
+        let mut params = params.clone();
+        params.set("tenant", &tenant.to_string());
+        format!("/oauth2/authorize?{}", params.to_query())
+    };
+    let body = html! {
+        p { "You belong to several. Which one do you want to go on with?" }
+        ul { @for (tenant, name) in places { li { a href=(link(tenant)) { (name.as_str()) } } } }
+    };
+    Page::new("Choose an organization", body)
+}
+
+/// Whether the client may have what it asks for; the answer leads to `target`, its origin.
+pub(in crate::identity) fn consent(params: &Params, request: &Authorization, form_token: &str, target: &str) -> Page {
+    let body = html! {
+        p { strong { (request.client.name) } " wants to:" }
+        ul { @for value in request.scope.iter() { li { (wish(value)) } } }
+        form method="post" action="/oauth2/authorize" {
+            @for (name, value) in params.iter() { (hidden(name, value)) }
+            (hidden("form_token", form_token))
+            button name="decision" value="allow" { "Allow" }
+            button.other name="decision" value="deny" { "Cancel" }
+        }
+    };
+    Page::new("Allow access?", body).forms_lead_to(target)
+}
+
+/// What a scope value means to people.
+fn wish(value: &str) -> &str {
+    match value {
+        "openid" => "know who you are",
+        "profile" => "see your profile",
+        "email" => "see your email address",
+        "offline_access" => "stay signed in for you",
+        "usage:read" => "see your organization's usage",
+        "usage:write" => "report usage for your organization",
+        other => other,
+    }
+}
