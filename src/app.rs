@@ -24,8 +24,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{
     billing::{self, Billing},
     gateway::{self, Directory, Gateway},
-    identity::{self, Identity, IdentityConfig, Verifier},
-    kernel::{Clock, Rng, Secret, rng::random_bytes},
+    identity::{self, Identity, IdentityConfig, KnownClients, Verifier},
+    kernel::{Clock, Observers, Rng, Secret, TenantObserver, rng::random_bytes},
     metering::{self, Metering, STOCK_METERS, journal},
     onboarding::{self, Onboarding},
     operations,
@@ -310,7 +310,9 @@ async fn build_state(
     let (clock, rng) = (|| Arc::clone(clock), || Arc::clone(rng));
     let journal = metering_settings(settings);
     let metering = Metering::open(store.clone(), journal, clock(), rng(), shutdown.tasks.clone()).await?;
-    let observer: Arc<dyn crate::kernel::TenantObserver> = Arc::new(directory.clone());
+    let known_clients = KnownClients::default();
+    let observers: [Arc<dyn TenantObserver>; 2] = [Arc::new(directory.clone()), Arc::new(known_clients.clone())];
+    let observer: Arc<dyn TenantObserver> = Arc::new(Observers(observers.into()));
     let billing = Billing::open(
         store.clone(),
         metering.clone(),
@@ -335,7 +337,7 @@ async fn build_state(
         hash_concurrency: settings.identity.hash_concurrency,
         key_file: settings.store.data.join("identity.key"),
     };
-    let identity = Identity::open(store.clone(), clock(), rng(), config).await?;
+    let identity = Identity::open(store.clone(), clock(), rng(), config, known_clients).await?;
     let driver = match settings.provisioning.driver {
         DriverChoice::Sqlite => Driver::Sqlite(SqliteDriver::new(settings.store.data.join("infrastructure"))),
         DriverChoice::None => Driver::None,

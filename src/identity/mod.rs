@@ -14,6 +14,7 @@ pub mod error;
 pub mod http;
 mod introspection;
 mod keys;
+mod known_clients;
 pub mod model;
 pub mod oauth;
 pub mod pages;
@@ -29,6 +30,7 @@ pub use access::{ADMIN_SCOPE, Access, ScopeSet, Subject, TokenError};
 pub use clients::{ClientCredentials, ClientKind, NewClient};
 pub use codes::Authorization;
 pub use error::Error;
+pub use known_clients::KnownClients;
 pub use model::{
     AuthorizationCode, Browser, Client, ClientMetadata, GrantType, PasswordHash, RefreshToken, Session, SigningAlg,
     StoredKey, TokenSet,

@@ -9,6 +9,7 @@ use super::{
     access::{ScopeSet, Subject},
     error::Error,
     keys::{self, KeyRing, MasterKey},
+    known_clients::KnownClients,
     model::{PasswordHash, SigningAlg, StoredKey},
     password::{Passwords, check_strength},
     revocation::Revoked,
@@ -61,6 +62,7 @@ pub struct Identity {
     pub(super) config: Arc<IdentityConfig>,
     pub(super) master: Arc<MasterKey>,
     pub(super) passwords: Passwords,
+    pub(super) known_clients: KnownClients,
     verifier: Verifier,
 }
 
@@ -75,12 +77,13 @@ pub(super) struct Grant {
 }
 
 impl Identity {
-    /// Over a store. The first start makes the key file and a signing key.
+    /// Over a store; `known_clients` must hear of every change of a tenant. The first start makes the key file and a signing key.
     pub async fn open(
         store: Store,
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
         config: IdentityConfig,
+        known_clients: KnownClients,
     ) -> Result<Self, Error> {
         let stored = store.read(Scope::Job("identity")).await?.signing_keys().await?;
         let master = MasterKey::open(&config.key_file, stored.is_empty(), &*rng)?;
@@ -97,7 +100,8 @@ impl Identity {
             }
         }
         let passwords = Passwords::new(config.hash_concurrency, Arc::clone(&rng));
-        Ok(Self { store, clock, rng, config: Arc::new(config), master: Arc::new(master), passwords, verifier })
+        let (config, master) = (Arc::new(config), Arc::new(master));
+        Ok(Self { store, clock, rng, config, master, passwords, known_clients, verifier })
     }
 
     /// Two nodes that start together each make keys; all verify, the newest sign.

@@ -15,6 +15,7 @@ mod lifecycle;
 mod outage;
 mod refusals;
 mod restart;
+mod rotation;
 mod server;
 mod starting;
 mod upstream;
