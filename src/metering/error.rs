@@ -1,5 +1,7 @@
 //! What can go wrong with metering.
 
+use uuid::Uuid;
+
 use super::{JournalError, MeterKey, meter::ReadingError, model::Conflict};
 use crate::{
     kernel::{QuantityError, TenantId},
@@ -9,6 +11,20 @@ use crate::{
 /// An error of the metering service.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Records were counted once, and deleted, that the ledger does not know: it is older than the journal.
+    #[error(
+        "the ledger has counted up to record {counted} of journal {boot}, and the next one there is {next}: the ledger \
+         is older than the journal, as after a restored backup; restore the newer one, or start with --accept-loss to \
+         go on without the records between"
+    )]
+    Gap {
+        /// Of which process.
+        boot: Uuid,
+        /// The last record counted.
+        counted: u64,
+        /// The first one there is.
+        next: u64,
+    },
     /// No such meter.
     #[error("there is no meter {0}")]
     UnknownMeter(MeterKey),

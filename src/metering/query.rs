@@ -74,6 +74,16 @@ pub enum Subjects {
     },
 }
 
+impl Subjects {
+    /// Everybody within a tenant's scope is that tenant.
+    fn within(&self, scope: Scope) -> Self {
+        match (self, scope.tenant()) {
+            (Self::All { apart }, Some(own)) => Self::Some { tenants: vec![own], apart: *apart },
+            (subjects, _) => subjects.clone(),
+        }
+    }
+}
+
 impl Metering {
     /// Usage by window. What was settled on this node before the call is in it.
     pub async fn usage(
@@ -95,6 +105,7 @@ impl Metering {
         if meter.event_type().is_none() {
             self.catch_up().await?;
         }
+        let subjects = &subjects.within(scope);
         let mut tx = self.store.read(scope).await?;
         if let Subjects::One(tenant) = subjects {
             tx.tenant_by_id(*tenant).await?.ok_or(Error::UnknownTenant(*tenant))?;
@@ -109,7 +120,7 @@ impl Metering {
             Some(values) => values,
             None => from_events(&mut tx, subjects, &meter, &shape, self.clock.now()).await?,
         };
-        Ok(rules::answer(&shape, values))
+        rules::answer(&shape, values)
     }
 }
 

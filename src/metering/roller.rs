@@ -91,6 +91,8 @@ pub struct Roller<L> {
     tally: Tally,
     /// The last round did not come to its end.
     broken_off: bool,
+    /// Records that are gone before they were counted are passed over.
+    accept_loss: bool,
 }
 
 impl<L: Ledger> Roller<L> {
@@ -98,7 +100,14 @@ impl<L: Ledger> Roller<L> {
     pub fn new(journal: Journal, ledger: L) -> Self {
         let reader = Some(Reader::new(&journal));
         let tally = Tally::new(journal.identity().boot);
-        Self { journal, ledger, reader, counted: None, tally, broken_off: false }
+        Self { journal, ledger, reader, counted: None, tally, broken_off: false, accept_loss: false }
+    }
+
+    /// Passes over records that are gone before they were counted, which loses them.
+    #[must_use]
+    pub const fn accepting_loss(mut self, accept_loss: bool) -> Self {
+        self.accept_loss = accept_loss;
+        self
     }
 
     /// After a transaction that failed, or that nobody waited for: what was read is read again, cursors come from the
@@ -150,6 +159,16 @@ impl<L: Ledger> Roller<L> {
         };
         self.counted = Some((boot, counted));
         entries.retain(|entry| counted.is_none_or(|counted| entry.seq > counted));
+        if let (Some(first), Some(counted)) = (entries.first(), counted)
+            && first.seq > counted + 1
+        {
+            // The segments between were counted once: this ledger is older than the journal.
+            let next = first.seq;
+            if !self.accept_loss {
+                return Err(Error::Gap { boot, counted, next });
+            }
+            tracing::error!(%boot, counted, next, "records are gone that this ledger has not counted; they are lost");
+        }
         if !entries.is_empty() {
             self.count(boot, counted, last, &entries, clock.now()).await?;
             self.counted = Some((boot, Some(last.seq)));

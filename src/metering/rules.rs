@@ -8,6 +8,7 @@ use std::{
 use super::{
     error::Error,
     model::{Found, MeterKey, Total, WindowTotal},
+    windows::MOST_WINDOWS,
 };
 use crate::kernel::{Period, Quantity, TenantId, Timestamp};
 
@@ -66,13 +67,16 @@ pub fn sums(shape: &Shape<'_>, cells: &[Found]) -> Result<BTreeMap<Key, Total>, 
     Ok(sums)
 }
 
-/// Values as an answer, windows without usage filled in where that is asked for.
-pub fn answer(shape: &Shape<'_>, values: BTreeMap<Key, Quantity>) -> Vec<WindowTotal> {
+/// Values as an answer, windows without usage filled in where that is asked for; an error when that makes too many.
+pub fn answer(shape: &Shape<'_>, values: BTreeMap<Key, Quantity>) -> Result<Vec<WindowTotal>, Error> {
     let mut values = values;
     if shape.zero_fill {
         let mut all: BTreeSet<_> = values.keys().map(|(_, tenant, group)| (*tenant, group.clone())).collect();
         if all.is_empty() && shape.group_by.is_empty() && !shape.by_tenant {
             all.insert((None, Vec::new()));
+        }
+        if all.len().saturating_mul(shape.windows.len()) > MOST_WINDOWS {
+            return Err(Error::TooManyWindows(MOST_WINDOWS));
         }
         for index in 0..shape.windows.len() {
             for (tenant, group) in &all {
@@ -84,7 +88,7 @@ pub fn answer(shape: &Shape<'_>, values: BTreeMap<Key, Quantity>) -> Vec<WindowT
         let period = shape.windows[index];
         WindowTotal { from: period.from(), to: period.to(), tenant, value, group }
     };
-    values.into_iter().map(window).collect()
+    Ok(values.into_iter().map(window).collect())
 }
 
 impl Shape<'_> {
@@ -138,7 +142,7 @@ mod tests {
             let (meter, group_by) = (&apis, &group_by);
             let shape = Shape { meter, windows, group_by, filters: &filters, by_tenant: false, zero_fill };
             let sums = sums(&shape, &cells).unwrap();
-            let totals = answer(&shape, sums.into_iter().map(|(key, total)| (key, total.sum)).collect());
+            let totals = answer(&shape, sums.into_iter().map(|(key, total)| (key, total.sum)).collect()).unwrap();
             totals.iter().map(|total| format!("{} {}", total.from, total.value)).collect()
         };
         assert_eq!(values(&days, &[], &[], false), ["2026-11-02T00:00:00Z 3", "2026-11-03T00:00:00Z 4"]);

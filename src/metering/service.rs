@@ -105,7 +105,8 @@ impl Metering {
         let started = Flusher::start(&journal);
         let flusher =
             started.map_err(|source| JournalError::Io { verb: "start", path: "its flusher".into(), source })?;
-        let roller = Arc::new(Mutex::new(Roller::new(journal.clone(), StoreLedger(store.clone()))));
+        let roller = Roller::new(journal.clone(), StoreLedger(store.clone())).accepting_loss(accept_loss);
+        let roller = Arc::new(Mutex::new(roller));
         let metering = Self {
             meters: Meters::open(&store).await?,
             ingest: Ingest::new(store.clone(), Arc::clone(&clock), Arc::clone(&rng), late_after_s, tasks),

@@ -119,7 +119,7 @@ impl From<metering::Error> for Problem {
             }
             Error::UnknownTenant(_) | Error::UnknownEvent(_) => Self::new(Kind::NOT_FOUND, text),
             Error::Inexact { .. } => Self::new(Kind::CONFLICT, text),
-            Error::CursorMoved | Error::MetersChanged | Error::Journal(_) => {
+            Error::CursorMoved | Error::MetersChanged | Error::Gap { .. } | Error::Journal(_) => {
                 Self::new(Kind::UNAVAILABLE, "usage is recorded but cannot be counted now")
                     .retry_after(1)
                     .caused_by(error)

@@ -5,8 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{
+    client::Client,
     customer::{admin, customer, owner},
-    server::Server,
+    server::{Server, tollgate},
 };
 use crate::support::{
     actors::{PASSWORD, email_of, registration},
@@ -101,4 +102,52 @@ async fn two_nodes_on_one_database_take_each_others_tokens_and_count_together() 
     let Some(server) = postgres::shared() else { return };
     let database = server.database().await;
     tokio::task::spawn_blocking(move || two_nodes(&database)).await.unwrap();
+}
+
+#[test]
+fn a_ledger_that_is_older_than_the_journal_is_refused_until_the_loss_is_accepted() {
+    const CALLS: u64 = 2_000;
+    let folder = tempfile::tempdir().unwrap();
+    let (data, older) = (folder.path().join("data"), folder.path().join("older.db"));
+    let start = |more: &[&str]| {
+        let mut command = tollgate();
+        // Small segments, which are soon counted and gone.
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data).args(more);
+        command.env("TOLLGATE_METERING__SEGMENT_BYTES", "262144");
+        command
+    };
+    let stopped = |server: Server| {
+        server.signal("TERM");
+        assert_eq!(server.ended().code(), Some(0));
+    };
+    let calls = |server: &Server, token: &str| {
+        let mut client = Client::connect(server);
+        for _ in 0..CALLS {
+            assert_eq!(client.get("/sample/hello", token).status, 200);
+        }
+    };
+    let server = Server::run(&mut start(&[]));
+    let token = customer(&server);
+    calls(&server, &token);
+    // In the middle of this process's journal, as a backup would be taken.
+    assert_eq!(server.used(&token), CALLS);
+    let copied = |name: &str| std::fs::copy(data.join(name), folder.path().join(format!("older{}", &name[8..])));
+    copied("tollgate.db").unwrap();
+    copied("tollgate.db-wal").unwrap();
+    calls(&server, &token);
+    calls(&server, &token);
+    assert_eq!(server.used(&token), 3 * CALLS);
+    stopped(server);
+
+    std::fs::rename(&older, data.join("tollgate.db")).unwrap();
+    std::fs::rename(folder.path().join("older.db-wal"), data.join("tollgate.db-wal")).unwrap();
+    let refused = start(&[]).output().unwrap();
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{text}");
+    assert!(text.contains("the ledger is older than the journal") && text.contains("--accept-loss"), "{text}");
+    let server = Server::run(&mut start(&["--accept-loss"]));
+    let counted = server.used(&token);
+    assert!((CALLS..3 * CALLS).contains(&counted), "{counted}");
+    assert_eq!(server.get("/sample/hello", &token).status, 200);
+    assert_eq!(server.used(&token), counted + 1);
 }
