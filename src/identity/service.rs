@@ -90,14 +90,15 @@ impl Identity {
             [] => keys,
             missing => Self::first_keys(&store, &master, missing, &*clock, &*rng).await?,
         };
-        let verifier = Verifier::new(config.issuer.clone(), Arc::clone(&clock), keys);
+        let master = Arc::new(master);
+        let verifier = Verifier::new(config.issuer.clone(), Arc::clone(&clock), Arc::clone(&master), keys);
         for (key, at) in store.read(Scope::Job("identity")).await?.revocations().await? {
             if let Some(revoked) = Revoked::from_key(&key) {
                 verifier.revocations().add(revoked, at);
             }
         }
         let passwords = Passwords::new(config.hash_concurrency, Arc::clone(&rng));
-        Ok(Self { store, clock, rng, config: Arc::new(config), master: Arc::new(master), passwords, verifier })
+        Ok(Self { store, clock, rng, config: Arc::new(config), master, passwords, verifier })
     }
 
     /// Two nodes that start together each make keys; all verify, the newest sign.
