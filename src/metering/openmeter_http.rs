@@ -1,4 +1,5 @@
-//! The usage API in the shapes of OpenMeter, so that its SDKs work unchanged: `/api/v1/events` and `/api/v1/meters`.
+//! The usage API in the shapes of OpenMeter, so that its SDKs work unchanged: `/api/v1/events` here, meters and queries
+//! beside it. docs/openmeter.md says what differs.
 //!
 //! What differs from the rest of the API is theirs: camel case, bare lists, numbers instead of texts, 400 for input
 //! that is wrong.

@@ -1,16 +1,17 @@
 //! Usage of meters in OpenMeter's shapes: `/api/v1/meters/{id_or_slug}/query` and what goes with it, and the same for
 //! whoever holds a portal token.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
     extract::{FromRef, Request, State},
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderValue, Method, header},
     response::{IntoResponse, Response},
 };
 use jiff::tz::TimeZone;
 use serde::Serialize;
+use tower_http::cors::{Any, CorsLayer};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -25,6 +26,9 @@ use crate::{
     web::{Json, Kind, Path, PortalAccess, Problem, UsageJson, UsageScope, Verifier},
 };
 
+/// How long a browser remembers that it may ask.
+const PREFLIGHT: Duration = Duration::from_hours(1);
+
 pub(super) fn routes<S>() -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -35,7 +39,13 @@ where
         .routes(routes!(query_meter, query_meter_by_body))
         .routes(routes!(list_meter_subjects))
         .routes(routes!(list_group_values))
-        .routes(routes!(query_portal_meter))
+        .merge(OpenApiRouter::new().routes(routes!(query_portal_meter)).layer(for_every_origin()))
+}
+
+/// Portals are shown by pages of any origin. What a page sends along by itself opens nothing here: the token does.
+fn for_every_origin() -> CorsLayer {
+    let headers = [header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT];
+    CorsLayer::new().allow_origin(Any).allow_methods([Method::GET]).allow_headers(headers).max_age(PREFLIGHT)
 }
 
 /// Usage of a meter.

@@ -1,5 +1,9 @@
 //! Portal tokens: one tenant's usage for a while, and nothing else.
 
+use axum::{
+    body::Body,
+    http::{Method, Request, header},
+};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -185,5 +189,28 @@ async fn a_portal_token_is_made_by_who_may_read_the_usage() {
         (json!({"subject": acme, "allowedMeterSlugs": vec!["tokens"; 51]}), "allowedMeterSlugs"),
     ] {
         token(&admin, body).await.refuses(400, &[field]);
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_any_origin_may_show_a_portal_and_ask_for_nothing_else() {
+    let app = TestApp::new().await;
+    let (acme, _) = scene(&app).await;
+    let portal = holder(&app, &app.admin().await, json!({"subject": acme})).await;
+    let asked = async |method: Method, path: &str| {
+        let request = Request::builder().method(method).uri(path).header(header::ORIGIN, "https://shop.example");
+        let request = request.header(header::ACCESS_CONTROL_REQUEST_METHOD, "GET");
+        let request = request.header(header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization");
+        let request = request.header(header::AUTHORIZATION, format!("Bearer {}", portal.token));
+        let headers = app.send(request.body(Body::empty()).unwrap()).await.headers;
+        let text = |name| headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        (text(header::ACCESS_CONTROL_ALLOW_ORIGIN), text(header::ACCESS_CONTROL_ALLOW_HEADERS))
+    };
+    let (origin, headers) = asked(Method::OPTIONS, QUERY).await;
+    assert_eq!((origin.as_str(), headers.contains("authorization")), ("*", true));
+    assert_eq!(asked(Method::GET, QUERY).await.0, "*");
+    for path in ["/api/v1/meters/tokens/query", "/api/v1/portal/tokens", "/api/v1/meters"] {
+        assert_eq!(asked(Method::OPTIONS, path).await.0, "", "{path}");
+        assert_eq!(asked(Method::GET, path).await.0, "", "{path}");
     }
 }
