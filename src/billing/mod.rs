@@ -1,4 +1,4 @@
-//! Billing: plans, rating, billing accounts, and what a tenant owes for a period.
+//! Billing: plans and what they entitle to, rating, billing accounts, and what a tenant owes for a period.
 //!
 //! Invariants: a tenant has at most one billing account; a plan is never changed, a new version takes its place from
 //! a stated time on; an amount is exact until its line is rounded, once; a bill can be worked out again from the
@@ -8,6 +8,7 @@
 
 pub mod address;
 mod amounts;
+mod entitlements;
 pub mod error;
 pub mod http;
 pub mod model;
@@ -19,6 +20,7 @@ mod views;
 pub mod wire;
 
 pub use address::{AddressBody, BillingAddress};
+pub use entitlements::{Entitlement, EntitlementQuery, Metered};
 pub use error::Error;
 pub use model::{Account, Bill, Plan, Quota, QuotaMode, RateLimit};
 pub use plan::{parse_plans, stock_plans};

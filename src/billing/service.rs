@@ -84,6 +84,10 @@ impl Billing {
         Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub(super) const fn metering(&self) -> &Metering {
+        &self.metering
+    }
+
     /// The time, for callers that ask about now.
     pub fn now(&self) -> Timestamp {
         self.clock.now()

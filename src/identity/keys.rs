@@ -27,6 +27,7 @@ const KEY_BYTES: usize = 32;
 pub(super) struct MasterKey {
     sealing: Zeroizing<[u8; 32]>,
     hashing: Zeroizing<[u8; 32]>,
+    portal: Zeroizing<[u8; 32]>,
 }
 
 impl MasterKey {
@@ -52,6 +53,7 @@ impl MasterKey {
         Ok(Self {
             sealing: derive("tollgate 2026 sealing of signing keys"),
             hashing: derive("tollgate 2026 hashes of random secrets"),
+            portal: derive("tollgate 2026 portal tokens"),
         })
     }
 
@@ -63,6 +65,11 @@ impl MasterKey {
     /// The keyed hash of something that may hold a secret.
     pub(super) fn digest(&self, bytes: &[u8]) -> [u8; 32] {
         *blake3::keyed_hash(&self.hashing, bytes).as_bytes()
+    }
+
+    /// What proves that the content of a portal token is ours.
+    pub(super) fn portal_tag(&self, content: &[u8]) -> blake3::Hash {
+        blake3::keyed_hash(&self.portal, content)
     }
 
     fn cipher(&self) -> Result<LessSafeKey, Error> {

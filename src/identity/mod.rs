@@ -1,4 +1,4 @@
-//! Identity: passwords, signing keys, access and refresh tokens, sessions, machine clients.
+//! Identity: passwords, signing keys, access, refresh and portal tokens, sessions, machine clients.
 //!
 //! Invariants: a password is kept as argon2id alone, a random secret as a keyed hash alone, a private key sealed under
 //! the key file; a refresh token works once (but for a short race) and its second use ends its session; a token that
@@ -19,6 +19,7 @@ pub mod model;
 pub mod oauth;
 pub mod pages;
 mod password;
+mod portal;
 mod revocation;
 pub mod rules;
 mod service;
@@ -35,6 +36,7 @@ pub use model::{
     AuthorizationCode, Browser, Client, ClientMetadata, GrantType, PasswordHash, RefreshToken, Session, SigningAlg,
     StoredKey, TokenSet,
 };
+pub use portal::PortalGrant;
 pub use revocation::Revoked;
 pub use service::{Identity, IdentityConfig};
 pub use sessions::LoginRequest;

@@ -93,14 +93,15 @@ impl Identity {
             [] => keys,
             missing => Self::first_keys(&store, &master, missing, &*clock, &*rng).await?,
         };
-        let verifier = Verifier::new(config.issuer.clone(), Arc::clone(&clock), keys);
+        let master = Arc::new(master);
+        let verifier = Verifier::new(config.issuer.clone(), Arc::clone(&clock), Arc::clone(&master), keys);
         for (key, at) in store.read(Scope::Job("identity")).await?.revocations().await? {
             if let Some(revoked) = Revoked::from_key(&key) {
                 verifier.revocations().add(revoked, at);
             }
         }
         let passwords = Passwords::new(config.hash_concurrency, Arc::clone(&rng));
-        let (config, master) = (Arc::new(config), Arc::new(master));
+        let config = Arc::new(config);
         Ok(Self { store, clock, rng, config, master, passwords, known_clients, verifier })
     }
 

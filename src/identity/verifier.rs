@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     access::{Access, ScopeSet, Subject, TokenError},
-    keys::KeyRing,
+    keys::{KeyRing, MasterKey},
     model::SigningAlg,
     revocation::Revocations,
     signing::of_library,
@@ -73,16 +73,18 @@ pub struct Verifier {
 struct Shared {
     issuer: String,
     clock: Arc<dyn Clock>,
+    master: Arc<MasterKey>,
     keys: RwLock<Arc<KeyRing>>,
     revocations: Revocations,
     remembered: Cache<[u8; 32], Arc<Access>>,
 }
 
 impl Verifier {
-    pub(super) fn new(issuer: String, clock: Arc<dyn Clock>, keys: KeyRing) -> Self {
+    pub(super) fn new(issuer: String, clock: Arc<dyn Clock>, master: Arc<MasterKey>, keys: KeyRing) -> Self {
         let shared = Shared {
             issuer,
             clock,
+            master,
             keys: RwLock::new(Arc::new(keys)),
             revocations: Revocations::default(),
             remembered: Cache::new(REMEMBERED),
@@ -98,6 +100,14 @@ impl Verifier {
     pub(super) fn replace_keys(&self, keys: KeyRing) {
         *self.shared.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
         self.shared.remembered.clear();
+    }
+
+    pub(super) fn portal_tag(&self, content: &[u8]) -> blake3::Hash {
+        self.shared.master.portal_tag(content)
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
     }
 
     pub(super) fn revocations(&self) -> &Revocations {

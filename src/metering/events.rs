@@ -92,6 +92,12 @@ impl Metering {
         self.subject(&mut tx, scope, subject, "subject").await
     }
 
+    /// The name of a tenant's state; `None` when there is none, or no more.
+    pub async fn standing(&self, scope: Scope, tenant: TenantId) -> Result<Option<&'static str>, Error> {
+        let found = self.store.read(scope).await?.tenant_by_id(tenant).await?;
+        Ok(found.map(|tenant| tenant.status.name()).filter(|state| *state != "deleted"))
+    }
+
     /// Events, the newest first.
     pub async fn events(&self, scope: Scope, filter: &EventFilter, most: i64) -> Result<Vec<Event>, Error> {
         Ok(self.store.read(scope).await?.events_newest(filter, most).await?)

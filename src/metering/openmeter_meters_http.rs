@@ -7,13 +7,14 @@ use axum::{
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Meter, Metering, Source, http::MeterRequest};
 use crate::{
-    kernel::{MeterId, Timestamp},
-    web::{Json, Kind, Path, Problem, UsageScope, Verifier},
+    kernel::{Faults, MeterId, Timestamp},
+    web::{Json, Kind, Path, Problem, Query, UsageJson, UsageScope, Verifier},
 };
 
 pub(super) fn routes<S>() -> OpenApiRouter<S>
@@ -84,6 +85,9 @@ pub struct UsageMeterRequest {
     description: Option<String>,
     aggregation: Option<String>,
     event_type: Option<String>,
+    /// A meter counts every event that is kept.
+    #[schema(value_type = Option<String>)]
+    event_from: Option<Value>,
     value_property: Option<String>,
     group_by: Option<BTreeMap<String, String>>,
 }
@@ -92,36 +96,73 @@ pub(super) fn no_meter(which: &str) -> Problem {
     Problem::new(Kind::NOT_FOUND, format!("there is no meter {which}"))
 }
 
+/// Which meters are asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub struct MeterPage {
+    /// From 1; all meters when neither this nor `pageSize` is there.
+    page: Option<usize>,
+    /// Meters on a page, 1 to 1,000; 100 when absent.
+    page_size: Option<usize>,
+}
+
+impl MeterPage {
+    /// How many to pass over, and how many to show.
+    fn cut(&self) -> Result<(usize, usize), Problem> {
+        let (page, size) = (self.page.unwrap_or(1), self.page_size.unwrap_or(100));
+        let mut faults = Faults::new();
+        if page == 0 {
+            faults.add("page", "must be 1 or more");
+        }
+        if !(1..=1_000).contains(&size) {
+            faults.add("pageSize", "must be 1 to 1000");
+        }
+        let all = self.page.is_none() && self.page_size.is_none();
+        let cut = if all { (0, usize::MAX) } else { (page.saturating_sub(1).saturating_mul(size), size) };
+        faults.finish(Some(cut)).map_err(|faults| Problem::bad(&faults))
+    }
+}
+
 /// Lists the meters.
-#[utoipa::path(get, path = "/api/v1/meters", tag = "usage", responses((status = 200, body = Vec<UsageMeterView>)))]
+#[utoipa::path(get, path = "/api/v1/meters", tag = "usage", params(MeterPage),
+    responses((status = 200, body = Vec<UsageMeterView>), (status = 400)))]
 async fn list_usage_meters(
     scope: UsageScope,
     State(metering): State<Metering>,
+    query: Result<Query<MeterPage>, Problem>,
 ) -> Result<Json<Vec<UsageMeterView>>, Problem> {
     scope.require_scope("usage:read")?;
-    Ok(Json(metering.meters().iter().map(|meter| (&**meter).into()).collect()))
+    let Query(page) = query.map_err(Problem::into_bad)?;
+    let (before, size) = page.cut()?;
+    Ok(Json(metering.meters().iter().skip(before).take(size).map(|meter| (&**meter).into()).collect()))
 }
 
 /// Makes a meter of events; the platform administrator's.
 #[utoipa::path(post, path = "/api/v1/meters", tag = "usage", request_body = UsageMeterRequest,
-    responses((status = 201, body = UsageMeterView), (status = 403), (status = 409), (status = 422)))]
+    responses((status = 201, body = UsageMeterView), (status = 400), (status = 403), (status = 409)))]
 async fn create_usage_meter(
     scope: UsageScope,
     State(metering): State<Metering>,
-    Json(request): Json<UsageMeterRequest>,
+    UsageJson(request): UsageJson<UsageMeterRequest>,
 ) -> Result<(StatusCode, Json<UsageMeterView>), Problem> {
     scope.require_admin()?;
+    if request.event_from.is_some() {
+        return Err(Problem::bad_field("eventFrom", "is not taken: a meter counts every event that is kept"));
+    }
+    // For `count` their clients may send one, and it is ignored.
+    let counts = request.aggregation.as_deref().is_some_and(|name| name.eq_ignore_ascii_case("count"));
     let request = MeterRequest {
         key: request.slug,
         name: request.name,
         description: request.description,
         event_type: request.event_type,
         aggregation: request.aggregation,
-        value_property: request.value_property,
+        value_property: request.value_property.filter(|_| !counts),
         group_by: request.group_by.unwrap_or_default(),
     };
     let names = ["slug", "eventType", "valueProperty", "groupBy"];
-    let meter = request.parse(names, metering.time_limits().now, metering.rng())?;
+    let meter = request.parse(names, metering.time_limits().now, metering.rng()).map_err(Problem::into_bad)?;
     let meter = metering.create_meter(scope.scope, meter).await?;
     Ok((StatusCode::CREATED, Json((&*meter).into())))
 }
@@ -140,15 +181,20 @@ async fn read_usage_meter(
 
 /// Sets a meter's name and description; what it counts stays, because it was counted so.
 #[utoipa::path(put, path = "/api/v1/meters/{id_or_slug}", tag = "usage", request_body = UsageMeterRequest,
-    params(("id_or_slug" = String, Path)), responses((status = 200, body = UsageMeterView), (status = 404)))]
+    params(("id_or_slug" = String, Path)), responses((status = 200, body = UsageMeterView), (status = 400), (status = 404)))]
 async fn update_usage_meter(
     scope: UsageScope,
     State(metering): State<Metering>,
     Path(which): Path<String>,
-    Json(request): Json<UsageMeterRequest>,
+    UsageJson(request): UsageJson<UsageMeterRequest>,
 ) -> Result<Json<UsageMeterView>, Problem> {
     scope.require_admin()?;
     let meter = metering.meter(&which).ok_or_else(|| no_meter(&which))?;
+    let view = UsageMeterView::from(&*meter);
+    if request.group_by.is_some_and(|group_by| group_by != view.group_by) {
+        let detail = "cannot be changed: usage was counted by it; make another meter";
+        return Err(Problem::bad_field("groupBy", detail));
+    }
     let name = request.name.unwrap_or_else(|| meter.name.clone());
     let description = request.description.unwrap_or_else(|| meter.description.clone());
     let meter = metering.describe_meter(scope.scope, &meter, &name, &description).await?;

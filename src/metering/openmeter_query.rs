@@ -1,12 +1,16 @@
 //! What OpenMeter's SDKs ask for, as a query string or a body.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::tz::TimeZone;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{Meter, UsageQuery};
+use super::{
+    Meter, UsageQuery,
+    openmeter_filters::{self as filters, Filters, OneOrMore, narrow},
+};
 use crate::{
     kernel::{CalendarUnit, Faults, Period, Timestamp},
     web::Problem,
@@ -24,42 +28,22 @@ pub struct QueryBody {
     /// First instant after; now when absent.
     pub(super) to: Option<String>,
     /// `MINUTE`, `HOUR`, `DAY` or `MONTH`; one window for all when absent.
-    pub(super) window_size: Option<String>,
+    window_size: Option<String>,
     /// An IANA time zone; `UTC` when absent.
     window_time_zone: Option<String>,
     /// Tenants' ids or external ids.
     subject: Option<OneOrMore>,
+    /// The same: a customer is a tenant. With both, those that are in both.
+    filter_customer_id: Option<OneOrMore>,
     /// Only groups with one of these values for each of these keys.
     filter_group_by: Option<BTreeMap<String, OneOrMore>>,
+    /// The same by operators: `{"key": {"$eq": "value"}}` or `{"key": {"$in": ["value"]}}`.
+    #[schema(value_type = Option<BTreeMap<String, Value>>)]
+    advanced_meter_group_by_filters: Option<BTreeMap<String, Map<String, Value>>>,
     /// Keys of groups, and `subject`.
     group_by: Option<OneOrMore>,
     /// Whether windows without usage are in the answer.
     zero_fill: Option<bool>,
-}
-
-/// A text, or several.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(untagged)]
-enum OneOrMore {
-    /// One.
-    One(String),
-    /// Several.
-    More(Vec<String>),
-}
-
-impl OneOrMore {
-    fn into_vec(self) -> Vec<String> {
-        match self {
-            Self::One(one) => vec![one],
-            Self::More(more) => more,
-        }
-    }
-
-    fn push(&mut self, text: String) {
-        let mut all = std::mem::replace(self, Self::More(Vec::new())).into_vec();
-        all.push(text);
-        *self = Self::More(all);
-    }
 }
 
 impl QueryBody {
@@ -68,10 +52,34 @@ impl QueryBody {
         self.subject.clone().map(OneOrMore::into_vec).unwrap_or_default()
     }
 
+    /// The customers that are named.
+    pub(super) fn customers(&self) -> Vec<String> {
+        self.filter_customer_id.clone().map(OneOrMore::into_vec).unwrap_or_default()
+    }
+
+    /// Names a subject, unless it names that or others.
+    pub(super) fn name_subject(&mut self, subject: &str) {
+        if self.subject.is_none() && self.filter_customer_id.is_none() {
+            self.subject = Some(OneOrMore::One(subject.to_owned()));
+        }
+    }
+
+    /// The period it is about, and nothing else.
+    #[must_use]
+    pub(super) fn of_time_alone(self) -> Self {
+        Self { from: self.from, to: self.to, ..Self::default() }
+    }
+
+    /// The window as the SDKs know it.
+    pub(super) fn window_size(&self) -> Option<String> {
+        self.window_size.as_deref().map(str::to_ascii_uppercase)
+    }
+
     /// The keys of groups, without `subject`.
     pub(super) fn group_by(&self) -> Vec<String> {
         let mut keys = self.group_by.clone().map(OneOrMore::into_vec).unwrap_or_default();
-        keys.retain(|key| key != SUBJECT);
+        let mut seen = HashSet::new();
+        keys.retain(|key| key != SUBJECT && seen.insert(key.clone()));
         keys
     }
 
@@ -93,7 +101,7 @@ impl QueryBody {
             None => Some(now.plus_micros(1)),
         };
         let period = from.zip(to).and_then(|(from, to)| faults.check("from", Period::new(from, to.ceil_minute())));
-        let window = match self.window_size.as_deref().map(str::to_ascii_uppercase).as_deref() {
+        let window = match self.window_size().as_deref() {
             None => None,
             Some("MINUTE") => Some(CalendarUnit::Minute),
             Some("HOUR") => Some(CalendarUnit::Hour),
@@ -108,8 +116,15 @@ impl QueryBody {
             None => Some(utc),
             Some(name) => faults.check("windowTimeZone", TimeZone::get(name)),
         };
-        let filters = self.filter_group_by.unwrap_or_default();
-        let filters = filters.into_iter().map(|(key, values)| (key, values.into_vec())).collect();
+        let zero_fill = self.zero_fill.unwrap_or(false);
+        let filters = self.filters(&mut faults);
+        let known = meter.group_keys();
+        let named = group_by.iter().map(|key| ("groupBy", key));
+        for (field, key) in named.chain(filters.keys().map(|key| ("filterGroupBy", key))) {
+            if !known.contains(&key.as_str()) {
+                faults.add(field, format!("{key} is no group-by key of the meter {}", meter.key));
+            }
+        }
         let query = period.zip(zone).map(|(period, zone)| UsageQuery {
             meter: meter.key.clone(),
             // A window of years would be cut where time begins.
@@ -118,9 +133,23 @@ impl QueryBody {
             zone,
             group_by,
             filters,
-            zero_fill: self.zero_fill.unwrap_or(false),
+            zero_fill,
         });
         faults.finish(query).map_err(|faults| Problem::bad(&faults))
+    }
+
+    fn filters(self, faults: &mut Faults) -> Filters {
+        let mut all = Filters::new();
+        for (key, values) in self.filter_group_by.unwrap_or_default() {
+            narrow(&mut all, key, values.into_vec());
+        }
+        for (key, condition) in self.advanced_meter_group_by_filters.unwrap_or_default() {
+            match filters::passing(&condition) {
+                Ok(values) => narrow(&mut all, key, values),
+                Err(detail) => faults.add(format!("advancedMeterGroupByFilters.{key}"), detail),
+            }
+        }
+        all
     }
 }
 
@@ -151,13 +180,18 @@ pub(super) fn parse_query(query: &str) -> Result<QueryBody, Problem> {
             "windowSize" => body.window_size = Some(value),
             "windowTimeZone" => body.window_time_zone = Some(value),
             "subject" | "subject[]" => add(&mut body.subject, value),
+            "filterCustomerId" | "filterCustomerId[]" => add(&mut body.filter_customer_id, value),
             "groupBy" | "groupBy[]" => {
                 value.split(',').filter(|key| !key.is_empty()).for_each(|key| add(&mut body.group_by, key.to_owned()));
             }
-            "zeroFill" => body.zero_fill = Some(value == "true"),
-            "filterGroupBy" => match filters(&value) {
+            "zeroFill" => body.zero_fill = faults.parse("zeroFill", &value),
+            "filterGroupBy" => match filters::parse(&value) {
                 Some(all) => body.filter_group_by.get_or_insert_default().extend(all),
                 None => faults.add("filterGroupBy", "must be an object of keys and values"),
+            },
+            "advancedMeterGroupByFilters" => match serde_json::from_str(&value) {
+                Ok(all) => body.advanced_meter_group_by_filters = Some(all),
+                Err(_) => faults.add("advancedMeterGroupByFilters", "must be an object of keys and conditions"),
             },
             _ => {
                 if let Some((key, _)) = bracketed {
@@ -171,32 +205,6 @@ pub(super) fn parse_query(query: &str) -> Result<QueryBody, Problem> {
         }
     }
     faults.finish(Some(body)).map_err(|faults| Problem::bad(&faults))
-}
-
-/// JSON, or Python's `repr` of a dictionary of texts.
-fn filters(text: &str) -> Option<BTreeMap<String, OneOrMore>> {
-    serde_json::from_str(text).ok().or_else(|| serde_json::from_str(&python_to_json(text)?).ok())
-}
-
-/// Single-quoted texts as double-quoted ones.
-fn python_to_json(text: &str) -> Option<String> {
-    let (mut json, mut chars) = (String::new(), text.chars());
-    while let Some(c) = chars.next() {
-        if c != '\'' && c != '"' {
-            json.push(c);
-            continue;
-        }
-        let mut content = String::new();
-        loop {
-            match chars.next()? {
-                '\\' => content.push(chars.next()?),
-                end if end == c => break,
-                other => content.push(other),
-            }
-        }
-        json.push_str(&serde_json::to_string(&content).ok()?);
-    }
-    Some(json)
 }
 
 #[cfg(test)]
@@ -218,7 +226,7 @@ mod tests {
 
     #[test]
     fn subjects_and_groups_come_once_or_several_times() {
-        let body = parse_query("subject=a&subject=b&groupBy=subject&groupBy=model,route").unwrap();
+        let body = parse_query("subject=a&subject=b&groupBy=subject&groupBy=model,route&groupBy=model").unwrap();
         assert_eq!(body.subjects(), ["a", "b"]);
         assert_eq!(body.group_by(), ["model", "route"]);
         assert!(body.by_subject());

@@ -9,10 +9,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Entrance, Onboarding, Registration, RegistrationStatus, Request, me_http, people_http, tier_change_http};
+use super::{
+    Entrance, Onboarding, Registration, RegistrationStatus, Request, customer_http, me_http, people_http, portal_http,
+    tier_change_http,
+};
 use crate::{
     billing::{AddressBody, Billing, BillingAddress},
+    identity::Identity,
     kernel::{Faults, RegistrationId, Secret, TenantId, Timestamp, UserId},
+    metering::Metering,
     tenants::{TenantPatch, TenantView, Tenants},
     users::Users,
     web::{AdminScope, Json, List, PageQuery, Path, Problem, Query, Verifier},
@@ -26,6 +31,8 @@ where
     Users: FromRef<S>,
     Tenants: FromRef<S>,
     Billing: FromRef<S>,
+    Metering: FromRef<S>,
+    Identity: FromRef<S>,
     Verifier: FromRef<S>,
 {
     OpenApiRouter::new()
@@ -37,6 +44,8 @@ where
         .merge(tier_change_http::routes())
         .merge(me_http::routes())
         .merge(people_http::routes())
+        .merge(customer_http::routes())
+        .merge(portal_http::routes())
 }
 
 /// A registration by the administrator.

@@ -7,6 +7,7 @@
 //! interrupted by a crash goes on at the next start. Only an administrator's registration joins an existing tenant by
 //! its name; public sign-up never does.
 
+mod customer_http;
 pub mod error;
 pub mod http;
 mod me_http;
@@ -14,6 +15,7 @@ pub mod model;
 mod offboard;
 pub mod people;
 mod people_http;
+mod portal_http;
 pub mod rules;
 mod service;
 mod tier_change;

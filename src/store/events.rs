@@ -30,6 +30,10 @@ pub struct EventFilter {
     pub from_ns: Option<i64>,
     /// Before this time.
     pub to_ns: Option<i64>,
+    /// Arrived from this time on, in microseconds since 1970.
+    pub arrived_from: Option<i64>,
+    /// Arrived before this time.
+    pub arrived_to: Option<i64>,
     /// Without those that were taken back.
     pub valid_only: bool,
 }
@@ -189,6 +193,8 @@ impl Tx {
         condition("id =", filter.id.is_some());
         condition("at_ns >=", filter.from_ns.is_some());
         condition("at_ns <", filter.to_ns.is_some());
+        condition("arrival >=", filter.arrived_from.is_some());
+        condition("arrival <", filter.arrived_to.is_some());
         if filter.valid_only {
             sql.push_str(" AND voided_at IS NULL");
         }
@@ -203,7 +209,8 @@ impl Tx {
         for text in [&filter.kind, &filter.id].into_iter().flatten() {
             statement.push(text.as_str());
         }
-        for number in [filter.from_ns, filter.to_ns, most].into_iter().flatten() {
+        for number in [filter.from_ns, filter.to_ns, filter.arrived_from, filter.arrived_to, most].into_iter().flatten()
+        {
             statement.push(number);
         }
         statement

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{
     body::to_bytes,
-    extract::{FromRef, FromRequest, FromRequestParts, Request},
+    extract::{FromRef, FromRequest, FromRequestParts, OptionalFromRequest, Request},
     http::{HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{kinds::Kind, problem::Problem};
 use crate::{
-    identity::{ADMIN_SCOPE, Access, Subject, TokenError, Verifier},
+    identity::{ADMIN_SCOPE, Access, PortalGrant, Subject, TokenError, Verifier},
     kernel::{TenantId, UserId},
     store::Scope,
     users::Role,
@@ -105,6 +105,52 @@ where
     }
 }
 
+/// A call by whoever holds a portal token: one tenant's usage, and nothing else.
+#[derive(Debug, Clone)]
+pub struct PortalAccess {
+    /// Whose usage.
+    pub tenant: TenantId,
+    /// What the one who made the token called the tenant.
+    pub subject: String,
+    meters: Option<Vec<String>>,
+}
+
+impl From<&PortalAccess> for Scope {
+    fn from(call: &PortalAccess) -> Self {
+        Self::Tenant(call.tenant)
+    }
+}
+
+impl PortalAccess {
+    /// An error unless the token is good for a meter.
+    pub fn require_meter(&self, slug: &str) -> Result<(), Problem> {
+        match &self.meters {
+            Some(meters) if !meters.iter().any(|own| own == slug) => {
+                Err(Problem::new(Kind::FORBIDDEN, format!("the token is not good for the meter {slug}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The refusal of a token whose tenant is gone.
+    pub fn revoked(&self) -> Problem {
+        unauthenticated(&TokenError::Revoked)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PortalAccess
+where
+    Verifier: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let verified = Verifier::from_ref(state).verify_portal(bearer(&parts.headers)?);
+        let PortalGrant { tenant, subject, meters, .. } = verified.map_err(|error| unauthenticated(&error))?;
+        Ok(Self { tenant, subject, meters })
+    }
+}
+
 /// The bearer token of a request: exactly one `Authorization` header of that scheme. Without one, the challenge names no
 /// error (RFC 6750 section 3.1).
 pub fn bearer(headers: &axum::http::HeaderMap) -> Result<&str, Problem> {
@@ -192,6 +238,31 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         }
         let bytes = to_bytes(request.into_body(), MAX_BODY_BYTES).await.map_err(|error| body_problem(&error))?;
         from_json(&bytes).map(Self)
+    }
+}
+
+/// A JSON body of the usage API: refused with 400, as OpenMeter's clients expect. As an option, it is `None` when the
+/// request has neither a body nor a type.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UsageJson<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for UsageJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        Json::from_request(request, state).await.map(|Json(body)| Self(body)).map_err(Problem::into_bad)
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> OptionalFromRequest<S> for UsageJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Problem> {
+        if request.headers().contains_key(header::CONTENT_TYPE) {
+            <Self as FromRequest<S>>::from_request(request, state).await.map(Some)
+        } else {
+            Ok(None)
+        }
     }
 }
 

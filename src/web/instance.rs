@@ -55,6 +55,15 @@ impl Problem {
         Self::bad(&[Fault { field: field.to_owned(), detail: detail.into() }])
     }
 
+    /// A refusal of input with the status that OpenMeter's clients expect; any other problem as it is.
+    #[must_use]
+    pub fn into_bad(mut self) -> Self {
+        if self.0.kind == Kind::INVALID {
+            self.0.kind = Kind::BAD_INPUT;
+        }
+        self
+    }
+
     /// A fault of ours: the caller learns that, the log learns why.
     pub fn internal(cause: impl StdError + Send + Sync + 'static) -> Self {
         Self::new(Kind::INTERNAL, "the request failed through no fault of yours").caused_by(cause)

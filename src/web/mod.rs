@@ -15,7 +15,7 @@ pub mod page;
 pub mod problem;
 pub mod schema;
 
-pub use extract::{AdminScope, Json, Path, Query, TenantAccess, UsageScope};
+pub use extract::{AdminScope, Json, Path, PortalAccess, Query, TenantAccess, UsageJson, UsageScope};
 pub use kinds::Kind;
 pub use page::{List, PageQuery};
 pub use problem::Problem;
