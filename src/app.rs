@@ -22,7 +22,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    billing::{self, Billing},
+    billing::{self, Billing, UsageSource},
     gateway::{self, Directory, Gateway},
     identity::{self, Identity, IdentityConfig, Verifier},
     kernel::{Clock, Rng, Secret, rng::random_bytes},
@@ -310,10 +310,11 @@ async fn build_state(
     let (clock, rng) = (|| Arc::clone(clock), || Arc::clone(rng));
     let journal = metering_settings(settings);
     let metering = Metering::open(store.clone(), journal, clock(), rng(), shutdown.tasks.clone()).await?;
+    metering.define_meters(&settings.metering.meters).await?;
     let observer: Arc<dyn crate::kernel::TenantObserver> = Arc::new(directory.clone());
     let billing = Billing::open(
         store.clone(),
-        metering.clone(),
+        UsageSource::Live(metering.clone()),
         clock(),
         rng(),
         Arc::clone(&observer),

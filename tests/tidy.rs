@@ -26,11 +26,12 @@ const MAY_USE: [(&str, &[&str]); 7] = [
     ("onboarding", &["tenants", "users", "identity", "metering", "billing", "provisioning"]),
 ];
 /// Parts of models and rules that have files of their own; held to be as pure.
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
     "billing/address",
     "billing/amounts",
     "billing/spans",
     "identity/access",
+    "metering/definition",
     "metering/event",
     "metering/meter",
     "metering/windows",

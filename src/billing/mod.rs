@@ -8,12 +8,14 @@
 
 pub mod address;
 mod amounts;
+pub mod audit;
 pub mod error;
 pub mod http;
 pub mod model;
 pub mod plan;
 pub mod rules;
 mod service;
+mod source;
 mod spans;
 mod views;
 pub mod wire;
@@ -23,4 +25,5 @@ pub use error::Error;
 pub use model::{Account, Bill, Plan, Quota, QuotaMode, RateLimit};
 pub use plan::{parse_plans, stock_plans};
 pub use service::{Billing, Effective};
+pub use source::UsageSource;
 pub use spans::{Catalogue, PlanVersion, Span};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Meter, Metering, Source, http::MeterRequest};
+use super::{FieldNames, Meter, MeterDraft, Metering, Source, http::new_meter};
 use crate::{
     kernel::{MeterId, Timestamp},
     web::{Json, Kind, Path, Problem, UsageScope, Verifier},
@@ -88,6 +88,15 @@ pub struct UsageMeterRequest {
     group_by: Option<BTreeMap<String, String>>,
 }
 
+/// What its fields are called.
+const THEIR_NAMES: FieldNames = FieldNames {
+    key: "slug",
+    event_type: "eventType",
+    aggregation: "aggregation",
+    value_property: "valueProperty",
+    group_by: "groupBy",
+};
+
 pub(super) fn no_meter(which: &str) -> Problem {
     Problem::new(Kind::NOT_FOUND, format!("there is no meter {which}"))
 }
@@ -111,7 +120,7 @@ async fn create_usage_meter(
     Json(request): Json<UsageMeterRequest>,
 ) -> Result<(StatusCode, Json<UsageMeterView>), Problem> {
     scope.require_admin()?;
-    let request = MeterRequest {
+    let draft = MeterDraft {
         key: request.slug,
         name: request.name,
         description: request.description,
@@ -120,8 +129,7 @@ async fn create_usage_meter(
         value_property: request.value_property,
         group_by: request.group_by.unwrap_or_default(),
     };
-    let names = ["slug", "eventType", "valueProperty", "groupBy"];
-    let meter = request.parse(names, metering.time_limits().now, metering.rng())?;
+    let meter = new_meter(draft, THEIR_NAMES, &metering)?;
     let meter = metering.create_meter(scope.scope, meter).await?;
     Ok((StatusCode::CREATED, Json((&*meter).into())))
 }

@@ -15,6 +15,7 @@ mod scope;
 mod value;
 
 mod billing;
+mod corrections;
 mod events;
 mod idempotency;
 mod identity;

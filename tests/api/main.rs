@@ -7,13 +7,17 @@ mod support;
 
 mod bad_input;
 mod bills;
+mod corrections;
 mod coverage;
 mod events;
 mod gateway;
 mod ledger;
 mod limits;
 mod metered;
+mod metering_health;
+mod meters;
 mod mistakes;
+mod naive;
 mod oauth;
 mod protocol;
 mod sign_in;
