@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use support::app::TestApp;
 use tollgate::{
     gateway::RouteMeters,
-    kernel::{NodeId, TenantId, Timestamp},
+    kernel::{NodeId, SystemClock, TenantId, Timestamp},
     metering::journal::{Amounts, Flusher, Folder, Identity, Journal, Options, Record, recover},
 };
 use tower::{Layer, Service, ServiceExt as _, service_fn};
@@ -75,7 +75,7 @@ fn record(c: &mut Criterion) {
         meters: vec!["apis".into(), "compute".into()],
         routes: vec!["/bench/".into()],
     };
-    let journal = Journal::begin(disk, options, &past, identity).unwrap();
+    let journal = Journal::begin(disk, options, &past, identity, Arc::new(SystemClock)).unwrap();
     let flusher = Flusher::start(&journal).unwrap();
     let mut amounts = Amounts::default();
     amounts.push(0, 1_000);

@@ -22,7 +22,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    billing::{self, Billing},
+    billing::{self, Billing, UsageSource},
     gateway::{self, Directory, Gateway},
     identity::{self, Identity, IdentityConfig, KnownClients, Verifier},
     kernel::{Clock, Observers, Rng, Secret, TenantObserver, rng::random_bytes},
@@ -310,12 +310,13 @@ async fn build_state(
     let (clock, rng) = (|| Arc::clone(clock), || Arc::clone(rng));
     let journal = metering_settings(settings);
     let metering = Metering::open(store.clone(), journal, clock(), rng(), shutdown.tasks.clone()).await?;
+    metering.define_meters(&settings.metering.meters).await?;
     let known_clients = KnownClients::default();
     let observers: [Arc<dyn TenantObserver>; 2] = [Arc::new(directory.clone()), Arc::new(known_clients.clone())];
     let observer: Arc<dyn TenantObserver> = Arc::new(Observers(observers.into()));
     let billing = Billing::open(
         store.clone(),
-        metering.clone(),
+        UsageSource::Live(metering.clone()),
         clock(),
         rng(),
         Arc::clone(&observer),

@@ -31,6 +31,7 @@ const PURE: [&str; 8] = [
     "billing/amounts",
     "billing/spans",
     "identity/access",
+    "metering/definition",
     "metering/event",
     "metering/meter",
     "metering/openmeter_filters",

@@ -11,6 +11,7 @@ use super::{
     model::{Account, Bill, BillLine, BillStatus, Plan, Quota, Usage},
     plan::{PlanBody, QuotaBody},
     rules::{self, Quantities, UsageByMeter},
+    source::UsageSource,
     spans::{Catalogue, PlanVersion, Span},
 };
 use crate::{
@@ -18,7 +19,6 @@ use crate::{
         BillingAccountId, CalendarUnit, Clock, Currency, Fault, Faults, Money, Period, Rng, TenantId, TenantObserver,
         TierName, Timestamp,
     },
-    metering::Metering,
     store::{PlanRow, Scope, Store, StoreError, Tx},
 };
 
@@ -35,7 +35,7 @@ pub enum Effective {
 #[derive(Clone)]
 pub struct Billing {
     store: Store,
-    metering: Metering,
+    usage: UsageSource,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     observer: Arc<dyn TenantObserver>,
@@ -47,7 +47,7 @@ impl Billing {
     /// Over a store; `stock` are the plans that a store without any begins with.
     pub async fn open(
         store: Store,
-        metering: Metering,
+        usage: UsageSource,
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
         observer: Arc<dyn TenantObserver>,
@@ -55,13 +55,16 @@ impl Billing {
         stock: &[Plan],
     ) -> Result<Self, Error> {
         let catalogue = Arc::new(RwLock::new(Arc::new(Catalogue::default())));
-        let billing = Self { store, metering, clock, rng, observer, currency, catalogue };
+        let billing = Self { store, usage, clock, rng, observer, currency, catalogue };
         billing.put_stock_plans(stock).await?;
         billing.reload_plans().await?;
         Ok(billing)
     }
 
     async fn put_stock_plans(&self, stock: &[Plan]) -> Result<(), Error> {
+        if stock.is_empty() {
+            return Ok(());
+        }
         let now = self.clock.now();
         let mut tx = self.store.begin(Scope::Job("stock-plans")).await?;
         let known = tx.plans().await?;
@@ -231,7 +234,7 @@ impl Billing {
         let mut used = Quantities::new();
         for meter in span.plan.prices.iter().map(|price| &price.meter) {
             if !used.contains_key(meter) {
-                used.insert(meter.clone(), self.metering.total(scope, tenant, meter, span.period).await?);
+                used.insert(meter.clone(), self.usage.total(scope, tenant, meter, span.period).await?);
             }
         }
         Ok(used)

@@ -1,9 +1,20 @@
 //! `tollgate doctor`: whether journal, ledger, events and bills agree. Exits with 0 when they do, with 1 and the list of
 //! what does not, with 2 when it could not look.
 
+use std::sync::Arc;
+
 use super::{Failure, run_to_the_end};
 use crate::{
-    metering::{journal::Folder, reconcile::reconcile},
+    billing::{
+        self, Billing, UsageSource,
+        audit::{BillsReport, audit},
+    },
+    kernel::{Clock, ManualClock, SystemClock, SystemRng, TenantId, TenantObserver},
+    metering::{
+        Recount, UsageReader,
+        journal::Folder,
+        reconcile::{Report, reconcile},
+    },
     settings::{self, Flags, Settings},
     store::Store,
     telemetry,
@@ -33,16 +44,43 @@ async fn doctor(settings: &Settings) -> Result<(), Failure> {
     let store = store.map_err(|error| Failure::setup(&error))?;
     let disk = Folder::open(journal).map_err(|error| Failure::setup(&error))?;
     let report = reconcile(&store, &disk).await.map_err(|error| Failure::setup(&error))?;
+    let bills = bills(&store, settings).await.map_err(|error| Failure::setup(&error))?;
     store.close().await;
-    for difference in &report.differences {
+    let differences: Vec<_> = report.differences.iter().chain(&bills.differences).collect();
+    for difference in &differences {
         eprintln!("{difference}");
     }
-    let (compared, uncounted) = (report.compared, report.uncounted);
-    match report.differences.len() {
+    let Report { compared, uncounted, voided, .. } = report;
+    let looked_at = format!("{compared} pairs of tenant and meter and {} bills", bills.bills);
+    match differences.len() {
         0 => {
-            eprintln!("all agrees: {compared} pairs of tenant and meter; {uncounted} records not counted yet");
+            eprintln!(
+                "all agrees: {looked_at}; {uncounted} records not counted yet, {voided} events taken back, {} tenants \
+                 without a billing account",
+                bills.without_account
+            );
             Ok(())
         }
-        some => Err(Failure { message: format!("{some} of {compared} comparisons disagree"), status: 1 }),
+        some => Err(Failure { message: format!("{some} differences in {looked_at}"), status: 1 }),
     }
+}
+
+/// Compares bills and ledger, all as of one moment.
+async fn bills(store: &Store, settings: &Settings) -> Result<BillsReport, billing::Error> {
+    let now = SystemClock.now();
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(now));
+    let recount = Recount::open(store.clone(), now).await?;
+    let usage = UsageSource::Ledger(UsageReader::open(store.clone(), Arc::clone(&clock)).await?);
+    let (rng, nobody) = (Arc::new(SystemRng), Arc::new(Nobody));
+    let billing = Billing::open(store.clone(), usage, clock, rng, nobody, settings.billing.currency, &[]).await?;
+    audit(&billing, &recount).await
+}
+
+/// Nothing changes, so nobody hears of it.
+struct Nobody;
+
+impl TenantObserver for Nobody {
+    fn tenant_changed(&self, _: TenantId) {}
+
+    fn all_changed(&self) {}
 }

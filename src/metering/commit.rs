@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{
     error::Error,
     ingest::{Answer, Batch, Job, Measured, Outcome},
-    model::{Adjustment, Cell, Conflict, Event, Identity, MeterKey, NewEvent, Total},
+    model::{Adjustment, Cell, Conflict, Correction, Event, Identity, MeterKey, NewEvent, Total},
     tally::{self, Tally, Totals, with_longer_windows},
 };
 use crate::{
@@ -42,8 +42,13 @@ struct Addition<'a> {
     minutes: Totals,
 }
 
-/// The bodies of those events that are known, or become known by this transaction.
-type Known<'a> = HashMap<Identity<'a>, &'a str>;
+/// Those events that are known, or become known by this transaction.
+struct Known<'a> {
+    /// What each says.
+    bodies: HashMap<Identity<'a>, &'a str>,
+    /// What some of them said before they were amended, by the key of their identity.
+    earlier: HashSet<(Uuid, String)>,
+}
 
 impl Committer {
     pub(super) fn new(store: Store, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, grace_s: i64) -> Self {
@@ -101,7 +106,9 @@ impl Committer {
         let names: HashSet<&str> = events().map(|event| event.sent.subject.as_str()).collect();
         let tenants = tx.tenants_by_subject(&names.into_iter().collect::<Vec<_>>()).await?;
         let before = if self.look_first { kept(&mut tx, batches, &tenants).await? } else { Vec::new() };
-        let mut known: Known<'_> = before.iter().map(|event| (event.identity(), event.body.as_str())).collect();
+        let bodies: HashMap<_, _> = before.iter().map(|event| (event.identity(), event.body.as_str())).collect();
+        let earlier = said_before(&mut tx, batches, &tenants, &bodies).await?;
+        let mut known = Known { bodies, earlier };
         let now = self.clock.now();
         let mut addition = Addition::default();
         let mut answers = Vec::with_capacity(batches.len());
@@ -166,15 +173,36 @@ impl Committer {
     }
 }
 
+/// The events of some batches, and who each is.
+fn identified<'a>(
+    batches: &'a [&Batch],
+    tenants: &HashMap<&str, TenantId>,
+) -> impl Iterator<Item = (Identity<'a>, &'a str)> {
+    batches.iter().flat_map(|batch| &batch.events).filter_map(|Measured { sent, .. }| {
+        let tenant = *tenants.get(sent.subject.as_str())?;
+        Some((Identity { tenant, source: &sent.source, id: &sent.id }, sent.body.as_str()))
+    })
+}
+
 /// Those events of the batches that are kept already.
 async fn kept(tx: &mut Tx, batches: &[&Batch], tenants: &HashMap<&str, TenantId>) -> Result<Vec<Event>, Error> {
-    let mut identities = Vec::new();
-    for Measured { sent, .. } in batches.iter().flat_map(|batch| &batch.events) {
-        if let Some(tenant) = tenants.get(sent.subject.as_str()) {
-            identities.push(Identity { tenant: *tenant, source: &sent.source, id: &sent.id });
-        }
-    }
+    let identities: Vec<Identity<'_>> = identified(batches, tenants).map(|(identity, _)| identity).collect();
     Ok(tx.events_known(&identities).await?)
+}
+
+/// What those events said before they were amended that are kept with another content than they are sent with.
+async fn said_before(
+    tx: &mut Tx,
+    batches: &[&Batch],
+    tenants: &HashMap<&str, TenantId>,
+    bodies: &HashMap<Identity<'_>, &str>,
+) -> Result<HashSet<(Uuid, String)>, Error> {
+    let differs = |(identity, body): &(Identity<'_>, &str)| bodies.get(identity).is_some_and(|kept| kept != body);
+    let keys: HashSet<Uuid> =
+        identified(batches, tenants).filter(differs).map(|(identity, _)| identity.key()).collect();
+    let corrections = tx.corrections(&keys.into_iter().collect::<Vec<_>>()).await?;
+    let earlier = |correction: Correction| Some((correction.event, correction.before?.body));
+    Ok(corrections.into_iter().filter_map(earlier).collect())
 }
 
 /// What becomes of a batch.
@@ -194,7 +222,7 @@ impl<'a> Admitted<'a> {
                 Ok(outcome) => admitted.outcomes.push(outcome),
                 Err(refusal) => {
                     for (identity, _) in admitted.new {
-                        known.remove(&identity);
+                        known.bodies.remove(&identity);
                     }
                     return Err(refusal);
                 }
@@ -212,13 +240,15 @@ impl<'a> Admitted<'a> {
     ) -> Result<Outcome, Error> {
         let sent = &measured.sent;
         let identity = Identity { tenant, source: &sent.source, id: &sent.id };
-        match known.entry(identity) {
+        match known.bodies.entry(identity) {
             Entry::Vacant(entry) => {
                 entry.insert(&sent.body);
                 self.new.push((identity, measured));
                 Ok(Outcome::Counted)
             }
             Entry::Occupied(entry) if **entry.get() == sent.body => Ok(Outcome::Known),
+            // Who sent it may not have heard of the amendment.
+            Entry::Occupied(_) if known.earlier.contains(&(identity.key(), sent.body.clone())) => Ok(Outcome::Known),
             Entry::Occupied(entry) => {
                 let digest = |body: &str| blake3::hash(body.as_bytes()).as_bytes().to_vec();
                 let (kept, sent_digest) = (digest(entry.get()), digest(&sent.body));

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{JournalError, MeterKey, meter::ReadingError, model::Conflict};
 use crate::{
-    kernel::{QuantityError, TenantId},
+    kernel::{Fault, QuantityError, TenantId},
     store::StoreError,
 };
 
@@ -37,6 +37,13 @@ pub enum Error {
     /// A meter with this key exists.
     #[error("there is a meter {0} already")]
     MeterTaken(MeterKey),
+    /// Meters of the settings count otherwise than those that are there.
+    #[error(
+        "meters of the settings differ from those that are there, which are never changed because usage was counted by \
+         them: {}; give a new meter a new key",
+        .0.join("; ")
+    )]
+    MetersDiffer(Vec<String>),
     /// A stock meter belongs to the program.
     #[error("{0} is a stock meter and cannot be changed")]
     StockMeter(MeterKey),
@@ -77,6 +84,9 @@ pub enum Error {
     /// The event was taken back before.
     #[error("the event {0} was taken back before")]
     AlreadyVoid(String),
+    /// An amendment is none.
+    #[error("{} fields were refused", .0.len())]
+    Amendment(Vec<Fault>),
     /// A record's meter has no name: a bug, and counting stops rather than lose it.
     #[error("record {0} of the journal is of a meter without a name")]
     NamelessMeter(u64),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::model::Identity;
+use super::model::{Content, Event, Identity};
 use crate::kernel::{Faults, Timestamp};
 
 /// The longest `id`, `source`, `type` or `subject`, in bytes: an event's identity must fit into an index of `PostgreSQL`.
@@ -75,6 +75,39 @@ impl Sent {
         let data = members.get_mut("data").map(Value::take).filter(Value::is_object);
         let data = data.unwrap_or_else(|| Value::Object(Map::new()));
         Some(Self { id: id?, source: source?, kind: kind?, subject: subject?, at_ns: at_ns?, body, data })
+    }
+}
+
+/// What of an event shall be another.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Amendment {
+    /// Its `data`, in place of all that was there.
+    pub data: Option<Map<String, Value>>,
+    /// Its `time`.
+    pub time: Option<String>,
+}
+
+impl Amendment {
+    /// What the event says with it: just what its sender would have sent. A time must be one that would have been taken
+    /// when the event arrived.
+    pub fn of(self, event: &Event, limits: TimeLimits, faults: &mut Faults) -> Option<Content> {
+        if self.data.is_none() && self.time.is_none() {
+            faults.add("data", "is required, or `time` is");
+            return None;
+        }
+        // What was checked before it was kept is an object.
+        let mut members: Map<String, Value> = serde_json::from_str(&event.body).unwrap_or_default();
+        let mut at_ns = event.at_ns;
+        if let Some(text) = self.time {
+            members.insert("time".to_owned(), Value::String(text));
+            at_ns = time(&members, &str::to_owned, limits, faults)?;
+        }
+        if let Some(data) = self.data {
+            members.insert("data".to_owned(), Value::Object(data));
+        }
+        let mut body = String::with_capacity(event.body.len());
+        write_canonical(&Value::Object(members), &mut body);
+        Some(Content { body, at_ns })
     }
 }
 

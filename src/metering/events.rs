@@ -1,22 +1,19 @@
-//! Events: taking them in, listing them, taking them back.
+//! Events: taking them in and listing them.
 
 use std::sync::Arc;
 
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::{
-    commit,
     error::Error,
     event::Sent,
     ingest::{Batch, Measured, Outcome},
     meter::{Meter, Reading},
-    model::{Correction, Event, Last, MeterKey, Total},
+    model::{Event, MeterKey},
     service::Metering,
-    tally::{self, Tally, Totals, with_longer_windows},
 };
 use crate::{
-    kernel::{Quantity, TenantId, ids::uuid_v7, rng::random_bytes},
+    kernel::TenantId,
     store::{EventFilter, Scope, Tx},
 };
 
@@ -25,17 +22,6 @@ pub(super) fn measured(meter: &Arc<Meter>, event: &Event) -> Option<(MeterKey, R
     let body: Value = serde_json::from_str(&event.body).ok()?;
     let reading = meter.read(body.get("data").unwrap_or(&Value::Null)).ok()?;
     Some((meter.key.clone(), reading))
-}
-
-/// Which event is meant.
-#[derive(Debug, Clone, Default)]
-pub struct EventRef {
-    /// `id`.
-    pub id: String,
-    /// Whose.
-    pub tenant: Option<TenantId>,
-    /// `source`.
-    pub source: Option<String>,
 }
 
 impl Metering {
@@ -101,57 +87,5 @@ impl Metering {
     /// Events, the newest first.
     pub async fn events(&self, scope: Scope, filter: &EventFilter, most: i64) -> Result<Vec<Event>, Error> {
         Ok(self.store.read(scope).await?.events_newest(filter, most).await?)
-    }
-
-    /// Takes an event back: it counts no more, and who did it and why is kept.
-    pub async fn void_event(&self, scope: Scope, event: &EventRef, reason: &str, by: &str) -> Result<Event, Error> {
-        // A meter that is made meanwhile would count it, or not, and nobody would know.
-        let _paused = self.ingest.pause().await;
-        let mut tx = self.store.begin(scope).await?;
-        let filter = EventFilter { tenant: event.tenant, id: Some(event.id.clone()), ..EventFilter::default() };
-        let mut found = Vec::new();
-        tx.events_each::<Error>(&filter, |kept| {
-            if event.source.as_ref().is_none_or(|source| kept.source == *source) {
-                found.push(kept);
-            }
-            Ok(())
-        })
-        .await?;
-        let found = match found.len() {
-            0 => return Err(Error::UnknownEvent(event.id.clone())),
-            1 => found.remove(0),
-            several => return Err(Error::AmbiguousEvent(event.id.clone(), several)),
-        };
-        let now = self.clock.now();
-        if !tx.event_void(found.identity(), now).await? {
-            return Err(Error::AlreadyVoid(event.id.clone()));
-        }
-        let mut minutes = Totals::new();
-        for meter in self.meters.of_type(&found.kind) {
-            let Some((key, reading)) = measured(&meter, &found) else { continue };
-            let less = Quantity::ZERO.sub(reading.value);
-            let less = less.map_err(|source| Error::Inexact { meter: key.clone(), source })?;
-            let last = Last { at_ns: i64::MIN, arrival: 0, value: Quantity::ZERO };
-            let total = Total { count: -1, sum: less, low: reading.value, high: reading.value, last };
-            let cell = commit::minute(found.tenant, &key, &reading.group, found.at_ns);
-            tally::add(&mut minutes, cell, &total)?;
-        }
-        let late = commit::adjustments(&minutes, now, self.late_after_s);
-        let late: Vec<_> = late.into_iter().map(|late| (uuid_v7(now, &*self.rng), late)).collect();
-        tx.adjustments_insert(&late, now).await?;
-        // A writer of its own: nobody else's totals are touched, and the correction can be told from usage.
-        let tally = Tally::new(Uuid::from_bytes(random_bytes(&*self.rng)));
-        let totals = tally.with(with_longer_windows(&minutes)?, Vec::new())?;
-        tx.totals_put(tally.writer(), &totals).await?;
-        let correction = Correction {
-            event: found.identity().key(),
-            replacement: None,
-            reason: reason.to_owned(),
-            by: by.to_owned(),
-            at: now,
-        };
-        tx.correction_insert(uuid_v7(now, &*self.rng), &correction).await?;
-        tx.commit().await?;
-        Ok(Event { voided_at: Some(now), ..found })
     }
 }

@@ -11,11 +11,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Aggregation, DataPath, EventRef, Meter, MeterKey, Metering, Source, Subjects, UsageQuery, WindowTotal};
+use super::{
+    FieldNames, Meter, MeterDraft, Metering, MeteringHealth, Source, Subjects, UsageQuery, WindowTotal,
+    corrections_http,
+};
 use crate::{
-    kernel::{CalendarUnit, Clock, Faults, MeterId, Period, Quantity, Rng, TenantId, Timestamp},
+    kernel::{CalendarUnit, Clock, Faults, MeterId, Period, Quantity, TenantId, Timestamp},
     store::Scope,
-    web::{AdminScope, Json, Path, Problem, Query, TenantAccess, Verifier, extract::from_json},
+    web::{AdminScope, Json, Path, Problem, Query, TenantAccess, Verifier},
 };
 
 /// The routes.
@@ -28,7 +31,7 @@ where
 {
     OpenApiRouter::new()
         .routes(routes!(list_meters, create_meter))
-        .routes(routes!(void_event))
+        .merge(corrections_http::routes())
         .routes(routes!(read_usage))
         .routes(routes!(read_own_usage))
         .routes(routes!(read_metering_health))
@@ -98,68 +101,36 @@ async fn list_meters(_: AdminScope, State(metering): State<Metering>) -> Json<Me
 #[serde(deny_unknown_fields)]
 pub struct MeterRequest {
     /// What plans and queries call it: 1 to 64 lower-case letters, digits or `_`.
-    pub(super) key: Option<String>,
+    key: Option<String>,
     /// What people call it; the key when absent.
-    pub(super) name: Option<String>,
+    name: Option<String>,
     /// What it counts, in words.
-    pub(super) description: Option<String>,
+    description: Option<String>,
     /// The `type` of the events.
-    pub(super) event_type: Option<String>,
+    event_type: Option<String>,
     /// How values are put together.
-    pub(super) aggregation: Option<String>,
+    aggregation: Option<String>,
     /// Where in `data` the value is, as a JSON path (RFC 9535); nothing for `count`.
-    pub(super) value_property: Option<String>,
+    value_property: Option<String>,
     /// Where in `data` the values of group-by keys are.
     #[serde(default)]
-    pub(super) group_by: BTreeMap<String, String>,
+    group_by: BTreeMap<String, String>,
 }
 
-/// The longest name or description, in characters.
-const MAX_WORDS: usize = 1_000;
-/// The most group-by keys: each combination of values is a cell of the ledger.
-const MAX_GROUP_KEYS: usize = 16;
-
 impl MeterRequest {
-    /// Checks it; `names` are the fields as the caller calls them: key, event type, value property, group by.
-    pub(super) fn parse(self, names: [&str; 4], now: Timestamp, rng: &dyn Rng) -> Result<Meter, Problem> {
-        let [key_name, type_name, value_name, group_name] = names;
-        let mut faults = Faults::new();
-        let key: Option<MeterKey> = faults.require(key_name, self.key.as_deref());
-        let aggregation: Option<Aggregation> = faults.require("aggregation", self.aggregation.as_deref());
-        let event_type = self.event_type.filter(|kind| !kind.is_empty() && kind.chars().count() <= MAX_WORDS);
-        if event_type.is_none() {
-            faults.add(type_name, "must be a text");
-        }
-        let value = self.value_property.as_deref().and_then(|text| faults.parse::<DataPath>(value_name, text));
-        match aggregation {
-            Some(Aggregation::Count) if self.value_property.is_some() => faults.add(value_name, "is not for count"),
-            Some(aggregation) if aggregation.needs_value() && self.value_property.is_none() => {
-                faults.add(value_name, "is required");
-            }
-            _ => {}
-        }
-        if self.group_by.len() > MAX_GROUP_KEYS {
-            faults.add(group_name, format!("must have at most {MAX_GROUP_KEYS} keys"));
-        }
-        let mut group_by = BTreeMap::new();
-        for (key, text) in &self.group_by {
-            if let Some(path) = faults.parse::<DataPath>(&format!("{group_name}.{key}"), text) {
-                group_by.insert(key.clone(), path);
-            }
-        }
-        let words = |text: Option<String>| text.unwrap_or_default().chars().take(MAX_WORDS).collect::<String>();
-        let name = words(self.name.or_else(|| key.as_ref().map(MeterKey::to_string)));
-        let meter = key.zip(aggregation).zip(event_type).map(|((key, aggregation), event_type)| Meter {
-            id: MeterId::generate(now, rng),
-            key,
-            name,
-            description: words(self.description),
-            source: Source::Events { event_type, value, group_by },
-            aggregation,
-            created_at: now,
-        });
-        faults.finish(meter).map_err(|faults| Problem::invalid(&faults))
+    fn draft(self) -> MeterDraft {
+        let Self { key, name, description, event_type, aggregation, value_property, group_by } = self;
+        MeterDraft { key, name, description, event_type, aggregation, value_property, group_by }
     }
+}
+
+/// A new meter out of a draft.
+pub(super) fn new_meter(draft: MeterDraft, names: FieldNames, metering: &Metering) -> Result<Meter, Problem> {
+    let mut faults = Faults::new();
+    let definition = draft.check(names, &mut faults);
+    let definition = faults.finish(definition).map_err(|faults| Problem::invalid(&faults))?;
+    let now = metering.time_limits().now;
+    Ok(definition.into_meter(MeterId::generate(now, metering.rng()), now))
 }
 
 /// Makes a meter of events. Events of its type that are kept already are counted, too.
@@ -170,61 +141,9 @@ async fn create_meter(
     State(metering): State<Metering>,
     Json(request): Json<MeterRequest>,
 ) -> Result<(StatusCode, Json<MeterView>), Problem> {
-    let names = ["key", "event_type", "value_property", "group_by"];
-    let meter = request.parse(names, metering.time_limits().now, metering.rng())?;
+    let meter = new_meter(request.draft(), FieldNames::OURS, &metering)?;
     let meter = metering.create_meter((&scope).into(), meter).await?;
     Ok((StatusCode::CREATED, Json((&*meter).into())))
-}
-
-/// Which event is meant, when several have its id.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct EventQuery {
-    /// The tenant's id.
-    tenant_id: Option<String>,
-    /// The event's `source`.
-    source: Option<String>,
-}
-
-/// Why an event is taken back.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct VoidRequest {
-    /// In words, for the audit.
-    #[serde(default)]
-    reason: String,
-}
-
-/// What was taken back.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct VoidView {
-    event_id: String,
-    source: String,
-    tenant_id: TenantId,
-    voided_at: Option<Timestamp>,
-}
-
-/// Takes an event back: it counts no more.
-#[utoipa::path(post, path = "/admin/v1/usage/{event_id}/void", tag = "catalogue", request_body = VoidRequest,
-    params(("event_id" = String, Path), EventQuery),
-    responses((status = 200, body = VoidView), (status = 404), (status = 409)))]
-async fn void_event(
-    scope: AdminScope,
-    State(metering): State<Metering>,
-    Path(id): Path<String>,
-    Query(query): Query<EventQuery>,
-    body: axum::body::Bytes,
-) -> Result<Json<VoidView>, Problem> {
-    let mut faults = Faults::new();
-    let tenant = query.tenant_id.as_deref().map(|text| faults.parse::<TenantId>("tenant_id", text));
-    let tenant = faults.finish(Some(tenant.flatten())).map_err(|faults| Problem::invalid(&faults))?;
-    // A reason is welcome, not needed.
-    let request: VoidRequest = if body.is_empty() { VoidRequest::default() } else { from_json(&body)? };
-    let reason = request.reason;
-    let event = EventRef { id, tenant, source: query.source };
-    let event = metering.void_event((&scope).into(), &event, &reason, &scope.admin.to_string()).await?;
-    Ok(Json(VoidView { event_id: event.id, source: event.source, tenant_id: event.tenant, voided_at: event.voided_at }))
 }
 
 /// What of usage is asked for.
@@ -359,28 +278,62 @@ async fn read_own_usage(
     usage(&metering, (&call).into(), call.tenant, params.parse(clock.now())?).await
 }
 
-/// How metering is doing on this node.
+/// How metering is doing on this node. A node without usage has no lag and rolls all the same.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MeteringHealthView {
-    /// `ok` or `failing`.
+    /// `ok` or `failing`, as of now; `/readyz` says the same.
     status: &'static str,
+    /// Why usage cannot be recorded or counted now, if so.
+    error: Option<String>,
     /// The last record written.
     last_seq: u64,
     /// The last record that the disk has.
     durable_seq: u64,
-    /// Why records are refused or not counted, if so.
-    error: Option<String>,
+    /// The last record that the ledger has.
+    counted_seq: u64,
+    /// Records that the disk does not have yet.
+    not_durable: u64,
+    /// Records that the ledger does not have yet.
+    not_counted: u64,
+    /// The age of the oldest of these in seconds; `null` when there is none.
+    oldest_uncounted_s: Option<i64>,
+    /// When the disk last had everything (`fdatasync`); `null` when nothing was written since the start.
+    last_flush_at: Option<Timestamp>,
+    /// When everything that the disk had was last counted.
+    last_roll_at: Option<Timestamp>,
+    /// What last went wrong, mended or not.
+    last_error: Option<MishapView>,
+}
+
+/// Something that went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MishapView {
+    at: Timestamp,
+    error: String,
+}
+
+impl From<MeteringHealth> for MeteringHealthView {
+    fn from(health: MeteringHealth) -> Self {
+        let error = health.error();
+        let journal = &health.journal;
+        Self {
+            status: if error.is_some() { "failing" } else { "ok" },
+            error,
+            last_seq: journal.last_seq,
+            durable_seq: journal.durable_seq,
+            counted_seq: journal.counted_seq,
+            not_durable: journal.last_seq.saturating_sub(journal.durable_seq),
+            not_counted: journal.last_seq.saturating_sub(journal.counted_seq),
+            oldest_uncounted_s: health.uncounted_age_s(),
+            last_flush_at: journal.flushed_at,
+            last_roll_at: health.rolls.rolled_at,
+            last_error: health.last_error().map(|last| MishapView { at: last.at, error: last.what.clone() }),
+        }
+    }
 }
 
 /// Tells "no usage" from "metering is broken".
 #[utoipa::path(get, path = "/admin/v1/metering/health", tag = "running", responses((status = 200, body = MeteringHealthView)))]
 async fn read_metering_health(_: AdminScope, State(metering): State<Metering>) -> Json<MeteringHealthView> {
-    let health = metering.health();
-    let error = health.journal.error.or(health.roller_error);
-    Json(MeteringHealthView {
-        status: if error.is_some() { "failing" } else { "ok" },
-        last_seq: health.journal.last_seq,
-        durable_seq: health.journal.durable_seq,
-        error,
-    })
+    Json(metering.health().await.into())
 }

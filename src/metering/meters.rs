@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{
     commit,
+    definition::MeterDefinition,
     error::Error,
     events::measured,
     meter::{Aggregation, Meter, Source},
@@ -110,6 +111,38 @@ impl Metering {
         self.meters.reload(&self.store).await?;
         paused.meters_changed();
         Ok(meter)
+    }
+
+    /// Makes the meters of the settings that are not there; says so when one is there that counts otherwise. Others may do
+    /// the same at the same time: whoever comes first makes a meter, and the next one finds it.
+    pub async fn define_meters(&self, definitions: &[MeterDefinition]) -> Result<(), Error> {
+        let scope = Scope::Job("meters-of-settings");
+        let mut differences = Vec::new();
+        for definition in definitions {
+            if self.meters.by_key(&definition.key).is_none() {
+                let now = self.clock.now();
+                let meter = definition.clone().into_meter(MeterId::generate(now, &*self.rng), now);
+                match self.create_meter(scope, meter).await {
+                    Ok(_) => continue,
+                    // By another node, since this one looked.
+                    Err(Error::MeterTaken(_)) => self.meters.reload(&self.store).await?,
+                    Err(error) => return Err(error),
+                }
+            }
+            let known = self.meters.by_key(&definition.key);
+            let known = known.ok_or_else(|| Error::UnknownMeter(definition.key.clone()))?;
+            let differs = definition.differences(&known);
+            if !differs.is_empty() {
+                differences.push(format!("{}: {}", definition.key, differs.join(", ")));
+                continue;
+            }
+            let name = definition.name.as_ref().unwrap_or(&known.name);
+            let description = definition.description.as_ref().unwrap_or(&known.description);
+            if (name, description) != (&known.name, &known.description) {
+                self.describe_meter(scope, &known, name, description).await?;
+            }
+        }
+        if differences.is_empty() { Ok(()) } else { Err(Error::MetersDiffer(differences)) }
     }
 
     /// Sets what people call a meter.

@@ -7,9 +7,13 @@
 //! Not here: what usage costs (`billing`) and whether more is allowed (`gateway`).
 
 mod commit;
+mod corrections;
+mod corrections_http;
+pub mod definition;
 pub mod error;
 pub mod event;
 mod events;
+mod health;
 pub mod http;
 pub mod ingest;
 pub mod journal;
@@ -23,17 +27,23 @@ mod openmeter_query;
 mod openmeter_query_http;
 mod query;
 pub mod reconcile;
+pub mod recount;
 pub mod roller;
 pub mod rules;
 mod service;
 pub mod tally;
 pub mod windows;
 
+pub use corrections::{EventRef, Grounds};
+pub use definition::{FieldNames, MeterDefinition, MeterDraft};
 pub use error::Error;
-pub use events::EventRef;
+pub use event::Amendment;
+pub use health::MeteringHealth;
 pub use ingest::Outcome;
 pub use journal::{Amounts, Journal, JournalError, Record, Reservation};
 pub use meter::{Aggregation, DataPath, Meter, Source};
 pub use model::{MeterKey, WindowTotal};
-pub use query::{Subjects, UsageQuery};
-pub use service::{Metering, MeteringHealth, STOCK_METERS, Settings, StockMeter};
+pub use query::{Subjects, UsageQuery, UsageReader};
+pub use reconcile::Difference;
+pub use recount::Recount;
+pub use service::{Metering, STOCK_METERS, Settings, StockMeter};

@@ -89,7 +89,9 @@ impl Total {
 
     /// Both together; an error when the sum has too many digits.
     pub fn and(&self, other: &Self) -> Result<Self, QuantityError> {
-        let later = (other.last.at_ns, other.last.arrival) > (self.last.at_ns, self.last.arrival);
+        // With the value, so that the order in which totals are put together makes no difference.
+        let order = |last: &Last| (last.at_ns, last.arrival, last.value);
+        let later = order(&other.last) > order(&self.last);
         Ok(Self {
             count: self.count.saturating_add(other.count),
             sum: self.sum.add(other.sum)?,
@@ -220,13 +222,35 @@ pub struct Adjustment {
     pub sum: Quantity,
 }
 
-/// Why an event was taken back, and what stands in its place.
+/// An adjustment that was noted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adjusted {
+    /// Which.
+    pub id: Uuid,
+    /// What came or went.
+    pub adjustment: Adjustment,
+    /// When.
+    pub made_at: Timestamp,
+}
+
+/// What of an event may be amended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// All of it, as JSON.
+    pub body: String,
+    /// Its time, in nanoseconds since 1970.
+    pub at_ns: i64,
+}
+
+/// That an event was taken back or amended, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Correction {
+    /// Which.
+    pub id: Uuid,
     /// The event.
     pub event: Uuid,
-    /// The event in its place.
-    pub replacement: Option<Uuid>,
+    /// What the event said before it was amended; nothing when it was taken back.
+    pub before: Option<Content>,
     /// Why.
     pub reason: String,
     /// Who did it.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Meter, Metering, Source, http::MeterRequest};
+use super::{FieldNames, Meter, MeterDraft, Metering, Source, http::new_meter};
 use crate::{
     kernel::{Faults, MeterId, Timestamp},
     web::{Json, Kind, Path, Problem, Query, UsageJson, UsageScope, Verifier},
@@ -92,6 +92,15 @@ pub struct UsageMeterRequest {
     group_by: Option<BTreeMap<String, String>>,
 }
 
+/// What its fields are called.
+const THEIR_NAMES: FieldNames = FieldNames {
+    key: "slug",
+    event_type: "eventType",
+    aggregation: "aggregation",
+    value_property: "valueProperty",
+    group_by: "groupBy",
+};
+
 pub(super) fn no_meter(which: &str) -> Problem {
     Problem::new(Kind::NOT_FOUND, format!("there is no meter {which}"))
 }
@@ -152,7 +161,7 @@ async fn create_usage_meter(
     }
     // For `count` their clients may send one, and it is ignored.
     let counts = request.aggregation.as_deref().is_some_and(|name| name.eq_ignore_ascii_case("count"));
-    let request = MeterRequest {
+    let draft = MeterDraft {
         key: request.slug,
         name: request.name,
         description: request.description,
@@ -161,8 +170,7 @@ async fn create_usage_meter(
         value_property: request.value_property.filter(|_| !counts),
         group_by: request.group_by.unwrap_or_default(),
     };
-    let names = ["slug", "eventType", "valueProperty", "groupBy"];
-    let meter = request.parse(names, metering.time_limits().now, metering.rng()).map_err(Problem::into_bad)?;
+    let meter = new_meter(draft, THEIR_NAMES, &metering).map_err(Problem::into_bad)?;
     let meter = metering.create_meter(scope.scope, meter).await?;
     Ok((StatusCode::CREATED, Json((&*meter).into())))
 }

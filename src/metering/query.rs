@@ -11,14 +11,15 @@ use super::{
     error::Error,
     events::measured,
     meter::{Aggregation, Meter},
+    meters::Meters,
     model::{Event, Found, MeterKey, Total, Window, WindowTotal},
     rules::{self, Key, Shape},
     service::Metering,
     windows::{self, MOST_WINDOWS},
 };
 use crate::{
-    kernel::{Period, Quantity, QuantityError, TenantId, Timestamp},
-    store::{EventFilter, Scope, Tx},
+    kernel::{Clock, Period, Quantity, QuantityError, TenantId, Timestamp},
+    store::{EventFilter, Scope, Store, Tx},
 };
 
 /// What somebody wants to know.
@@ -92,6 +93,67 @@ impl Metering {
         subjects: &Subjects,
         query: &UsageQuery,
     ) -> Result<Vec<WindowTotal>, Error> {
+        self.catch_up_for(&query.meter).await?;
+        self.reader().usage(scope, subjects, query).await
+    }
+
+    /// A tenant's usage of a meter in a period, in all.
+    pub async fn total(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        meter: &MeterKey,
+        period: Period,
+    ) -> Result<Quantity, Error> {
+        self.catch_up_for(meter).await?;
+        self.reader().total(scope, tenant, meter, period).await
+    }
+
+    /// The same as the ledger has it now, without counting what was recorded meanwhile.
+    pub async fn counted(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        meter: &MeterKey,
+        period: Period,
+    ) -> Result<Quantity, Error> {
+        self.reader().counted(scope, tenant, meter, period).await
+    }
+
+    /// Events are counted as they are taken; only what the gateway counts waits in the journal.
+    async fn catch_up_for(&self, meter: &MeterKey) -> Result<(), Error> {
+        match self.meters.by_key(meter) {
+            Some(known) if known.event_type().is_none() => self.catch_up().await,
+            _ => Ok(()),
+        }
+    }
+
+    fn reader(&self) -> UsageReader {
+        UsageReader { store: self.store.clone(), meters: self.meters.clone(), clock: Arc::clone(&self.clock) }
+    }
+}
+
+/// Usage as the ledger has it, for whoever has no journal of his own: it changes nothing and counts nothing.
+#[derive(Clone)]
+pub struct UsageReader {
+    store: Store,
+    meters: Meters,
+    clock: Arc<dyn Clock>,
+}
+
+impl UsageReader {
+    /// Over a store, with the meters that it has now.
+    pub async fn open(store: Store, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        Ok(Self { meters: Meters::open(&store).await?, store, clock })
+    }
+
+    /// Usage by window.
+    pub async fn usage(
+        &self,
+        scope: Scope,
+        subjects: &Subjects,
+        query: &UsageQuery,
+    ) -> Result<Vec<WindowTotal>, Error> {
         let UsageQuery { meter: key, period, window, zone, group_by, filters, zero_fill } = query;
         let meter = self.meters.by_key(key).ok_or_else(|| Error::UnknownMeter(key.clone()))?;
         if let Some(key) = group_by.iter().chain(filters.keys()).find(|key| !meter.group_keys().contains(&key.as_str()))
@@ -102,9 +164,6 @@ impl Metering {
             Some(window) => windows::windows(*period, *window, zone).ok_or(Error::TooManyWindows(MOST_WINDOWS))?,
             None => vec![*period],
         };
-        if meter.event_type().is_none() {
-            self.catch_up().await?;
-        }
         let subjects = &subjects.within(scope);
         let mut tx = self.store.read(scope).await?;
         if let Subjects::One(tenant) = subjects {
@@ -121,6 +180,38 @@ impl Metering {
             None => from_events(&mut tx, subjects, &meter, &shape, self.clock.now()).await?,
         };
         rules::answer(&shape, values)
+    }
+
+    /// A tenant's usage of a meter in a period, in all.
+    pub async fn total(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        meter: &MeterKey,
+        period: Period,
+    ) -> Result<Quantity, Error> {
+        // A price of a meter that is not there yet is a price of nothing.
+        let Some(known) = self.meters.by_key(meter) else { return Ok(Quantity::ZERO) };
+        if known.event_type().is_none() {
+            return self.counted(scope, tenant, meter, period).await;
+        }
+        let query = UsageQuery::whole(meter.clone(), period);
+        let values = self.usage(scope, &Subjects::One(tenant), &query).await?;
+        Ok(values.first().map_or(Quantity::ZERO, |value| value.value))
+    }
+
+    /// The sum of a meter's totals in a period.
+    pub async fn counted(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        meter: &MeterKey,
+        period: Period,
+    ) -> Result<Quantity, Error> {
+        let stretches = windows::stretches(&[period]);
+        let cells = self.store.read(scope).await?.totals(Some(tenant), meter, &stretches).await?;
+        let inexact = |source| Error::Inexact { meter: meter.clone(), source };
+        cells.iter().try_fold(Quantity::ZERO, |sum, cell| sum.add(cell.total.sum).map_err(inexact))
     }
 }
 
@@ -187,6 +278,7 @@ type Held = BTreeMap<(TenantId, Arc<str>), (Series, Vec<Point>)>;
 /// A value of one event.
 struct Point {
     at_ns: i64,
+    arrival: i64,
     value: Quantity,
     text: String,
 }
@@ -215,7 +307,8 @@ async fn from_events(
             let Some((_, reading)) = measured(meter, &event) else { return Ok(()) };
             let Some(shown) = shape.group(&reading.group) else { return Ok(()) };
             let key = (shape.by_tenant.then_some(event.tenant), shown);
-            let point = Point { at_ns: event.at_ns, value: reading.value, text: reading.text };
+            let Event { at_ns, arrival, .. } = event;
+            let point = Point { at_ns, arrival, value: reading.value, text: reading.text };
             if weighted {
                 held.entry((event.tenant, reading.group)).or_insert_with(|| (key, Vec::new())).1.push(point);
             } else {
@@ -244,7 +337,7 @@ fn nanos(at: Timestamp) -> i64 {
     at.as_micros().saturating_mul(1_000)
 }
 
-/// The value of each window that has points. Points are in order of time and arrival.
+/// The value of each window that has points.
 fn window_values(
     meter: &Meter,
     points: &[Point],
@@ -272,14 +365,19 @@ fn window_values(
             }
             Aggregation::Min => at(0),
             Aggregation::Max => at(sorted.len().saturating_sub(1)),
-            Aggregation::Latest => points.last().map_or(Quantity::ZERO, |point| point.value),
+            // In order of time and arrival within one tenant, but not from tenant to tenant.
+            Aggregation::Latest => {
+                let latest = points.iter().max_by_key(|point| (point.at_ns, point.arrival, point.value));
+                latest.map_or(Quantity::ZERO, |point| point.value)
+            }
             _ => sorted.iter().try_fold(Quantity::ZERO, |sum, value| sum.add(*value))?,
         })
     };
     by_window.into_iter().map(|(index, points)| Ok((index, value(&points)?))).collect()
 }
 
-/// Each value times the seconds it was held within each window: until the next one, or until now.
+/// Each value times the seconds it was held within each window: until the next one, or until now. Points are in order of
+/// time and arrival.
 fn held_values(
     points: &[Point],
     shape: &Shape<'_>,
@@ -292,7 +390,8 @@ fn held_values(
         let first = shape.windows.partition_point(|window| nanos(window.to()) <= point.at_ns);
         for (place, window) in shape.windows.iter().enumerate().skip(first) {
             let (from, to) = (nanos(window.from()).max(point.at_ns), nanos(window.to()).min(until));
-            if nanos(window.from()) >= until {
+            // Held for no time: the next one came at once, or it is of a moment that is yet to come.
+            if from >= to {
                 break;
             }
             let seconds = Quantity::from_scaled(to.saturating_sub(from), 9).ok_or(QuantityError::TooManyDigits)?;

@@ -1,21 +1,26 @@
-//! Whether the journal, the ledger, the events and what bills are made of agree. Changes nothing.
+//! Whether the journal, the ledger and the events agree. Changes nothing, and may run beside a server.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use uuid::Uuid;
 
 use super::{
     error::Error,
     events::measured,
-    journal::{Chain, Disk, survey},
+    journal::{Chain, Disk, JournalError, Surveyed, survey},
     meter::Meter,
     meters::Meters,
-    model::{MeterKey, Stretch, UNITS},
+    model::{Cursor, MeterKey, Stretch, Total, UNITS},
 };
 use crate::{
-    kernel::{CalendarUnit, Period, Quantity, TenantId, Timestamp},
+    kernel::{CalendarUnit, Period, TenantId, Timestamp, fault::chain},
     store::{EventFilter, Scope, Store, Tx},
 };
+
+/// A running server goes on while its journal is looked at; what it did meanwhile is looked at again so often.
+const ATTEMPTS: usize = 3;
+/// Differences that are told of one pair of tenant and meter; the rest are counted.
+const MOST_TOLD: usize = 20;
 
 /// What was looked at, and what does not agree.
 #[derive(Debug, Default)]
@@ -24,6 +29,8 @@ pub struct Report {
     pub compared: usize,
     /// Records in the journal that the ledger has not counted yet; no disagreement.
     pub uncounted: u64,
+    /// Events that were taken back.
+    pub voided: i64,
     /// What does not agree.
     pub differences: Vec<Difference>,
 }
@@ -45,39 +52,26 @@ impl fmt::Display for Difference {
     }
 }
 
-/// A count and a sum.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Figure {
-    count: i64,
-    sum: Quantity,
-}
-
-impl Figure {
-    fn add(&mut self, meter: &MeterKey, count: i64, sum: Quantity) -> Result<(), Error> {
-        self.count += count;
-        self.sum = self.sum.add(sum).map_err(|source| Error::Inexact { meter: meter.clone(), source })?;
-        Ok(())
-    }
-}
-
-impl fmt::Display for Figure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {} records", self.sum, self.count)
-    }
-}
-
 /// Compares journal and ledger, the ledger's units among themselves, and events and ledger.
 pub async fn reconcile(store: &Store, disk: &dyn Disk) -> Result<Report, Error> {
     let mut report = Report::default();
-    // The ledger first: the journal of a running server goes on meanwhile, and may only be further.
-    let cursors = store.read(Scope::Job("doctor")).await?.journal_cursors().await?;
-    let journals = survey(disk)?;
-    for (boot, last) in &journals {
-        let cursor = cursors.iter().find(|(own, _)| own == boot).map(|(_, cursor)| cursor.seq);
-        compare_journal(&mut report, *boot, *last, cursor);
+    for attempt in 1..=ATTEMPTS {
+        match compare_journals(store, disk).await {
+            Ok((uncounted, differences)) if differences.is_empty() || attempt == ATTEMPTS => {
+                report.uncounted = uncounted;
+                report.differences = differences;
+                break;
+            }
+            // A segment that was counted meanwhile is gone.
+            Err(error) if attempt == ATTEMPTS => return Err(error),
+            _ => {}
+        }
     }
     let meters = Meters::open(store).await?.all();
-    let tenants = store.read(Scope::Job("doctor")).await?.metered_tenants().await?;
+    let mut tx = store.read(Scope::Job("doctor")).await?;
+    let tenants = tx.metered_tenants().await?;
+    report.voided = tx.events_voided().await?;
+    drop(tx);
     for tenant in tenants {
         // One moment for all of a tenant's figures.
         let mut tx = store.read(Scope::Job("doctor")).await?;
@@ -88,88 +82,203 @@ pub async fn reconcile(store: &Store, disk: &dyn Disk) -> Result<Report, Error> 
     Ok(report)
 }
 
-fn compare_journal(report: &mut Report, boot: Uuid, last: Chain, cursor: Option<i64>) {
-    let counted = cursor.map_or(0, |seq| u64::try_from(seq).unwrap_or(0));
-    if counted > last.seq {
-        report.differences.push(Difference {
-            of: format!("journal {boot}"),
-            one: format!("its last record is {}", last.seq),
-            other: format!("the ledger has counted up to {counted}"),
-        });
+/// What the ledger has not counted yet, and what does not agree with it.
+async fn compare_journals(store: &Store, disk: &dyn Disk) -> Result<(u64, Vec<Difference>), Error> {
+    let cursors = async || Ok::<_, Error>(store.read(Scope::Job("doctor")).await?.journal_cursors().await?);
+    // The journal of a running server goes on meanwhile: it may only be further than the cursors that were read before,
+    // and must still have what comes after those that are read later.
+    let before = cursors().await?;
+    let points: Vec<(Uuid, Chain)> = before.iter().filter_map(|(boot, cursor)| Some((*boot, place(cursor)?))).collect();
+    let (journals, damage) = survey(disk, &points)?;
+    let after = cursors().await?;
+    let mut differences: Vec<Difference> = damage.iter().map(damaged).collect();
+    let mut uncounted = 0;
+    let seq = |cursors: &[(Uuid, Cursor)], boot: Uuid| {
+        let cursor = cursors.iter().find(|(own, _)| *own == boot);
+        cursor.map(|(_, cursor)| u64::try_from(cursor.seq).unwrap_or(0))
+    };
+    for (index, journal) in journals.iter().enumerate() {
+        let Surveyed { boot, before: first, last, met } = *journal;
+        let mut differs = |one: String, other: String| {
+            differences.push(Difference { of: format!("journal {boot}"), one, other });
+        };
+        let (counted, counted_later) = (seq(&before, boot), seq(&after, boot));
+        uncounted += last.saturating_sub(counted.unwrap_or(0).max(first));
+        let is_last = index + 1 == journals.len();
+        match counted {
+            Some(counted) if counted > last && damage.is_none() => {
+                differs(format!("its last record is {last}"), format!("the ledger has counted up to {counted}"));
+            }
+            // What an earlier process left may have been written again, with other hashes.
+            Some(counted) if is_last && !met && counted >= first && damage.is_none() => {
+                let one = format!("its record {counted} has another hash than the ledger counted, or is another one");
+                differs(one, format!("the ledger has counted up to {counted}"));
+            }
+            _ => {}
+        }
+        if counted_later.is_some_and(|counted| counted < first) {
+            let counted = counted_later.unwrap_or(0);
+            differs(format!("its first record is {}", first + 1), format!("the ledger has counted up to {counted}"));
+        }
     }
-    // Segments that are counted are deleted, so what is there and not counted is at most this.
-    report.uncounted += if cursor.is_some() { last.seq.saturating_sub(counted) } else { 0 };
+    Ok((uncounted, differences))
 }
 
-async fn compare_tenant(
-    report: &mut Report,
-    tx: &mut Tx,
-    tenant: TenantId,
-    meter: &std::sync::Arc<Meter>,
-) -> Result<(), Error> {
-    let of = format!("tenant {tenant}, meter {}", meter.key);
-    let mut units = Vec::new();
-    for unit in UNITS {
-        units.push((unit, ledger(tx, tenant, &meter.key, unit).await?));
+fn place(cursor: &Cursor) -> Option<Chain> {
+    Some(Chain { seq: u64::try_from(cursor.seq).ok()?, hash: cursor.hash.as_slice().try_into().ok()? })
+}
+
+fn damaged(error: &JournalError) -> Difference {
+    match error {
+        JournalError::Damaged { path, offset, seq, why } => Difference {
+            of: format!("journal {path}"),
+            one: format!("after record {seq}, at byte {offset}, it has {why}"),
+            other: "the disk had what follows".into(),
+        },
+        other => Difference {
+            of: "journal".into(),
+            one: chain(other),
+            other: "each segment must go on where the one before it ends".into(),
+        },
     }
-    let (_, minutes) = &units[0];
-    if minutes.is_empty() && meter.event_type().is_none() {
-        return Ok(());
+}
+
+/// What all writers together have in a cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Figure {
+    total: Total,
+    /// Something was taken out: its smallest, largest and latest are no longer those of the events.
+    corrected: bool,
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Total { count, sum, low, high, last } = &self.total;
+        write!(f, "{sum} in {count} records (from {low} to {high}, the latest {})", last.value)
     }
-    report.compared += 1;
-    for (unit, longer) in &units[1..] {
-        // Month by month, because that is what a bill is of.
-        for (month, figure) in minutes {
-            let other = longer.get(month).copied().unwrap_or_default();
-            if other != *figure {
-                report.differences.push(Difference {
-                    of: format!("{of}, {month}"),
-                    one: format!("its minutes have {figure}"),
-                    other: format!("its cells by {unit:?} have {other}"),
-                });
-            }
-        }
-    }
-    if let Some(kind) = meter.event_type() {
-        let filter = EventFilter {
-            tenant: Some(tenant),
-            kind: Some(kind.to_owned()),
-            valid_only: true,
-            ..EventFilter::default()
-        };
-        let mut events = Figure::default();
-        let add = |event| match measured(meter, &event) {
-            Some((key, reading)) => events.add(&key, 1, reading.value),
-            None => Ok(()),
-        };
-        tx.events_each(&filter, add).await?;
-        let mut totals = Figure::default();
-        for figure in minutes.values() {
-            totals.add(&meter.key, figure.count, figure.sum)?;
-        }
-        if events != totals {
-            report.differences.push(Difference {
-                of,
-                one: format!("its events have {events}"),
-                other: format!("its totals have {totals}"),
-            });
+}
+
+/// Cells of one unit: the first instant and the group.
+type Figures = BTreeMap<(Timestamp, String), Figure>;
+
+fn add(figures: &mut Figures, meter: &MeterKey, cell: (Timestamp, String), more: Total) -> Result<(), Error> {
+    let corrected = more.count < 0;
+    match figures.get_mut(&cell) {
+        None => drop(figures.insert(cell, Figure { total: more, corrected })),
+        Some(known) => {
+            let inexact = |source| Error::Inexact { meter: meter.clone(), source };
+            known.total = known.total.and(&more).map_err(inexact)?;
+            known.corrected |= corrected;
         }
     }
     Ok(())
 }
 
-/// The ledger's figures of one unit, by month.
-async fn ledger(
-    tx: &mut Tx,
-    tenant: TenantId,
-    meter: &MeterKey,
-    unit: CalendarUnit,
-) -> Result<BTreeMap<Timestamp, Figure>, Error> {
-    let Ok(period) = Period::new(Timestamp::MIN, Timestamp::MAX) else { return Ok(BTreeMap::new()) };
-    let mut months: BTreeMap<Timestamp, Figure> = BTreeMap::new();
-    for found in tx.totals(Some(tenant), meter, &[Stretch { unit, period }]).await? {
-        let month = Period::containing(found.start, CalendarUnit::Month).from();
-        months.entry(month).or_default().add(meter, found.total.count, found.total.sum)?;
+async fn compare_tenant(report: &mut Report, tx: &mut Tx, tenant: TenantId, meter: &Arc<Meter>) -> Result<(), Error> {
+    let minutes = figures(tx, tenant, &meter.key, CalendarUnit::Minute).await?;
+    let mut told = Told { of: format!("tenant {tenant}, meter {}", meter.key), differences: Vec::new() };
+    let mut any = !minutes.is_empty();
+    for unit in &UNITS[1..] {
+        let found = figures(tx, tenant, &meter.key, *unit).await?;
+        any |= !found.is_empty();
+        let mut expected = Figures::new();
+        for ((start, group), figure) in &minutes {
+            let cell = (Period::containing(*start, *unit).from(), group.clone());
+            add(&mut expected, &meter.key, cell.clone(), figure.total.clone())?;
+            if let Some(sum) = expected.get_mut(&cell) {
+                sum.corrected |= figure.corrected;
+            }
+        }
+        let names = ("its minutes have".to_owned(), format!("its cell by {unit:?} has"));
+        told.compare(&expected, &found, &names, |one, other| one.total == other.total);
     }
-    Ok(months)
+    if meter.event_type().is_some() {
+        let events = event_figures(tx, tenant, meter).await?;
+        any |= !events.is_empty();
+        let names = ("its events have".to_owned(), "its totals have".to_owned());
+        told.compare(&events, &minutes, &names, |events, ledger| {
+            let sums = |figure: &Figure| (figure.total.count, figure.total.sum);
+            if ledger.corrected { sums(events) == sums(ledger) } else { events.total == ledger.total }
+        });
+    }
+    report.compared += usize::from(any);
+    report.differences.extend(told.finish());
+    Ok(())
+}
+
+/// The differences of one pair of tenant and meter.
+struct Told {
+    of: String,
+    differences: Vec<Difference>,
+}
+
+impl Told {
+    fn compare(
+        &mut self,
+        one: &Figures,
+        other: &Figures,
+        names: &(String, String),
+        same: impl Fn(&Figure, &Figure) -> bool,
+    ) {
+        // What was taken back altogether is as if it had never been.
+        let nothing =
+            |figure: Option<&Figure>| figure.is_none_or(|figure| figure.total.count == 0 && figure.total.sum.is_zero());
+        let shown = |figure: Option<&Figure>| figure.map_or_else(|| "nothing".to_owned(), Figure::to_string);
+        let cells: std::collections::BTreeSet<_> = one.keys().chain(other.keys()).collect();
+        for cell in cells {
+            let (left, right) = (one.get(cell), other.get(cell));
+            let agree = match (left, right) {
+                (Some(left), Some(right)) => same(left, right),
+                _ => nothing(left) && nothing(right),
+            };
+            if !agree {
+                self.differences.push(Difference {
+                    of: format!("{}, {} {}", self.of, cell.0, cell.1),
+                    one: format!("{} {}", names.0, shown(left)),
+                    other: format!("{} {}", names.1, shown(right)),
+                });
+            }
+        }
+    }
+
+    fn finish(mut self) -> Vec<Difference> {
+        let more = self.differences.len().saturating_sub(MOST_TOLD);
+        self.differences.truncate(MOST_TOLD);
+        if more > 0 {
+            let one = format!("{more} more of its cells differ");
+            self.differences.push(Difference { of: self.of, one, other: "they are not shown".into() });
+        }
+        self.differences
+    }
+}
+
+/// The ledger's cells of one unit.
+async fn figures(tx: &mut Tx, tenant: TenantId, meter: &MeterKey, unit: CalendarUnit) -> Result<Figures, Error> {
+    let mut figures = Figures::new();
+    let Ok(period) = Period::new(Timestamp::MIN, Timestamp::MAX) else { return Ok(figures) };
+    for found in tx.totals(Some(tenant), meter, &[Stretch { unit, period }]).await? {
+        add(&mut figures, meter, (found.start, found.group), found.total)?;
+    }
+    Ok(figures)
+}
+
+/// What the events that are valid make by minute.
+async fn event_figures(tx: &mut Tx, tenant: TenantId, meter: &Arc<Meter>) -> Result<Figures, Error> {
+    let filter = EventFilter {
+        tenant: Some(tenant),
+        kind: meter.event_type().map(str::to_owned),
+        valid_only: true,
+        ..EventFilter::default()
+    };
+    let mut figures = Figures::new();
+    let take = |event| match measured(meter, &event) {
+        None => Ok(()),
+        Some((key, reading)) => {
+            let at = Timestamp::from_micros(event.at_ns.div_euclid(1_000)).unwrap_or(Timestamp::MIN);
+            let total = Total::one(reading.value, event.at_ns, event.arrival);
+            add(&mut figures, &key, (at.floor_minute(), reading.group.to_string()), total)
+        }
+    };
+    tx.events_each(&filter, take).await?;
+    Ok(figures)
 }

@@ -126,7 +126,11 @@ impl<L: Ledger> Roller<L> {
         }
         self.blocking(|journal, _| journal.flush()).await?;
         while self.roll(clock).await? {}
-        let done = self.blocking(|journal, reader| journal.remove_before(reader.segment())).await?;
+        let done = self.blocking(|journal, reader| {
+            journal.counted(reader.seq());
+            journal.remove_before(reader.segment())
+        });
+        let done = done.await?;
         self.broken_off = false;
         Ok(done?)
     }
@@ -173,6 +177,7 @@ impl<L: Ledger> Roller<L> {
             self.count(boot, counted, last, &entries, clock.now()).await?;
             self.counted = Some((boot, Some(last.seq)));
         }
+        self.journal.counted(last.seq);
         Ok(true)
     }
 

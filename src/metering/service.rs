@@ -9,16 +9,14 @@ use uuid::Uuid;
 use super::{
     error::Error,
     event::TimeLimits,
+    health::Rolls,
     ingest::Ingest,
-    journal::{self, Flusher, Folder, Identity, Journal, JournalError, JournalHealth, Options, Record, Reservation},
+    journal::{self, Flusher, Folder, Identity, Journal, JournalError, Options, Record, Reservation},
     meters::Meters,
-    model::MeterKey,
-    query::{Subjects, UsageQuery},
     roller::{Roller, StoreLedger},
-    windows,
 };
 use crate::{
-    kernel::{Clock, NodeId, Period, Quantity, Rng, TenantId, Timestamp, rng::random_bytes},
+    kernel::{Clock, NodeId, Rng, Timestamp, rng::random_bytes},
     store::{Scope, Store},
 };
 
@@ -41,15 +39,6 @@ pub const STOCK_METERS: [StockMeter; 5] = [
     StockMeter { key: "egress_bytes", description: "bytes of response bodies", unit: "byte" },
     StockMeter { key: "ingress_bytes", description: "bytes of request bodies", unit: "byte" },
 ];
-
-/// How metering is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MeteringHealth {
-    /// The journal.
-    pub journal: JournalHealth,
-    /// Why the roller does not count, if it does not.
-    pub roller_error: Option<String>,
-}
 
 /// Where and how the journal is kept.
 #[derive(Debug, Clone)]
@@ -79,10 +68,10 @@ pub struct Metering {
     events_ahead_s: i64,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) rng: Arc<dyn Rng>,
-    journal: Journal,
+    pub(super) journal: Journal,
     _flusher: Arc<Flusher>,
     roller: Arc<Mutex<Roller<StoreLedger>>>,
-    roller_error: Arc<std::sync::Mutex<Option<String>>>,
+    pub(super) rolls: Arc<std::sync::Mutex<Rolls>>,
 }
 
 impl Metering {
@@ -101,7 +90,7 @@ impl Metering {
         let disk = Arc::new(Folder::open(folder).map_err(unusable)?);
         let past = journal::recover(&*disk, accept_loss)?;
         let identity = identify(&store, past.identity(), clock.now(), &*rng).await?;
-        let journal = Journal::begin(disk, options, &past, identity)?;
+        let journal = Journal::begin(disk, options, &past, identity, Arc::clone(&clock))?;
         let started = Flusher::start(&journal);
         let flusher =
             started.map_err(|source| JournalError::Io { verb: "start", path: "its flusher".into(), source })?;
@@ -119,7 +108,7 @@ impl Metering {
             journal,
             _flusher: Arc::new(flusher),
             roller,
-            roller_error: Arc::default(),
+            rolls: Arc::default(),
         };
         metering.catch_up().await?;
         Ok(metering)
@@ -153,8 +142,7 @@ impl Metering {
     /// Counts everything that was recorded on this node before the call.
     pub async fn catch_up(&self) -> Result<(), Error> {
         let result = self.roller.lock().await.catch_up(&*self.clock).await;
-        let error = result.as_ref().err().map(|error| crate::kernel::fault::chain(error));
-        *self.roller_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = error;
+        self.note_roll(&result);
         result
     }
 
@@ -172,45 +160,6 @@ impl Metering {
         let journal = self.journal.clone();
         tokio::task::spawn_blocking(move || journal.close()).await.map_err(|_| Error::Stopped)?;
         self.catch_up().await
-    }
-
-    /// How it is doing.
-    pub fn health(&self) -> MeteringHealth {
-        let roller_error = self.roller_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        MeteringHealth { journal: self.journal.health(), roller_error }
-    }
-
-    /// A tenant's usage of a meter in a period, in all.
-    pub async fn total(
-        &self,
-        scope: Scope,
-        tenant: TenantId,
-        meter: &MeterKey,
-        period: Period,
-    ) -> Result<Quantity, Error> {
-        // A price of a meter that is not there yet is a price of nothing.
-        let Some(known) = self.meters.by_key(meter) else { return Ok(Quantity::ZERO) };
-        if known.event_type().is_some() {
-            let query = UsageQuery::whole(meter.clone(), period);
-            let values = self.usage(scope, &Subjects::One(tenant), &query).await?;
-            return Ok(values.first().map_or(Quantity::ZERO, |value| value.value));
-        }
-        self.catch_up().await?;
-        self.counted(scope, tenant, meter, period).await
-    }
-
-    /// The same as the ledger has it now, without counting what was recorded meanwhile.
-    pub async fn counted(
-        &self,
-        scope: Scope,
-        tenant: TenantId,
-        meter: &MeterKey,
-        period: Period,
-    ) -> Result<Quantity, Error> {
-        let stretches = windows::stretches(&[period]);
-        let cells = self.store.read(scope).await?.totals(Some(tenant), meter, &stretches).await?;
-        let inexact = |source| Error::Inexact { meter: meter.clone(), source };
-        cells.iter().try_fold(Quantity::ZERO, |sum, cell| sum.add(cell.total.sum).map_err(inexact))
     }
 }
 

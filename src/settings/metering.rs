@@ -1,8 +1,12 @@
-//! `[metering]`: how often usage is synced and counted.
+//! `[metering]`: how often usage is synced and counted, and meters of events.
 
 use std::time::Duration;
 
 use super::read::Reader;
+use crate::{
+    kernel::Faults,
+    metering::{FieldNames, MeterDefinition, MeterDraft, STOCK_METERS},
+};
 
 /// A record waits this long for the disk at most, in milliseconds.
 const FLUSH_MS: i64 = 10;
@@ -19,7 +23,7 @@ const EVENTS_AHEAD_S: i64 = 300;
 const LATE_AFTER_S: i64 = 3_600;
 
 /// `[metering]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeteringSettings {
     /// A record waits this long for the disk at most.
     pub flush_ms: u64,
@@ -33,6 +37,8 @@ pub struct MeteringSettings {
     pub events_ahead_s: i64,
     /// A month is closed this long after its end, in seconds; what comes later is an adjustment.
     pub late_after_s: i64,
+    /// Meters of events that are made when they are not there.
+    pub meters: Vec<MeterDefinition>,
 }
 
 impl MeteringSettings {
@@ -43,6 +49,7 @@ impl MeteringSettings {
         let events_back_s = reader.number("metering.events_back_s", EVENTS_BACK_S, 0, 3_660 * 86_400);
         let events_ahead_s = reader.number("metering.events_ahead_s", EVENTS_AHEAD_S, 0, 86_400);
         let late_after_s = reader.number("metering.late_after_s", LATE_AFTER_S, 0, 3_660 * 86_400);
+        let meters = read_meters(reader);
         Some(Self {
             flush_ms: flush_ms?.unsigned_abs(),
             roll: Duration::from_millis(roll_ms?.unsigned_abs()),
@@ -50,6 +57,48 @@ impl MeteringSettings {
             events_back_s: events_back_s?,
             events_ahead_s: events_ahead_s?,
             late_after_s: late_after_s?,
+            meters: meters?,
         })
     }
+}
+
+/// `[[metering.meters]]`
+fn read_meters(reader: &mut Reader) -> Option<Vec<MeterDefinition>> {
+    let mut meters: Vec<MeterDefinition> = Vec::new();
+    let mut fine = true;
+    for (prefix, mut item) in reader.tables("metering.meters") {
+        let draft = MeterDraft {
+            key: item.optional_string(".key"),
+            name: item.optional_string(".name"),
+            description: item.optional_string(".description"),
+            event_type: item.optional_string(".event_type"),
+            aggregation: item.optional_string(".aggregation"),
+            value_property: item.optional_string(".value_property"),
+            group_by: item.texts(".group_by"),
+        };
+        let mut faults = Faults::new();
+        let meter = draft.check(FieldNames::OURS, &mut faults);
+        if let Some(meter) = &meter {
+            if STOCK_METERS.iter().any(|stock| stock.key == meter.key.as_str()) {
+                faults.add("key", format!("{} is a stock meter", meter.key));
+            } else if meters.iter().any(|other| other.key == meter.key) {
+                faults.add("key", format!("{} is the key of another meter", meter.key));
+            }
+        }
+        match faults.finish(meter) {
+            Ok(meter) => meters.push(meter),
+            Err(faults) => {
+                fine = false;
+                for fault in faults {
+                    let path = format!(".{}", fault.field);
+                    // What has a wrong type is not missing as well.
+                    if !item.has_fault(&path) {
+                        item.fault(&path, &fault.detail);
+                    }
+                }
+            }
+        }
+        reader.finish_item(&prefix, item);
+    }
+    fine.then_some(meters)
 }

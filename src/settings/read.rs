@@ -1,6 +1,6 @@
 //! Reads typed values out of layered TOML tables, consuming keys and recording every fault; what is left over is unknown.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use toml::{Table, Value};
 
@@ -104,6 +104,11 @@ impl Reader {
         let origin = self.origins.iter().rev().find(|(own, _)| own == path).map(|(_, origin)| origin.clone());
         let source = origin.unwrap_or_else(|| self.file.clone());
         self.faults.push(SettingFault { path: path.to_owned(), detail: detail.to_owned(), source });
+    }
+
+    /// Whether a fault of a key was recorded.
+    pub fn has_fault(&self, path: &str) -> bool {
+        self.faults.iter().any(|fault| fault.path == path)
     }
 
     /// Takes a key out.
@@ -235,6 +240,24 @@ impl Reader {
             return None;
         }
         Some(texts)
+    }
+
+    /// A table of texts.
+    pub fn texts(&mut self, path: &str) -> BTreeMap<String, String> {
+        let mut texts = BTreeMap::new();
+        match self.take(path) {
+            None => {}
+            Some(Value::Table(table)) => {
+                for (key, value) in table {
+                    match value {
+                        Value::String(text) => drop(texts.insert(key, text)),
+                        other => self.wrong_type(&format!("{path}.{key}"), "a text", &other),
+                    }
+                }
+            }
+            Some(other) => self.wrong_type(path, "a table of texts", &other),
+        }
+        texts
     }
 
     fn wrong_type(&mut self, path: &str, wanted: &str, found: &Value) {

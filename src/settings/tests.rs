@@ -71,6 +71,43 @@ server.listn: is not a setting; did you mean server.listen? (tollgate.toml)";
 }
 
 #[test]
+fn meters_are_held_to_the_checks_of_the_api_each_fault_with_its_place() {
+    let file = r#"
+        [[metering.meters]]
+        key = "tokens"
+        event_type = "prompt"
+        aggregation = "sum"
+        value_property = "$.tokens"
+        group_by = { model = "$.model" }
+        [[metering.meters]]
+        key = "tokens"
+        event_type = "prompt"
+        aggregation = "count"
+        value_property = "tokens"
+        group_by = { model = 7, kind = "kind" }
+        [[metering.meters]]
+        key = "apis"
+        event_type = 5
+        aggregation = "median"
+        colour = "red"
+    "#;
+    let expected = "\
+metering.meters[1].group_by.model: must be a text, not integer (tollgate.toml)
+metering.meters[1].value_property: is not for count (tollgate.toml)
+metering.meters[2].event_type: must be a text, not integer (tollgate.toml)
+metering.meters[2].aggregation: must be sum, count, unique_count, avg, min, max, latest, weighted_sum, p50, p90, p95 or p99 (tollgate.toml)
+metering.meters[2].colour: is not a setting (tollgate.toml)";
+    let faults = load(file, &[]).unwrap_err().to_string();
+    let shown: Vec<&str> = faults.lines().filter(|line| !line.contains("JSONPath") && !line.contains("path")).collect();
+    assert_eq!(shown.join("\n"), expected, "{faults}");
+    for (key, why) in [("apis", "is a stock meter"), ("tokens", "is the key of another meter")] {
+        let twice = format!("[[metering.meters]]\nkey = \"{key}\"\nevent_type = \"e\"\naggregation = \"count\"\n");
+        let faults = load(&twice.repeat(2), &[]).unwrap_err().to_string();
+        assert!(faults.contains(&format!("metering.meters[1].key: {key} {why}")), "{faults}");
+    }
+}
+
+#[test]
 fn the_environment_goes_over_the_file_and_flags_over_both() {
     let sources = Sources {
         file: Some(("f".into(), "[server]\nlisten = \"127.0.0.1:1\"\nh2c = true".into())),

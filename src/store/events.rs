@@ -1,15 +1,13 @@
-//! Queries about meters, events, and what was corrected.
+//! Queries about meters and events.
 
 use std::{collections::HashMap, fmt::Write as _};
 
-use uuid::Uuid;
-
 use super::{StoreError, Tx, dialect::pieces, query::Statement, value::Row};
 use crate::{
-    kernel::{MeterId, TenantId, Timestamp},
+    kernel::{MeterId, TenantId},
     metering::{
         meter::{Meter, Source},
-        model::{Adjustment, Correction, Event, Identity, MeterKey, NewEvent},
+        model::{Event, Identity, MeterKey, NewEvent},
     },
 };
 
@@ -214,77 +212,5 @@ impl Tx {
             statement.push(number);
         }
         statement
-    }
-
-    /// Takes an event back; `false` when it was taken back before.
-    pub async fn event_void(&mut self, event: Identity<'_>, now: Timestamp) -> Result<bool, StoreError> {
-        let sql = "UPDATE events SET voided_at = $4
-             WHERE id = $1 AND source = $2 AND tenant_id = $3 AND voided_at IS NULL";
-        self.query(sql).bind(event.id).bind(event.source).bind(event.tenant).bind(now).changed_one().await
-    }
-
-    /// Notes a correction.
-    pub async fn correction_insert(&mut self, id: Uuid, correction: &Correction) -> Result<(), StoreError> {
-        self.query(
-            "INSERT INTO usage_corrections (id, event_key, replacement_key, reason, corrected_by, corrected_at)
-             VALUES ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(id)
-        .bind(correction.event)
-        .bind(correction.replacement)
-        .bind(correction.reason.as_str())
-        .bind(correction.by.as_str())
-        .bind(correction.at)
-        .execute()
-        .await?;
-        Ok(())
-    }
-
-    /// Notes what came to months that were closed by then.
-    pub async fn adjustments_insert(
-        &mut self,
-        adjustments: &[(Uuid, Adjustment)],
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        for (id, adjustment) in adjustments {
-            self.query(
-                "INSERT INTO usage_adjustments (id, tenant_id, meter, month, grp, n, total, made_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            )
-            .bind(*id)
-            .bind(adjustment.tenant)
-            .bind(adjustment.meter.as_str())
-            .bind(adjustment.month)
-            .bind(&*adjustment.group)
-            .bind(adjustment.count)
-            .bind(adjustment.sum)
-            .bind(now)
-            .execute()
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// What came to a tenant's closed months, or was taken out of them, in order.
-    pub async fn adjustments(&mut self, tenant: TenantId) -> Result<Vec<Adjustment>, StoreError> {
-        let scope = self.tenant();
-        self.query(
-            "SELECT tenant_id, meter, month, grp, n, total FROM usage_adjustments
-             WHERE tenant_id = $1 AND ($2 IS NULL OR tenant_id = $2) ORDER BY made_at, id",
-        )
-        .bind(tenant)
-        .bind(scope)
-        .map(|row| {
-            let group: String = row.get("grp")?;
-            Ok(Adjustment {
-                tenant: row.get("tenant_id")?,
-                meter: row.parse("meter")?,
-                month: row.get("month")?,
-                group: group.into(),
-                count: row.get("n")?,
-                sum: row.get("total")?,
-            })
-        })
-        .await
     }
 }

@@ -51,6 +51,12 @@ impl Tx {
             .await
     }
 
+    /// How many events were taken back.
+    pub async fn events_voided(&mut self) -> Result<i64, StoreError> {
+        let count = self.query("SELECT COUNT(*) AS n FROM events WHERE voided_at IS NOT NULL");
+        Ok(count.map_one(|row| row.get("n")).await?.unwrap_or(0))
+    }
+
     /// How far every journal has gone into the totals.
     pub async fn journal_cursors(&mut self) -> Result<Vec<(Uuid, Cursor)>, StoreError> {
         self.query("SELECT boot, seq, hash FROM journal_cursors ORDER BY boot")

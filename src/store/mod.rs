@@ -16,6 +16,7 @@ mod value;
 
 mod audit;
 mod billing;
+mod corrections;
 mod events;
 mod idempotency;
 mod identity;

@@ -101,9 +101,12 @@ impl From<metering::Error> for Problem {
             Error::UnknownMeter(_) => Self::invalid_field("meter", text),
             Error::TooManyWindows(_) => Self::invalid_field("window", text),
             Error::UnknownGroupKey { .. } => Self::invalid_field("group_by", text),
-            Error::MeterTaken(_) | Error::StockMeter(_) | Error::AmbiguousEvent(..) | Error::AlreadyVoid(_) => {
-                Self::new(Kind::CONFLICT, text)
-            }
+            Error::MeterTaken(_)
+            | Error::StockMeter(_)
+            | Error::MetersDiffer(_)
+            | Error::AmbiguousEvent(..)
+            | Error::AlreadyVoid(_)
+            | Error::Inexact { .. } => Self::new(Kind::CONFLICT, text),
             Error::UnknownSubject { field, subject } => {
                 Self::bad_field(&field, format!("there is no tenant {subject}"))
             }
@@ -118,7 +121,7 @@ impl From<metering::Error> for Problem {
                     .member("sent_digest", hex(&conflict.sent).into())
             }
             Error::UnknownTenant(_) | Error::UnknownEvent(_) => Self::new(Kind::NOT_FOUND, text),
-            Error::Inexact { .. } => Self::new(Kind::CONFLICT, text),
+            Error::Amendment(faults) => Self::invalid(&faults),
             Error::CursorMoved | Error::MetersChanged | Error::Gap { .. } | Error::Journal(_) => {
                 Self::new(Kind::UNAVAILABLE, "usage is recorded but cannot be counted now")
                     .retry_after(1)

@@ -158,7 +158,7 @@ async fn what_is_not_there_is_404_for_the_administrator_too() {
     let app = TestApp::new().await;
     let admin = app.admin().await;
     for unknown in ["01900000-0000-7000-8000-000000000000", "not-an-id"] {
-        let names = ["tenant_id", "client_id", "user_id", "session_id", "registration_id", "tier"];
+        let names = ["tenant_id", "client_id", "user_id", "session_id", "registration_id", "tier", "event_id"];
         let ids = names.map(|name| (name, unknown.to_owned()));
         let one = |(method, path): &(Method, String)| {
             // These read no body, so that what they miss is the thing itself.

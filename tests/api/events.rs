@@ -11,7 +11,7 @@ use crate::support::{
     app::{Reply, TestApp},
 };
 
-fn event(id: &str, subject: &str, tokens: impl Into<Value>) -> Value {
+pub fn event(id: &str, subject: &str, tokens: impl Into<Value>) -> Value {
     let tokens: Value = tokens.into();
     json!({"specversion": "1.0", "id": id, "source": "test", "type": "prompt", "subject": subject,
         "data": {"tokens": tokens, "model": "large"}})
@@ -26,11 +26,11 @@ async fn post_as(actor: &Actor<'_>, content_type: &str, body: &Value, prefer: &s
     actor.app.send(request.unwrap()).await
 }
 
-async fn post(actor: &Actor<'_>, body: Value) -> Reply {
+pub async fn post(actor: &Actor<'_>, body: Value) -> Reply {
     post_as(actor, "application/json", &body, "").await
 }
 
-async fn meter(admin: &Actor<'_>, slug: &str, aggregation: &str) {
+pub async fn meter(admin: &Actor<'_>, slug: &str, aggregation: &str) {
     let mut body = json!({"slug": slug, "eventType": "prompt", "aggregation": aggregation,
         "groupBy": {"model": "$.model"}});
     if aggregation != "COUNT" {
@@ -40,7 +40,7 @@ async fn meter(admin: &Actor<'_>, slug: &str, aggregation: &str) {
 }
 
 /// The values of a query's answer, as they are written.
-async fn values(actor: &Actor<'_>, path: &str) -> Vec<String> {
+pub async fn values(actor: &Actor<'_>, path: &str) -> Vec<String> {
     let reply = actor.get(&format!("/api/v1/meters/{path}")).await.expect(200);
     reply.body["data"].as_array().unwrap().iter().map(|row| row["value"].to_string()).collect()
 }
@@ -219,27 +219,6 @@ async fn a_meter_made_later_counts_what_was_there_and_one_removed_counts_nothing
     meter(&admin, "tokens", "MAX").await;
     assert_eq!(values(&admin, "tokens/query").await, ["4"]);
     admin.delete("/api/v1/meters/apis").await.refuses(409, &[]);
-}
-
-#[tokio::test]
-async fn what_is_taken_back_counts_no_more() {
-    let app = TestApp::new().await;
-    let admin = app.admin().await;
-    let acme = app.tenant("Acme", "free").await;
-    for name in ["SUM", "COUNT", "MAX", "LATEST"] {
-        meter(&admin, &name.to_lowercase(), name).await;
-    }
-    post(&admin, json!([event("1", &acme, 3), event("2", &acme, 9)])).await.expect(204);
-    let voided = admin.post("/admin/v1/usage/2/void", json!({"reason": "sent by mistake"})).await.expect(200);
-    assert_eq!(voided.text("/event_id"), "2");
-    for (name, expected) in [("sum", "3"), ("count", "1"), ("max", "3"), ("latest", "3")] {
-        assert_eq!(values(&admin, &format!("{name}/query")).await, [expected], "{name}");
-    }
-    admin.post("/admin/v1/usage/2/void", Value::Null).await.refuses(409, &[]);
-    admin.post("/admin/v1/usage/7/void", Value::Null).await.refuses(404, &[]);
-    // The same event again is known, and stays taken back.
-    post(&admin, event("2", &acme, 9)).await.expect(204);
-    assert_eq!(values(&admin, "sum/query").await, ["3"]);
 }
 
 #[tokio::test]

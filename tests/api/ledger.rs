@@ -2,12 +2,17 @@
 
 use axum::extract::FromRef as _;
 use tollgate::kernel::Clock as _;
-use tollgate::metering::{Amounts, Metering, Record, STOCK_METERS};
+use tollgate::metering::{Amounts, JournalError, Metering, Record, STOCK_METERS};
 
 use crate::support::app::TestApp;
 
 /// Records that a tenant used so many thousandths of some meters, now, on the first route.
 pub fn record(app: &TestApp, tenant: &str, thousandths: &[(&str, i64)]) {
+    try_record(app, tenant, thousandths).unwrap();
+}
+
+/// The same, where the journal may have no room.
+pub fn try_record(app: &TestApp, tenant: &str, thousandths: &[(&str, i64)]) -> Result<u64, JournalError> {
     let mut amounts = Amounts::default();
     for (key, amount) in thousandths {
         let number = STOCK_METERS.iter().position(|meter| meter.key == *key).unwrap();
@@ -15,7 +20,7 @@ pub fn record(app: &TestApp, tenant: &str, thousandths: &[(&str, i64)]) {
     }
     let metering = Metering::from_ref(app.app.state());
     let record = Record { tenant: tenant.parse().unwrap(), at: app.clock.now(), route: 0, amounts };
-    metering.record(metering.reserve().unwrap(), &record).unwrap();
+    metering.record(metering.reserve()?, &record)
 }
 
 /// The same in whole units.

@@ -7,6 +7,7 @@ mod support;
 
 mod bad_input;
 mod bills;
+mod corrections;
 mod coverage;
 mod customers;
 mod events;
@@ -14,7 +15,10 @@ mod gateway;
 mod ledger;
 mod limits;
 mod metered;
+mod metering_health;
+mod meters;
 mod mistakes;
+mod naive;
 mod oauth;
 mod openmeter;
 mod portal;

@@ -8,7 +8,7 @@ use proptest::{
 };
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
 use tollgate::{
-    kernel::{Clock as _, ManualClock, NodeId, Quantity, TenantId, Timestamp},
+    kernel::{Clock, ManualClock, NodeId, Quantity, TenantId, Timestamp},
     metering::{
         journal::{Amounts, Identity, Journal, Options, Reader, Record, recover},
         roller::Roller,
@@ -129,7 +129,7 @@ struct Node {
 
 struct World {
     runtime: tokio::runtime::Runtime,
-    clock: ManualClock,
+    clock: Arc<ManualClock>,
     ledger: SimLedger,
     nodes: Vec<Node>,
     fates: BTreeMap<TenantId, Fate>,
@@ -143,7 +143,7 @@ fn options() -> Options {
 impl World {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let clock = ManualClock::new("2026-11-10T12:00:00Z".parse().unwrap());
+        let clock = Arc::new(ManualClock::new("2026-11-10T12:00:00Z".parse().unwrap()));
         let mut world =
             Self { runtime, clock, ledger: SimLedger::default(), nodes: vec![], fates: BTreeMap::new(), starts: 0 };
         let node = world.start(SimDisk::new(7));
@@ -162,7 +162,8 @@ impl World {
             boot: Uuid::from_u128(1_000 + self.starts),
         };
         let identity = self.ledger.identify(past.identity(), fresh);
-        let journal = Journal::begin(Arc::new(disk.clone()), options(), &past, identity).unwrap();
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let journal = Journal::begin(Arc::new(disk.clone()), options(), &past, identity, clock).unwrap();
         let roller = Roller::new(journal.clone(), self.ledger.clone());
         Node { disk, journal, roller, pending: BTreeMap::new() }
     }
@@ -216,12 +217,12 @@ impl World {
     fn roll(&mut self, index: usize) {
         let Self { runtime, nodes, clock, .. } = self;
         // Refusals and lost answers are tried again by the next round.
-        drop(runtime.block_on(nodes[index].roller.catch_up(clock)));
+        drop(runtime.block_on(nodes[index].roller.catch_up(&**clock)));
     }
 
     fn break_off(&mut self, index: usize, after: u8) {
         let Self { runtime, nodes, clock, .. } = self;
-        let mut round = Box::pin(nodes[index].roller.catch_up(clock));
+        let mut round = Box::pin(nodes[index].roller.catch_up(&**clock));
         let mut left = after;
         runtime.block_on(std::future::poll_fn(|cx| match round.as_mut().poll(cx) {
             std::task::Poll::Pending if left > 1 => {

@@ -129,7 +129,7 @@ async fn the_doctor_agrees_beside_a_running_server_and_finds_a_changed_digit() {
     let sick = doctor();
     let text = String::from_utf8(sick.stderr).unwrap();
     assert_eq!(sick.status.code(), Some(1), "{text}");
-    assert!(text.contains("apis") && text.contains("have 5 in 5 records") && text.contains("have 6"), "{text}");
+    assert!(text.contains("apis") && text.contains("have 5 in 5 records") && text.contains("has 6"), "{text}");
 
     let nowhere = tollgate().args(["doctor", "--data", "/nowhere"]).output().unwrap();
     assert_eq!(nowhere.status.code(), Some(2));

@@ -8,6 +8,7 @@ mod support;
 mod client;
 mod customer;
 mod demo;
+mod doctor;
 mod drain;
 mod framing;
 mod kills;

@@ -55,6 +55,25 @@ fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
 }
 
 #[test]
+fn a_meter_of_the_settings_that_counts_otherwise_than_the_one_that_is_there_is_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, data) = (folder.path().join("tollgate.toml"), folder.path().join("data"));
+    let meter = "[[metering.meters]]\nkey = \"tokens\"\nevent_type = \"prompt\"\naggregation = ";
+    let mut command = tollgate();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(&file).arg("--data").arg(&data);
+    fs::write(&file, format!("{meter}\"count\"\n")).unwrap();
+    drop(Server::run(&mut command));
+    fs::write(&file, format!("{meter}\"sum\"\nvalue_property = \"$.n\"\n")).unwrap();
+    let text = refused(&mut command);
+    assert!(text.contains("tokens: aggregation is sum, not count, value_property is $.n, not absent"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let check = tollgate().args(["check", "--config"]).arg(&file).output().unwrap();
+    assert_eq!(check.status.code(), Some(0), "the settings by themselves are fine");
+    fs::write(&file, format!("{meter}\"count\"\n")).unwrap();
+    drop(Server::run(&mut command));
+}
+
+#[test]
 fn a_data_folder_that_cannot_be_used_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");

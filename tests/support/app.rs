@@ -14,7 +14,7 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tempfile::TempDir;
 use tollgate::{
-    app::{App, Deps},
+    app::{App, BuildError, Deps},
     kernel::{Clock, ManualClock, SeededRng},
     settings::{Flags, Settings, Sources},
 };
@@ -95,6 +95,25 @@ impl TestApp {
         Some(Self::start("", Some(database), clock, Arc::new(tempfile::tempdir().unwrap())).await)
     }
 
+    /// Another node on the same database, with a folder of its own.
+    pub async fn beside(&self) -> Self {
+        self.beside_with(&self.settings).await.unwrap()
+    }
+
+    /// The same with other settings, if it starts with them.
+    pub async fn beside_with(&self, settings: &str) -> Result<Self, BuildError> {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        std::fs::copy(self.folder.path().join("identity.key"), folder.path().join("identity.key")).unwrap();
+        Self::try_start(settings, self.database.clone(), Arc::clone(&self.clock), folder).await
+    }
+
+    /// The same data folder and database in a new process with other settings, if it starts with them.
+    pub async fn restarted_with(self, settings: &str) -> Result<Self, BuildError> {
+        let Self { app, router, clock, folder, database, .. } = self;
+        drop((app, router));
+        Self::try_start(settings, database, clock, folder).await
+    }
+
     /// The same data folder and database in a new process, as it were.
     pub async fn restarted(self) -> Self {
         let Self { app, router, clock, folder, settings, database } = self;
@@ -103,6 +122,15 @@ impl TestApp {
     }
 
     async fn start(settings: &str, database: Option<String>, clock: Arc<ManualClock>, folder: Arc<TempDir>) -> Self {
+        Self::try_start(settings, database, clock, folder).await.unwrap()
+    }
+
+    async fn try_start(
+        settings: &str,
+        database: Option<String>,
+        clock: Arc<ManualClock>,
+        folder: Arc<TempDir>,
+    ) -> Result<Self, BuildError> {
         let mut env = vec![("TOLLGATE_ADMIN_PASSWORD".into(), ADMIN_PASSWORD.into())];
         if !settings.contains("published_algs") {
             // An RSA key takes longer to make than most tests take.
@@ -119,9 +147,9 @@ impl TestApp {
         };
         let rng = SeededRng::new(SEED.fetch_add(1, Ordering::Relaxed));
         let deps = Deps { clock: Arc::clone(&clock) as Arc<dyn Clock>, rng: Arc::new(rng) };
-        let app = App::build(Settings::load(&sources).unwrap(), deps).await.unwrap();
+        let app = App::build(Settings::load(&sources).unwrap(), deps).await?;
         let router = app.router();
-        Self { app, router, clock, folder, settings: settings.to_owned(), database }
+        Ok(Self { app, router, clock, folder, settings: settings.to_owned(), database })
     }
 
     /// Sends a request and reads the answer whole.

@@ -7,15 +7,24 @@ use tokio::sync::watch;
 use super::{
     Chain, Disk, DiskFile, Identity, Journal, JournalError, Options, Past, Record,
     frame::{self, MAX_USAGE_FRAME, Place},
+    health::Notes,
     recovery::Name,
     segment::{self, Header},
     writer::{Durable, Inner, Shared, State, Synced},
 };
+use crate::kernel::Clock;
 
 impl Journal {
     /// Begins a segment of its own after what [`super::recover`] found. What the disk may not have of that is written
-    /// again first, in the name of the process that wrote it.
-    pub fn begin(disk: Arc<dyn Disk>, options: Options, past: &Past, identity: Identity) -> Result<Self, JournalError> {
+    /// again first, in the name of the process that wrote it. The clock tells when something happened to the journal, and
+    /// nothing more.
+    pub fn begin(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        past: &Past,
+        identity: Identity,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, JournalError> {
         let mut header =
             Header { identity, number: past.highest + 1, before: Chain::default(), previous: 0, previous_holds: 0 };
         set_aside(&*disk, past)?;
@@ -53,6 +62,7 @@ impl Journal {
             state: State::Open,
             waiting_durable: false,
             struggling: false,
+            notes: Notes::new(clock),
         };
         let (durable, _) = watch::channel(Durable { seq: last.seq, broken: false });
         let shared = Shared {

@@ -82,6 +82,7 @@ impl Journal {
             Ok(()) => {
                 inner.unsynced.drain(..bytes);
                 inner.synced = upto;
+                inner.notes.flushed();
                 shared.tell_durable(&inner);
                 inner.mark();
             }
@@ -152,8 +153,10 @@ impl Shared {
                 inner.prepared = Some(file);
             }
             Err(error) => {
+                let error = crate::kernel::fault::chain(&error);
+                inner.notes.went_wrong(&format!("no room for the next journal segment: {error}"));
                 if !inner.struggling {
-                    tracing::warn!(error = crate::kernel::fault::chain(&error), "no room for the next journal segment");
+                    tracing::warn!(error, "no room for the next journal segment");
                 }
                 inner.struggling = true;
             }

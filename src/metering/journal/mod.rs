@@ -18,6 +18,7 @@ mod begin;
 mod disk;
 mod flush;
 mod frame;
+mod health;
 mod reader;
 mod recovery;
 mod segment;
@@ -31,10 +32,11 @@ use std::io;
 pub use disk::{Disk, DiskFile, Folder};
 pub use flush::Flusher;
 pub use frame::{Amount, Amounts, Chain, Hash, MAX_AMOUNTS};
+pub use health::{JournalHealth, Mishap};
 pub use reader::{Batch, Entry, Reader};
-pub use recovery::{Past, recover, survey};
+pub use recovery::{Past, Surveyed, recover, survey};
 pub use segment::Identity;
-pub use writer::{Journal, JournalHealth, Reservation};
+pub use writer::{Journal, Reservation};
 
 use crate::kernel::{TenantId, Timestamp};
 

@@ -63,6 +63,11 @@ impl Reader {
         self.at.map_or(0, |at| at.header.number)
     }
 
+    /// The last record that was read.
+    pub fn seq(&self) -> u64 {
+        self.at.map_or(0, |at| at.last.seq)
+    }
+
     /// About `most` further records of one process; `None` when the disk has no more. Reads files: not for async code.
     pub fn next_batch(&mut self, most: usize) -> Result<Option<Batch>, JournalError> {
         let shared = Arc::clone(&self.journal.shared);

@@ -67,9 +67,9 @@ pub fn recover(disk: &dyn Disk, accept_loss: bool) -> Result<Past, JournalError>
     let mut past = Past { ending: None, highest: numbers.last().copied().unwrap_or(0), given_up: Vec::new() };
     let mut before: Option<(u64, Chain)> = None;
     for (index, number) in numbers.iter().enumerate() {
-        let read = read_segment(disk, *number, before, numbers.get(index + 1).copied());
+        let read = read_segment(disk, *number, before, numbers.get(index + 1).copied(), &[]);
         let (error, walked) = match read {
-            Ok(Read { error, walked }) => (error, Some(walked)),
+            Ok(Read { error, walked, .. }) => (error, Some(walked)),
             Err(error) => (Some(error), None),
         };
         let error = match error {
@@ -91,29 +91,56 @@ pub fn recover(disk: &dyn Disk, accept_loss: bool) -> Result<Past, JournalError>
     Ok(past)
 }
 
-/// How far each process's records go that are still there, in order; for whoever reconciles, also beside a writer.
-pub fn survey(disk: &dyn Disk) -> Result<Vec<(Uuid, Chain)>, JournalError> {
+/// What a journal has of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Surveyed {
+    /// Which process.
+    pub boot: Uuid,
+    /// The last record before the first that is still there.
+    pub before: u64,
+    /// The last one.
+    pub last: u64,
+    /// Whether the chain comes past the point that was asked about.
+    pub met: bool,
+}
+
+/// Reads all segments through, for whoever reconciles, also beside a writer: how far each process's records go, in order,
+/// and the damage that ends them, if any. `points` are places in the chains of some processes to look out for.
+pub fn survey(
+    disk: &dyn Disk,
+    points: &[(Uuid, Chain)],
+) -> Result<(Vec<Surveyed>, Option<JournalError>), JournalError> {
     let numbers = segment::list(disk)?;
-    let mut found: Vec<(Uuid, Chain)> = Vec::new();
+    let mut found: Vec<Surveyed> = Vec::new();
     let mut before: Option<(u64, Chain)> = None;
     for (index, number) in numbers.iter().enumerate() {
-        let Read { walked, error } = read_segment(disk, *number, before, numbers.get(index + 1).copied())?;
-        if let Some(error) = error {
-            return Err(error);
-        }
+        let read = match read_segment(disk, *number, before, numbers.get(index + 1).copied(), points) {
+            Ok(read) => read,
+            Err(error @ JournalError::Io { .. }) => return Err(error),
+            Err(error) => return Ok((found, Some(error))),
+        };
+        let Read { walked, begins, error } = read;
         before = Some((*number, walked.last));
         let boot = walked.ending.identity.boot;
         match found.last_mut() {
-            Some((own, last)) if *own == boot => *last = walked.last,
-            _ => found.push((boot, walked.last)),
+            Some(own) if own.boot == boot => {
+                own.last = walked.last.seq;
+                own.met |= walked.met;
+            }
+            _ => found.push(Surveyed { boot, before: begins, last: walked.last.seq, met: walked.met }),
+        }
+        if error.is_some() {
+            return Ok((found, error));
         }
     }
-    Ok(found)
+    Ok((found, None))
 }
 
 /// A segment that was read, and what is wrong behind the part of it that holds.
 struct Read {
     walked: Walked,
+    /// The last record before it.
+    begins: u64,
     error: Option<JournalError>,
 }
 
@@ -122,6 +149,7 @@ fn read_segment(
     number: u64,
     before: Option<(u64, Chain)>,
     next: Option<u64>,
+    points: &[(Uuid, Chain)],
 ) -> Result<Read, JournalError> {
     let header = Header::read(disk, number)?;
     if before.is_some_and(|before| before != (header.previous, header.before)) {
@@ -137,7 +165,8 @@ fn read_segment(
     let length = file.bytes().map_err(JournalError::io("measure", disk, &name))?;
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
     file.read_at(&mut bytes, 0).map_err(JournalError::io("read", disk, &name))?;
-    let walked = walk(&bytes, &header, bound);
+    let point = points.iter().find(|(boot, _)| *boot == header.identity.boot).map(|(_, point)| *point);
+    let walked = walk(&bytes, &header, bound, point);
     let lost = walked.damage.filter(|_| bound.is_some() || was_on_disk(&bytes, &walked));
     let error = lost.map(|why| JournalError::Damaged {
         path: format!("{disk}/{name}"),
@@ -145,7 +174,7 @@ fn read_segment(
         seq: walked.last.seq,
         why,
     });
-    Ok(Read { walked, error })
+    Ok(Read { walked, begins: header.before.seq, error })
 }
 
 /// What reading through one segment gave.
@@ -155,10 +184,12 @@ struct Walked {
     at: u64,
     damage: Option<&'static str>,
     ending: Ending,
+    /// The chain comes past the point that was looked out for.
+    met: bool,
 }
 
 /// Follows the chain of frames up to `bound`, or to the first bytes that are no frame of it.
-fn walk(bytes: &[u8], header: &Header, bound: Option<u64>) -> Walked {
+fn walk(bytes: &[u8], header: &Header, bound: Option<u64>, point: Option<Chain>) -> Walked {
     let end = bound.map_or(bytes.len(), |bound| usize::try_from(bound).unwrap_or(usize::MAX));
     let ending = Ending {
         identity: header.identity,
@@ -168,7 +199,8 @@ fn walk(bytes: &[u8], header: &Header, bound: Option<u64>) -> Walked {
         unsure: VecDeque::new(),
         names: Vec::new(),
     };
-    let mut walked = Walked { last: header.before, at: HEADER_BYTES, damage: None, ending };
+    let met = point == Some(header.before);
+    let mut walked = Walked { last: header.before, at: HEADER_BYTES, damage: None, ending, met };
     // Where each unsure record ends.
     let mut ends: VecDeque<(u64, Chain)> = VecDeque::new();
     let mut at = HEADER_LEN;
@@ -185,6 +217,7 @@ fn walk(bytes: &[u8], header: &Header, bound: Option<u64>) -> Walked {
         at += frame.len;
         walked.at = at as u64;
         walked.last = Chain { seq: frame.seq, hash: frame.hash };
+        walked.met |= point == Some(walked.last);
         let ending = &mut walked.ending;
         while ends.front().is_some_and(|(_, chain)| chain.seq <= frame.durable) {
             if let Some((holds, last)) = ends.pop_front() {

@@ -25,7 +25,7 @@ fn try_open(folder: &Path, accept_loss: bool) -> Result<Journal, JournalError> {
     let node = before.map_or_else(|| NodeId::generate(SystemClock.now(), &SeededRng::new(1)), |before| before.node);
     let epoch = before.map_or(1, |before| before.epoch + 1);
     let identity = Identity { node, epoch, boot: Uuid::from_u128(u128::from(epoch)) };
-    Journal::begin(disk, options(), &past, identity)
+    Journal::begin(disk, options(), &past, identity, Arc::new(SystemClock))
 }
 
 fn open(folder: &Path) -> Journal {

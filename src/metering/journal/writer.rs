@@ -8,6 +8,7 @@ use super::{
     Chain, Disk, DiskFile, Identity, JournalError, Options, Record,
     begin::{names, opening},
     frame::{self, BLOCK, MARK_FRAME, MAX_PADDING, MAX_USAGE_FRAME, Place},
+    health::Notes,
     reader,
     segment::{self, HEADER_BYTES, Header},
 };
@@ -57,6 +58,7 @@ pub(super) struct Inner {
     pub(super) waiting_durable: bool,
     /// Making room or another segment failed last time: no hurry.
     pub(super) struggling: bool,
+    pub(super) notes: Notes,
 }
 
 /// Whether records are taken.
@@ -75,17 +77,6 @@ pub(super) enum State {
 pub(super) struct Synced {
     pub(super) offset: u64,
     pub(super) last: Chain,
-}
-
-/// How the journal is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JournalHealth {
-    /// The last record written.
-    pub last_seq: u64,
-    /// The last record that the disk has.
-    pub durable_seq: u64,
-    /// Why records are refused now, if they are.
-    pub error: Option<String>,
 }
 
 impl Journal {
@@ -116,17 +107,6 @@ impl Journal {
         // The sender lives in `shared`, which this call holds.
         let reached = durable.wait_for(|durable| durable.seq >= seq || durable.broken).await;
         if reached.is_ok_and(|reached| reached.seq >= seq) { Ok(()) } else { Err(JournalError::Unavailable) }
-    }
-
-    /// How it is doing.
-    pub fn health(&self) -> JournalHealth {
-        let inner = self.shared.lock();
-        let error = match &inner.state {
-            State::Suspect(why) | State::Broken(why) => Some(why.clone()),
-            State::Open if inner.struggling => Some("there is no room for another segment".to_owned()),
-            State::Open | State::Closed => None,
-        };
-        JournalHealth { last_seq: inner.last.seq, durable_seq: inner.synced.last.seq, error }
     }
 
     /// Removes segments before this one: the totals have all of their records.
@@ -186,6 +166,7 @@ impl Shared {
             let idle = inner.last.seq == inner.synced.last.seq;
             match inner.write(&buffer[..len], seq) {
                 Ok(()) => {
+                    inner.notes.wrote(seq, record.at);
                     if idle {
                         self.wake.notify_one();
                     }
@@ -213,6 +194,7 @@ impl Shared {
     }
 
     fn broken(&self, inner: &mut Inner, why: String) {
+        inner.notes.went_wrong(&why);
         inner.state = State::Broken(why);
         self.durable.send_modify(|durable| durable.broken = true);
         self.wake.notify_one();
@@ -293,11 +275,14 @@ impl Inner {
     /// Notes that what was written since the last sync may be lost.
     pub(super) fn suspect(&mut self, what: &'static str, error: &std::io::Error) {
         tracing::error!(%error, "{what}");
-        self.state = State::Suspect(format!("{what}: {error}"));
+        let what = format!("{what}: {error}");
+        self.notes.went_wrong(&what);
+        self.state = State::Suspect(what);
     }
 
     fn all_synced(&mut self) {
         self.unsynced.clear();
+        self.notes.flushed();
         self.synced = Synced { offset: self.offset, last: self.last };
     }
 }

@@ -1,0 +1,135 @@
+//! Whether bills have what the ledger has. Changes nothing, and may run beside a server.
+//!
+//! Per tenant, month and meter: what the lines of the bill say of each span of tier and plan is what the ledger has of it,
+//! worked out anew; and what is billed, and what is not because the plan of its span has no price for it, make up all that
+//! was metered.
+
+use std::collections::BTreeMap;
+
+use super::{error::Error, model::Bill, service::Billing};
+use crate::{
+    kernel::{Period, Quantity, TenantId, fault::chain},
+    metering::{Difference, MeterKey, Recount},
+    store::Scope,
+};
+
+/// A running server counts on while a bill is looked at, which is then done again: so often.
+const ATTEMPTS: usize = 5;
+
+/// What was looked at, and what does not agree.
+#[derive(Debug, Default)]
+pub struct BillsReport {
+    /// Bills that were compared.
+    pub bills: usize,
+    /// Tenants with usage and without a billing account: nothing of theirs is billed.
+    pub without_account: usize,
+    /// What does not agree.
+    pub differences: Vec<Difference>,
+}
+
+/// What the ledger has of each meter.
+type Metered = BTreeMap<MeterKey, Quantity>;
+
+/// Compares every bill since the first usage with the ledger.
+pub async fn audit(billing: &Billing, recount: &Recount) -> Result<BillsReport, Error> {
+    let mut report = BillsReport::default();
+    for tenant in recount.tenants().await? {
+        match billing.account(Scope::Job("doctor"), tenant).await {
+            Ok(_) => {}
+            Err(Error::NoAccount(_)) => {
+                report.without_account += 1;
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        for month in recount.months(tenant).await? {
+            report.bills += 1;
+            report.differences.extend(compare(billing, recount, tenant, month).await?);
+        }
+    }
+    Ok(report)
+}
+
+async fn compare(
+    billing: &Billing,
+    recount: &Recount,
+    tenant: TenantId,
+    month: Period,
+) -> Result<Vec<Difference>, Error> {
+    let mut differences = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let before = whole(recount, tenant, month).await?;
+        let bill = match billing.bill(Scope::Job("doctor"), tenant, month.from()).await {
+            Ok(bill) => bill,
+            Err(error @ (Error::Store(_) | Error::Usage(_))) => return Err(error),
+            Err(error) => {
+                let of = format!("tenant {tenant}, {}", named(month));
+                let one = format!("its bill cannot be worked out: {}", chain(&error));
+                return Ok(vec![Difference { of, one, other: "the ledger has its usage".into() }]);
+            }
+        };
+        differences = of_bill(recount, tenant, month, &bill, &before).await?;
+        // Usage that came in between is on one side alone.
+        if differences.is_empty() || whole(recount, tenant, month).await? == before {
+            break;
+        }
+    }
+    Ok(differences)
+}
+
+/// What the ledger has of each meter in all of a month.
+async fn whole(recount: &Recount, tenant: TenantId, month: Period) -> Result<Metered, Error> {
+    let mut metered = Metered::new();
+    for meter in recount.meters() {
+        let value = recount.value(tenant, &meter, month).await?;
+        metered.insert(meter, value);
+    }
+    Ok(metered)
+}
+
+async fn of_bill(
+    recount: &Recount,
+    tenant: TenantId,
+    month: Period,
+    bill: &Bill,
+    whole: &Metered,
+) -> Result<Vec<Difference>, Error> {
+    let mut differences = Vec::new();
+    let mut parts: Vec<Period> = bill.lines.iter().map(|line| line.period).collect();
+    parts.dedup();
+    for meter in recount.meters() {
+        let differs = |period: Period, one: String, other: String| Difference {
+            of: format!("tenant {tenant}, meter {meter}, {}", named(period)),
+            one,
+            other,
+        };
+        let before = differences.len();
+        let (mut billed, mut unbilled) = (Quantity::ZERO, Quantity::ZERO);
+        for part in &parts {
+            let metered = recount.value(tenant, &meter, *part).await?;
+            let of_meter = |line: &&super::model::BillLine| {
+                line.period == *part && line.line.meter == meter.as_str() && line.line.model != "flat"
+            };
+            let lines: Vec<_> = bill.lines.iter().filter(of_meter).collect();
+            for line in lines.iter().filter(|line| line.line.quantity != metered) {
+                let one = format!("its bill has {}", line.line.quantity);
+                differences.push(differs(*part, one, format!("the ledger has {metered}")));
+            }
+            let sum = if lines.is_empty() { &mut unbilled } else { &mut billed };
+            let quantity = lines.first().map_or(metered, |line| line.line.quantity);
+            *sum = sum.add(quantity).unwrap_or(quantity);
+        }
+        let all = whole.get(&meter).copied().unwrap_or_default();
+        let accounted = billed.add(unbilled).unwrap_or(billed);
+        let told = differences.len() > before;
+        if !told && !parts.is_empty() && recount.adds_up(&meter) && accounted != all {
+            let one = format!("{billed} is billed and {unbilled} has no price");
+            differences.push(differs(month, one, format!("the ledger has {all}")));
+        }
+    }
+    Ok(differences)
+}
+
+fn named(period: Period) -> String {
+    format!("from {} to {}", period.from(), period.to())
+}
