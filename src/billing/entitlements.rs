@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     kernel::{Period, Quantity, QuantityError, TenantId, TierName, Timestamp},
-    metering::{self, MeterKey, Metering, Subjects, UsageQuery},
+    metering,
     store::Scope,
 };
 
@@ -155,27 +155,11 @@ impl Billing {
         // As of an instant: nothing that came after its minute.
         let until = query.at.map_or(whole.to(), |at| at.plus_micros(1).ceil_minute().min(whole.to()));
         let period = Period::new(whole.from(), until).unwrap_or(whole);
-        let usage = used(self.metering(), scope, query.tenant, &quota.meter, period).await?;
+        let usage = self.usage().total(scope, query.tenant, &quota.meter, period).await?;
         let inexact = |source| metering::Error::Inexact { meter: quota.meter.clone(), source };
         let metered = Metered::new(quota.limit, usage).map_err(inexact)?;
         Ok(Entitlement::of(quota.mode, metered, metered.balance.is_zero()))
     }
-}
-
-/// What a tenant used of a meter; nothing of one that a plan names and nobody made yet.
-async fn used(
-    metering: &Metering,
-    scope: Scope,
-    tenant: TenantId,
-    meter: &MeterKey,
-    period: Period,
-) -> Result<Quantity, Error> {
-    if metering.meter(meter.as_str()).is_none() {
-        return Ok(Quantity::ZERO);
-    }
-    let query = UsageQuery::whole(meter.clone(), period);
-    let totals = metering.usage(scope, &Subjects::One(tenant), &query).await?;
-    Ok(totals.first().map_or(Quantity::ZERO, |total| total.value))
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 
 pub mod address;
 mod amounts;
-mod entitlements;
 pub mod audit;
+mod entitlements;
 pub mod error;
 pub mod http;
 pub mod model;

@@ -87,8 +87,8 @@ impl Billing {
         Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) const fn metering(&self) -> &Metering {
-        &self.metering
+    pub(super) const fn usage(&self) -> &UsageSource {
+        &self.usage
     }
 
     /// The time, for callers that ask about now.
