@@ -95,6 +95,10 @@ async fn features_of_other_tiers_are_refused_and_unknown_ones_are_not_there() {
     value("teleporter").await.refuses(404, &[]);
     let at = format!("/api/v2/customers/{acme}/entitlements/exports/value?time=yesterday");
     admin.get(&at).await.refuses(400, &["time"]);
+    for time in ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "9998-12-31T23:59:59Z", "2027-01-01T00:00:00Z"] {
+        let at = format!("/api/v2/customers/{acme}/entitlements/apis/value?time={time}");
+        assert_eq!(admin.get(&at).await.expect(200).text("/usage"), "0", "{time}");
+    }
     // The tier decides, from the change on.
     admin.post(&format!("/admin/v1/tenants/{acme}/tier"), json!({"tier": "premium"})).await.expect(200);
     assert_eq!(value("exports").await.expect(200).body, json!({"hasAccess": true}));

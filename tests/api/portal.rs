@@ -4,6 +4,7 @@ use axum::{
     body::Body,
     http::{Method, Request, header},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -142,16 +143,17 @@ async fn a_portal_token_ends_in_its_time_and_with_its_tenant() {
 #[tokio::test]
 async fn an_altered_or_made_up_portal_token_is_refused() {
     let app = TestApp::new().await;
-    let (acme, _) = scene(&app).await;
+    let (acme, bolt) = scene(&app).await;
     let good = holder(&app, &app.admin().await, json!({"subject": acme})).await.token;
     // Another installation's key.
     let other = TestApp::new().await;
     let theirs = other.tenant("Acme", "standard").await;
     let foreign = holder(&other, &other.admin().await, json!({"subject": theirs})).await.token;
     let (content, tag) = good.rsplit_once('.').unwrap();
-    let mut swapped = content.to_owned();
-    let last = if swapped.pop() == Some('A') { 'B' } else { 'A' };
-    swapped.push(last);
+    let (prefix, encoded) = content.split_at("tollgate_portal_".len());
+    let said = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).unwrap()).unwrap();
+    assert!(said.contains(&acme));
+    let swapped = format!("{prefix}{}", URL_SAFE_NO_PAD.encode(said.replace(&acme, &bolt)));
     let long = "x".repeat(10_000);
     for bad in [
         foreign.as_str(),
