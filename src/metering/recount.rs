@@ -108,9 +108,13 @@ impl Recount {
         meter: &Arc<Meter>,
         period: Period,
     ) -> Result<Quantity, Error> {
+        let weighted = meter.aggregation == Aggregation::WeightedSum;
         let filter = EventFilter {
             tenant: Some(tenant),
             kind: meter.event_type().map(str::to_owned),
+            // A value that is held may have come long before.
+            from_ns: (!weighted).then(|| nanos(period.from())),
+            to_ns: Some(nanos(period.to())),
             valid_only: true,
             ..EventFilter::default()
         };
@@ -143,7 +147,6 @@ fn naive(
     period: Period,
     now: Timestamp,
 ) -> Result<Quantity, QuantityError> {
-    let nanos = |at: Timestamp| at.as_micros().saturating_mul(1_000);
     let (from, to) = (nanos(period.from()), nanos(period.to()));
     all.sort_by_key(|point| (point.at_ns, point.arrival));
     if aggregation == Aggregation::WeightedSum {
@@ -179,6 +182,10 @@ fn naive(
         Aggregation::Sum | Aggregation::Count | Aggregation::Avg | Aggregation::WeightedSum => None,
     };
     Ok(found.unwrap_or_default())
+}
+
+fn nanos(at: Timestamp) -> i64 {
+    at.as_micros().saturating_mul(1_000)
 }
 
 fn average(sum: Quantity, count: i64) -> Quantity {
