@@ -1,11 +1,10 @@
 //! The composition root: the only place that names the concrete store, clock, rng and signer.
 
 use std::{
-    fs::{DirBuilder, File, TryLockError},
+    fs::File,
     future::Future,
-    io::{self, Read as _, Seek as _, Write as _},
+    io,
     net::SocketAddr,
-    os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -23,6 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     billing::{self, Billing},
+    data_folder::lock_data,
     gateway::{self, Directory, Gateway},
     identity::{self, Identity, IdentityConfig, Verifier},
     kernel::{Clock, Rng, Secret, rng::random_bytes},
@@ -275,28 +275,6 @@ async fn tidy(identity: Identity, stop: tokio_util::sync::CancellationToken) {
             tracing::warn!(error = crate::kernel::fault::chain(&error), "keys could not be tidied");
         }
     }
-}
-
-/// Makes the data folder and takes it; the lock goes with the process, however it ends.
-fn lock_data(path: &std::path::Path) -> Result<File, BuildError> {
-    let failed = |source| BuildError::Data { path: path.to_owned(), source };
-    // What is in it, password hashes among it, is its owner's alone. A folder that is there keeps its mode.
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-    let file = path.join("lock");
-    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(file).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            drop(file.read_to_string(&mut holder));
-            let holder = if holder.is_empty() { "unknown".to_owned() } else { holder };
-            return Err(BuildError::DataInUse { path: path.to_owned(), holder });
-        }
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
-    }
-    file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
-    write!(file, "{}", std::process::id()).map_err(failed)?;
-    Ok(file)
 }
 
 async fn build_state(

@@ -9,6 +9,7 @@
 pub mod app;
 pub mod billing;
 pub mod cli;
+pub mod data_folder;
 pub mod gateway;
 pub mod identity;
 pub mod kernel;
