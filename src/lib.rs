@@ -13,6 +13,7 @@ pub mod data_folder;
 pub mod gateway;
 pub mod identity;
 pub mod kernel;
+pub mod lab;
 pub mod metering;
 pub mod onboarding;
 pub mod operations;

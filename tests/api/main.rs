@@ -10,6 +10,7 @@ mod bills;
 mod coverage;
 mod events;
 mod gateway;
+mod lab;
 mod ledger;
 mod limits;
 mod metered;

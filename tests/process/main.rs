@@ -11,6 +11,7 @@ mod demo;
 mod drain;
 mod framing;
 mod kills;
+mod lab;
 mod lifecycle;
 mod outage;
 mod refusals;

@@ -102,7 +102,23 @@ impl TestApp {
         Self::start(&settings, database, clock, folder).await
     }
 
+    /// The same again under other settings; the reason, when it does not start.
+    pub async fn restarted_with(self, settings: &str) -> Result<Self, String> {
+        let Self { app, router, clock, folder, database, .. } = self;
+        drop((app, router));
+        Self::try_start(settings, database, clock, folder).await
+    }
+
     async fn start(settings: &str, database: Option<String>, clock: Arc<ManualClock>, folder: Arc<TempDir>) -> Self {
+        Self::try_start(settings, database, clock, folder).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    async fn try_start(
+        settings: &str,
+        database: Option<String>,
+        clock: Arc<ManualClock>,
+        folder: Arc<TempDir>,
+    ) -> Result<Self, String> {
         let mut env = vec![("TOLLGATE_ADMIN_PASSWORD".into(), ADMIN_PASSWORD.into())];
         if !settings.contains("published_algs") {
             // An RSA key takes longer to make than most tests take.
@@ -119,9 +135,9 @@ impl TestApp {
         };
         let rng = SeededRng::new(SEED.fetch_add(1, Ordering::Relaxed));
         let deps = Deps { clock: Arc::clone(&clock) as Arc<dyn Clock>, rng: Arc::new(rng) };
-        let app = App::build(Settings::load(&sources).unwrap(), deps).await.unwrap();
+        let app = App::build(Settings::load(&sources).unwrap(), deps).await.map_err(|error| error.to_string())?;
         let router = app.router();
-        Self { app, router, clock, folder, settings: settings.to_owned(), database }
+        Ok(Self { app, router, clock, folder, settings: settings.to_owned(), database })
     }
 
     /// Sends a request and reads the answer whole.

@@ -16,11 +16,11 @@ const MAX_FORM: usize = 64 * 1024;
 
 /// Parameters by name.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Params(BTreeMap<String, String>);
+pub(crate) struct Params(BTreeMap<String, String>);
 
 impl Params {
     /// From a query or a form.
-    pub(super) fn parse(encoded: &[u8]) -> Result<Self, OAuthError> {
+    pub(crate) fn parse(encoded: &[u8]) -> Result<Self, OAuthError> {
         let mut params = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(encoded).filter(|(_, value)| !value.is_empty()) {
             if params.insert(name.clone().into_owned(), value.into_owned()).is_some() {
@@ -31,7 +31,7 @@ impl Params {
     }
 
     /// From a request with a form.
-    pub(super) async fn of_form(request: Request) -> Result<(Parts, Self), OAuthError> {
+    pub(crate) async fn of_form(request: Request) -> Result<(Parts, Self), OAuthError> {
         let (parts, body) = request.into_parts();
         let content_type =
             parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -43,11 +43,11 @@ impl Params {
         Ok((parts, Self::parse(&body)?))
     }
 
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    pub(super) fn require(&self, name: &str) -> Result<&str, OAuthError> {
+    pub(crate) fn require(&self, name: &str) -> Result<&str, OAuthError> {
         self.text(name).ok_or_else(|| OAuthError::invalid_request(format!("{name} is missing")))
     }
 
@@ -73,7 +73,7 @@ impl Params {
     }
 
     /// How a client says who it is: HTTP Basic or the form, and not both (RFC 6749 section 2.3).
-    pub(super) fn client(&self, headers: &HeaderMap) -> Result<ClientCredentials, OAuthError> {
+    pub(crate) fn client(&self, headers: &HeaderMap) -> Result<ClientCredentials, OAuthError> {
         let secret = self.secret("client_secret");
         let Some(authorization) = headers.get(header::AUTHORIZATION) else {
             let id = self.text("client_id").ok_or_else(OAuthError::invalid_client)?.to_owned();
