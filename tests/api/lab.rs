@@ -795,3 +795,18 @@ async fn what_an_issuer_publishes_is_not_kept() {
         assert!(fresh(&app.anon().get(path).await.expect(200).headers), "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn turns_at_once_all_count_and_a_key_is_made_once() {
+    let app = lab().await;
+    let admin = app.admin().await;
+    let turns = (0..20).map(|_| admin.post("/admin/v1/lab/clock", json!({"advance_s": 1})));
+    for reply in futures_util::future::join_all(turns).await {
+        reply.expect(200);
+    }
+    assert_eq!(admin.get("/admin/v1/lab/clock").await.text("/now"), "2026-11-10T12:00:20Z");
+    let anon = app.anon();
+    let asked = (0..4).map(|_| anon.get("/lab/issuers/okta/v1/keys"));
+    let keys: Vec<Value> = futures_util::future::join_all(asked).await.into_iter().map(|reply| reply.body).collect();
+    assert!(keys[0]["keys"][0]["kid"].is_string() && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+}
