@@ -1,15 +1,6 @@
 //! The composition root: the only place that names the concrete store, clock, rng and signer.
 
-use std::{
-    fs::{DirBuilder, File, TryLockError},
-    future::Future,
-    io::{self, Read as _, Seek as _, Write as _},
-    net::SocketAddr,
-    os::unix::fs::DirBuilderExt as _,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::File, future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -23,9 +14,11 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     billing::{self, Billing, UsageSource},
+    data_folder::lock_data,
     gateway::{self, Directory, Gateway},
     identity::{self, Identity, IdentityConfig, KnownClients, Verifier},
     kernel::{Clock, Observers, Rng, Secret, TenantObserver, rng::random_bytes},
+    lab::{self, Lab, LabClock},
     metering::{self, Metering, STOCK_METERS, journal},
     onboarding::{self, Onboarding},
     operations,
@@ -95,6 +88,9 @@ pub enum BuildError {
     /// The onboarding service.
     #[error(transparent)]
     Onboarding(#[from] onboarding::Error),
+    /// The lab.
+    #[error(transparent)]
+    Lab(#[from] lab::Error),
     /// The first administrator's email belongs to a customer.
     #[error("the platform administrator cannot be made: {0}")]
     Admin(String),
@@ -167,6 +163,9 @@ impl App {
         };
         let shutdown = Shutdown::default();
         let Deps { clock, rng } = deps;
+        let lab_clock = settings.lab.enabled.then(|| LabClock::open(&settings.store.data, Arc::clone(&clock)));
+        let lab_clock = lab_clock.transpose()?.map(Arc::new);
+        let clock = lab_clock.clone().map_or(clock, |clock| clock as Arc<dyn Clock>);
         let directory = Directory::new(Arc::clone(&clock));
         let state = build_state(&settings, &store, &shutdown, &clock, &rng, &directory).await?;
         let made_up_password = first_admin(&settings, &store, &state, &*rng).await?;
@@ -174,6 +173,10 @@ impl App {
         if resumed > 0 {
             tracing::info!(resumed, "interrupted work was finished");
         }
+        let lab = match lab_clock {
+            Some(clock) => Some(lab::open(&settings, &state, clock, &rng).await?),
+            None => None,
+        };
         let source = gateway::Services {
             tenants: state.0.tenants.clone(),
             billing: state.0.billing.clone(),
@@ -189,7 +192,7 @@ impl App {
         };
         let gateway = Gateway::new(&settings.gateway.routes, &parts);
         let idempotency = Arc::new(Idempotency { store: store.clone(), clock, identity: state.0.identity.clone() });
-        let (public, admin) = routers(&state, &gateway, &idempotency, settings.server.admin_listen.is_some());
+        let (public, admin) = routers(&state, &gateway, &idempotency, lab, settings.server.admin_listen.is_some());
         Ok(Self { settings, store, state, shutdown, parts, public, admin, made_up_password, _lock: lock })
     }
 
@@ -277,28 +280,6 @@ async fn tidy(identity: Identity, stop: tokio_util::sync::CancellationToken) {
     }
 }
 
-/// Makes the data folder and takes it; the lock goes with the process, however it ends.
-fn lock_data(path: &std::path::Path) -> Result<File, BuildError> {
-    let failed = |source| BuildError::Data { path: path.to_owned(), source };
-    // What is in it, password hashes among it, is its owner's alone. A folder that is there keeps its mode.
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-    let file = path.join("lock");
-    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(file).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            drop(file.read_to_string(&mut holder));
-            let holder = if holder.is_empty() { "unknown".to_owned() } else { holder };
-            return Err(BuildError::DataInUse { path: path.to_owned(), holder });
-        }
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
-    }
-    file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
-    write!(file, "{}", std::process::id()).map_err(failed)?;
-    Ok(file)
-}
-
 async fn build_state(
     settings: &Settings,
     store: &Store,
@@ -336,6 +317,8 @@ async fn build_state(
         refresh_token_ttl_s: settings.identity.refresh_token_ttl_s,
         refresh_grace_s: settings.identity.refresh_grace_s,
         hash_concurrency: settings.identity.hash_concurrency,
+        allow_password_grant: settings.identity.allow_password_grant,
+        login_throttle: settings.identity.login_throttle,
         key_file: settings.store.data.join("identity.key"),
     };
     let identity = Identity::open(store.clone(), clock(), rng(), config, known_clients).await?;
@@ -418,8 +401,10 @@ fn routers(
     state: &AppState,
     gateway: &Gateway,
     idempotency: &Arc<Idempotency>,
+    lab: Option<Lab>,
     split: bool,
 ) -> (Router, Option<Router>) {
+    let lab_routes = lab.clone().map_or_else(OpenApiRouter::new, lab::http::routes);
     let (api, description) = OpenApiRouter::with_openapi(web::docs::base())
         .merge(tenants::http::routes())
         .merge(onboarding::http::routes())
@@ -430,6 +415,7 @@ fn routers(
         .merge(identity::http::routes())
         .merge(web::audit::routes())
         .merge(gateway::quota_http::routes())
+        .merge(lab_routes)
         .split_for_parts();
     let api = api
         .layer(from_fn_with_state(idempotency.clone(), web::idempotency::idempotent))
@@ -438,6 +424,10 @@ fn routers(
         .merge(web::docs::routes(Description::new(&description)))
         .layer(CatchPanicLayer::custom(web::instance::panicked))
         .layer(from_fn(web::instance::write_problems));
+    let api = match lab {
+        Some(lab) => api.layer(from_fn(lab::layers::banner)).layer(from_fn_with_state(lab, lab::layers::own_faults)),
+        None => api,
+    };
     let gateway = gateway.clone();
     let fallback = tower::service_fn(move |request| gateway.clone().handle(request));
     if !split {

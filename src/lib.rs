@@ -9,9 +9,11 @@
 pub mod app;
 pub mod billing;
 pub mod cli;
+pub mod data_folder;
 pub mod gateway;
 pub mod identity;
 pub mod kernel;
+pub mod lab;
 pub mod metering;
 pub mod onboarding;
 pub mod operations;

@@ -49,6 +49,9 @@ struct ServeArgs {
     /// Go on when journal records are damaged in the middle, which loses them
     #[arg(long)]
     accept_loss: bool,
+    /// Lab mode, for tests: a clock to turn, tokens to mint, vendors' issuers; on a loopback address alone
+    #[arg(long)]
+    lab: bool,
 }
 
 #[derive(Debug, Args)]
@@ -60,8 +63,8 @@ struct CheckArgs {
 
 impl From<ServeArgs> for Flags {
     fn from(args: ServeArgs) -> Self {
-        let ServeArgs { config, data, listen, database_url, accept_loss } = args;
-        Self { config, data, listen, database_url, accept_loss }
+        let ServeArgs { config, data, listen, database_url, accept_loss, lab } = args;
+        Self { config, data, listen, database_url, accept_loss, lab }
     }
 }
 

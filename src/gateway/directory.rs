@@ -150,6 +150,11 @@ impl Directory {
         drop(self.shared.source.set(source));
     }
 
+    /// Forgets every tenant; each is loaded again by its next call, with counters that begin with what the ledger has.
+    pub fn forget(&self) {
+        self.shared.entries.clear();
+    }
+
     /// Tells the time.
     pub fn clock(&self) -> &dyn Clock {
         &*self.shared.clock

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::{Client, ClientKind, ClientMetadata, GrantType, NewClient, ScopeSet, SigningAlg, rules};
 use crate::{
-    kernel::{ClientId, Faults, Secret, TenantId, Timestamp, names::plain_text},
+    kernel::{ClientId, Fault, Faults, Secret, TenantId, Timestamp, names::plain_text},
     web::Problem,
 };
 
@@ -38,6 +38,11 @@ pub struct ClientRequest {
 impl ClientRequest {
     /// For a tenant, or for the one that is named.
     pub(super) fn parse(self, own: Option<TenantId>) -> Result<NewClient, Problem> {
+        self.check(own).map_err(|faults| Problem::invalid(&faults))
+    }
+
+    /// The same, with every fault as it is.
+    pub fn check(self, own: Option<TenantId>) -> Result<NewClient, Vec<Fault>> {
         let mut faults = Faults::new();
         let tenant = match own {
             Some(own) => {
@@ -86,7 +91,7 @@ impl ClientRequest {
         }
         let metadata = ClientMetadata { grant_types, redirect_uris, id_token_alg };
         let new = name.map(|name| NewClient { tenant, name, scope, metadata, kind });
-        faults.finish(new).map_err(|faults| Problem::invalid(&faults))
+        faults.finish(new)
     }
 }
 

@@ -57,26 +57,35 @@ impl Identity {
     pub async fn create_client(&self, scope: Scope, new: NewClient) -> Result<(Client, Option<Secret>), Error> {
         let secret = (new.kind == ClientKind::Confidential)
             .then(|| Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>(&*self.rng))));
-        let now = self.clock.now();
+        let id = ClientId::generate(self.clock.now(), &*self.rng);
+        let client = self.insert_client(scope, self.client_of(id, secret.as_ref(), new)).await?;
+        Ok((client, secret))
+    }
+
+    /// A client as it is kept.
+    pub(super) fn client_of(&self, id: ClientId, secret: Option<&Secret>, new: NewClient) -> Client {
+        Client {
+            id,
+            tenant_id: new.tenant,
+            name: new.name,
+            scope: new.scope,
+            secret_hash: secret.map(|secret| self.master.hash(secret)),
+            metadata: new.metadata,
+            created_at: self.clock.now(),
+        }
+    }
+
+    pub(super) async fn insert_client(&self, scope: Scope, client: Client) -> Result<Client, Error> {
         let mut tx = self.store.begin(scope).await?;
-        if let Some(tenant) = new.tenant {
+        if let Some(tenant) = client.tenant_id {
             let tenant = tx.tenant_by_id(tenant).await?.ok_or(Error::UnknownTenant(tenant))?;
             if matches!(tenant.status, Status::Offboarding | Status::Deleted { .. }) {
                 return Err(Error::TenantNotActive(tenant.status.name()));
             }
         }
-        let client = Client {
-            id: ClientId::generate(now, &*self.rng),
-            tenant_id: new.tenant,
-            name: new.name,
-            scope: new.scope,
-            secret_hash: secret.as_ref().map(|secret| self.master.hash(secret)),
-            metadata: new.metadata,
-            created_at: now,
-        };
         tx.client_insert(&client).await?;
         tx.commit().await?;
-        Ok((client, secret))
+        Ok(client)
     }
 
     /// The client that calls. Unknown clients and wrong secrets are one error; a public client sends none.

@@ -227,7 +227,7 @@ fn half_hash(algorithm: SigningAlg, token: &str) -> String {
 }
 
 /// RFC 7636 section 4.6; a verifier without a challenge is somebody else's code (RFC 9700 section 4.8.2).
-fn check_verifier(challenge: Option<&str>, verifier: Option<&str>) -> Result<(), Error> {
+pub(crate) fn check_verifier(challenge: Option<&str>, verifier: Option<&str>) -> Result<(), Error> {
     const WRONG: Error = Error::InvalidGrant("the code verifier does not belong to the code");
     match (challenge, verifier) {
         (None, None) => Ok(()),

@@ -176,6 +176,11 @@ impl KeyRing {
         Some((&key.kid, &key.pair))
     }
 
+    /// The key with an id, and its algorithm, whether it signs or not.
+    pub(super) fn by_id(&self, kid: &str) -> Option<(SigningAlg, &SigningPair)> {
+        self.signing.iter().find(|key| key.kid == kid).map(|key| (key.algorithm, &key.pair))
+    }
+
     /// Whether there is a key of an algorithm that is not on its way out.
     pub(super) fn has(&self, algorithm: SigningAlg) -> bool {
         self.signing.iter().any(|key| key.algorithm == algorithm && key.until.is_none())

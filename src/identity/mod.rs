@@ -11,6 +11,7 @@ mod client_http;
 mod clients;
 mod codes;
 pub mod error;
+mod fixtures;
 pub mod http;
 mod introspection;
 mod keys;
@@ -19,18 +20,22 @@ pub mod model;
 pub mod oauth;
 pub mod pages;
 mod password;
+mod password_grant;
 mod portal;
 mod revocation;
 pub mod rules;
 mod service;
 mod sessions;
-mod signing;
+pub(crate) mod signing;
 mod verifier;
 
 pub use access::{ADMIN_SCOPE, Access, ScopeSet, Subject, TokenError};
+pub use client_http::ClientRequest;
 pub use clients::{ClientCredentials, ClientKind, NewClient};
 pub use codes::Authorization;
+pub(crate) use codes::check_verifier;
 pub use error::Error;
+pub use fixtures::KeyChoice;
 pub use known_clients::KnownClients;
 pub use model::{
     AuthorizationCode, Browser, Client, ClientMetadata, GrantType, PasswordHash, RefreshToken, Session, SigningAlg,

@@ -41,6 +41,10 @@ pub struct IdentityConfig {
     pub refresh_grace_s: i64,
     /// Passwords hashed at once.
     pub hash_concurrency: usize,
+    /// Whether the token endpoint takes passwords (RFC 6749 section 4.3): in a laboratory alone.
+    pub allow_password_grant: bool,
+    /// Whether wrong passwords slow sign-ins down; off in a laboratory alone.
+    pub login_throttle: bool,
     /// The file under whose key private keys are sealed.
     pub key_file: PathBuf,
 }
@@ -213,8 +217,13 @@ impl Identity {
 
     /// Signs an access token (RFC 9068).
     pub(super) fn issue(&self, grant: &Grant) -> Result<Secret, Error> {
+        self.sign(self.config.signing_alg, "at+jwt", &self.claims(grant))
+    }
+
+    /// The claims of an access token that is issued now.
+    pub(super) fn claims(&self, grant: &Grant) -> Claims {
         let now = self.clock.now();
-        let claims = Claims {
+        Claims {
             iss: self.config.issuer.clone(),
             aud: self.config.issuer.clone(),
             sub: match grant.subject {
@@ -230,8 +239,7 @@ impl Identity {
             tenant_id: grant.tenant,
             roles: grant.role.map(|role| vec![role.name().to_owned()]),
             sid: grant.session,
-        };
-        self.sign(self.config.signing_alg, "at+jwt", &claims)
+        }
     }
 
     /// Signs claims with the key of an algorithm that signs now.
@@ -244,7 +252,7 @@ impl Identity {
     }
 
     /// Signs a header and claims as they are, good or bad, with the key in use: a seam for tests of who must refuse
-    /// them. Nothing that a request can reach calls it.
+    /// them. No request reaches it; the lab has a seam of its own.
     pub fn sign_as_is(&self, header: &str, claims: &str) -> Result<Secret, Error> {
         let keys = self.verifier.keys();
         let key = keys.signing(self.config.signing_alg, self.clock.now());

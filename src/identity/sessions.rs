@@ -37,7 +37,7 @@ pub(super) struct Theft {
 }
 
 /// To what somebody signs in.
-enum Entry {
+pub(super) enum Entry {
     Platform,
     Tenant(Membership),
 }
@@ -77,7 +77,7 @@ impl Identity {
     }
 
     /// Which tenant a user signs in to.
-    async fn entry(&self, tx: &mut Tx, user: &User, asked: Option<TenantId>) -> Result<Entry, Error> {
+    pub(super) async fn entry(&self, tx: &mut Tx, user: &User, asked: Option<TenantId>) -> Result<Entry, Error> {
         if user.platform_admin {
             return if asked.is_none() { Ok(Entry::Platform) } else { Err(Error::WrongCredentials) };
         }

@@ -2,12 +2,15 @@
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
-    encoding::AsDer as _,
+    encoding::{AsDer as _, PublicKeyX509Der},
     rand::SystemRandom,
     rsa::{KeyPair as RsaKeyPair, KeySize, PublicKeyComponents},
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256},
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -23,7 +26,7 @@ pub(super) const fn of_library(algorithm: SigningAlg) -> jsonwebtoken::Algorithm
 }
 
 /// A key pair, ready to sign.
-pub(super) enum SigningPair {
+pub(crate) enum SigningPair {
     Es256(Box<EcdsaKeyPair>),
     Rs256(Box<RsaKeyPair>),
     EdDsa(Box<Ed25519KeyPair>),
@@ -34,7 +37,7 @@ const NOT_OPENED: Error = Error::Key("cannot be opened");
 
 impl SigningPair {
     /// A new one. An RSA key takes a tenth of a second.
-    pub(super) fn generate(algorithm: SigningAlg) -> Result<Self, Error> {
+    pub(crate) fn generate(algorithm: SigningAlg) -> Result<Self, Error> {
         Ok(match algorithm {
             SigningAlg::Es256 => {
                 let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| NOT_MADE)?;
@@ -46,7 +49,7 @@ impl SigningPair {
     }
 
     /// From its PKCS #8 form.
-    pub(super) fn open(algorithm: SigningAlg, pkcs8: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn open(algorithm: SigningAlg, pkcs8: &[u8]) -> Result<Self, Error> {
         Ok(match algorithm {
             SigningAlg::Es256 => {
                 let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8);
@@ -58,7 +61,7 @@ impl SigningPair {
     }
 
     /// The private half, as PKCS #8.
-    pub(super) fn private(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+    pub(crate) fn private(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
         let unwritten = |_| Error::Key("cannot be written");
         Ok(Zeroizing::new(match self {
             Self::Es256(pair) => pair.to_pkcs8v1().map_err(unwritten)?.as_ref().to_vec(),
@@ -71,7 +74,7 @@ impl SigningPair {
     }
 
     /// The public half as a JWK (RFC 7517 section 4), and its thumbprint (RFC 7638), which is its `kid`.
-    pub(super) fn public(&self) -> Result<(String, Value), Error> {
+    pub(crate) fn public(&self) -> Result<(String, Value), Error> {
         // RFC 7638 section 3.2: required members, in order, without spaces.
         let (thumbprint, mut jwk, algorithm) = match self {
             Self::Es256(pair) => {
@@ -101,8 +104,26 @@ impl SigningPair {
         Ok((kid, jwk))
     }
 
+    /// The public half as PEM (RFC 7468 section 13): what a careless verifier takes for the secret of HS256.
+    pub(crate) fn public_pem(&self) -> Result<String, Error> {
+        let unwritten = |_| Error::Key("cannot be written");
+        let der: PublicKeyX509Der<'_> = match self {
+            Self::Es256(pair) => pair.public_key().as_der().map_err(unwritten)?,
+            Self::Rs256(pair) => pair.public_key().as_der().map_err(unwritten)?,
+            Self::EdDsa(pair) => pair.public_key().as_der().map_err(unwritten)?,
+        };
+        let encoded = STANDARD.encode(der.as_ref());
+        let mut pem = "-----BEGIN PUBLIC KEY-----\n".to_owned();
+        for line in encoded.as_bytes().chunks(64) {
+            pem.push_str(&String::from_utf8_lossy(line));
+            pem.push('\n');
+        }
+        pem.push_str("-----END PUBLIC KEY-----\n");
+        Ok(pem)
+    }
+
     /// Signs (RFC 7515 section 5.1, step 5).
-    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
         const FAILED: Error = Error::Key("cannot sign");
         match self {
             Self::Es256(pair) => Ok(pair.sign(&SystemRandom::new(), message).map_err(|_| FAILED)?.as_ref().to_vec()),

@@ -110,6 +110,11 @@ impl Verifier {
         self.shared.clock.now()
     }
 
+    /// Forgets what was verified, so that it is verified anew.
+    pub fn forget(&self) {
+        self.shared.remembered.clear();
+    }
+
     pub(super) fn revocations(&self) -> &Revocations {
         &self.shared.revocations
     }

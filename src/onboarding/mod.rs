@@ -23,5 +23,6 @@ mod tier_change_http;
 
 pub use error::Error;
 pub use model::{Entrance, Registration, RegistrationStatus, Request, Step, StepName, StepStatus};
+pub use people::NewMember;
 pub use service::{Onboarding, Services};
 pub use tier_change::{Move, TierChange};

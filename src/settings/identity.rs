@@ -33,6 +33,10 @@ pub struct IdentitySettings {
     pub allow_signup: bool,
     /// Passwords hashed at once.
     pub hash_concurrency: usize,
+    /// Whether the token endpoint takes passwords (RFC 6749 section 4.3): in a laboratory alone.
+    pub allow_password_grant: bool,
+    /// Whether wrong passwords slow sign-ins down; off in a laboratory alone.
+    pub login_throttle: bool,
 }
 
 impl IdentitySettings {
@@ -42,6 +46,8 @@ impl IdentitySettings {
         let grace = reader.number("identity.refresh_grace_s", REFRESH_GRACE_S, 0, 300);
         let allow_signup = reader.switch("identity.allow_signup", true);
         let concurrency = reader.number("identity.hash_concurrency", HASH_CONCURRENCY, 1, 64);
+        let password_grant = reader.switch("identity.allow_password_grant", false);
+        let throttle = reader.switch("identity.login_throttle", true);
         let signing_alg = reader.parsed("identity.signing_alg", SigningAlg::Es256.name());
         let published = reader.strings("identity.published_algs", &SigningAlg::ALL.map(SigningAlg::name));
         let algorithm = |text: String| {
@@ -58,6 +64,8 @@ impl IdentitySettings {
             refresh_grace_s: grace?,
             allow_signup: allow_signup?,
             hash_concurrency: usize::try_from(concurrency?).unwrap_or(1),
+            allow_password_grant: password_grant?,
+            login_throttle: throttle?,
         })
     }
 }

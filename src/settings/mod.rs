@@ -5,8 +5,10 @@
 
 mod gateway;
 mod identity;
+mod lab;
 mod metering;
 pub mod read;
+mod seed;
 mod server;
 mod store;
 
@@ -16,8 +18,10 @@ use toml::{Table, Value};
 
 pub use gateway::{GatewaySettings, UpstreamSettings};
 pub use identity::IdentitySettings;
+pub use lab::LabSettings;
 pub use metering::MeteringSettings;
 pub use read::{SettingFault, SettingFaults};
+pub use seed::{SeedClient, SeedSettings, SeedTenant, SeedUser};
 pub use server::ServerSettings;
 pub use store::StoreSettings;
 
@@ -44,6 +48,10 @@ pub struct Settings {
     pub billing: BillingSettings,
     /// `[provisioning]`
     pub provisioning: ProvisioningSettings,
+    /// `[lab]`
+    pub lab: LabSettings,
+    /// `[[seed.tenants]]` and `[[seed.clients]]`
+    pub seed: SeedSettings,
     /// `TOLLGATE_ADMIN_EMAIL` and `TOLLGATE_ADMIN_PASSWORD`.
     pub admin: AdminSettings,
 }
@@ -95,6 +103,8 @@ pub struct Flags {
     pub database_url: Option<String>,
     /// `--accept-loss`
     pub accept_loss: bool,
+    /// `--lab`
+    pub lab: bool,
 }
 
 /// The texts that settings are made of.
@@ -158,6 +168,7 @@ impl Settings {
         reader.add_flag("store.url", text(&flags.database_url), "--database-url");
         reader.add_flag("server.listen", text(&flags.listen), "--listen");
         reader.add_flag("store.accept_loss", flags.accept_loss.then_some(Value::Boolean(true)), "--accept-loss");
+        reader.add_flag("lab.enabled", flags.lab.then_some(Value::Boolean(true)), "--lab");
 
         let settings = Self::read(&mut reader, sources);
         reader.finish(settings)
@@ -171,6 +182,8 @@ impl Settings {
         let metering = MeteringSettings::read(reader);
         let billing = BillingSettings::read(reader);
         let provisioning = ProvisioningSettings::read(reader);
+        let seed = SeedSettings::read(reader);
+        let lab = LabSettings::read(reader, server.as_ref(), identity.as_ref(), seed.as_ref());
         let variable = |name: &str| sources.env.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
         let email = variable("TOLLGATE_ADMIN_EMAIL").unwrap_or_else(|| ADMIN_EMAIL.to_owned());
         let email =
@@ -184,6 +197,8 @@ impl Settings {
             metering: metering?,
             billing: billing?,
             provisioning: provisioning?,
+            lab: lab?,
+            seed: seed?,
             admin: AdminSettings { email: email?, password },
         })
     }

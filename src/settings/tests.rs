@@ -131,3 +131,147 @@ fn secrets_do_not_show() {
     let env = [("TOLLGATE_ADMIN_PASSWORD", "hunter2"), ("TOLLGATE_STORE__URL", "postgres://u:hunter2@h/d")];
     assert!(!format!("{:?}", load("", &env).unwrap()).contains("hunter2"));
 }
+
+#[test]
+fn lab_mode_is_refused_where_others_could_reach_it_or_take_it_for_real() {
+    let lab = |file: &str| {
+        let sources = Sources {
+            file: Some(("f".into(), file.into())),
+            flags: Flags { lab: true, ..Flags::default() },
+            ..Sources::default()
+        };
+        Settings::load(&sources).map_err(|faults| faults.to_string())
+    };
+    assert!(lab("").unwrap().lab.enabled);
+    assert!(!load("", &[]).unwrap().lab.enabled);
+    let faults =
+        lab("[server]\nlisten = \"0.0.0.0:8080\"\nadmin_listen = \"192.0.2.1:1\"\nissuer = \"https://id.example.com\"");
+    let expected = "\
+server.listen: must be a loopback address in lab mode, unless lab.force is true (f)
+server.admin_listen: must be a loopback address in lab mode, unless lab.force is true (f)
+server.issuer: is a public name, and lab mode is refused with one (f)";
+    assert_eq!(faults.unwrap_err(), expected);
+    let forced = |issuer: &str| lab(&format!("[server]\nlisten = \"0.0.0.0:8080\"\n{issuer}[lab]\nforce = true"));
+    assert!(forced("").is_ok());
+    assert!(forced("issuer = \"http://tollgate:8080\"\n").is_ok());
+    let public = "server.issuer: is a public name, and lab mode is refused with one";
+    assert!(forced("issuer = \"https://id.example.com\"\n").unwrap_err().starts_with(public));
+    let public_address = lab("[server]\nlisten = \"8.8.8.8:80\"\n[lab]\nforce = true");
+    assert!(public_address.unwrap_err().starts_with(public), "the issuer that it would have by itself");
+}
+
+#[test]
+fn what_is_for_tests_alone_needs_lab_mode() {
+    let file = r#"
+        [identity]
+        allow_password_grant = true
+        login_throttle = false
+        [[seed.tenants]]
+        customer_name = "Acme"
+        users = [{ email = "ada@acme.example", password = "ada" }]
+        [[seed.clients]]
+        client_id = "01900000-0000-7000-8000-000000000001"
+        client_secret = "secret"
+        tenant = "Acme"
+    "#;
+    let faults = load(file, &[]).unwrap_err().to_string();
+    let keys = ["identity.allow_password_grant", "identity.login_throttle", "seed.tenants", "seed.clients"];
+    let expected = keys.map(|key| format!("{key}: is for tests only: it needs lab mode (--lab) (tollgate.toml)"));
+    assert_eq!(faults, expected.join("\n"));
+    let settings = load(file, &[("TOLLGATE_LAB__ENABLED", "true")]).unwrap();
+    assert!(settings.identity.allow_password_grant && !settings.identity.login_throttle);
+    assert_eq!((settings.seed.tenants.len(), settings.seed.clients.len()), (1, 1));
+    assert!(!format!("{settings:?}").contains("\"ada\""), "passwords do not show");
+}
+
+#[test]
+fn every_fault_of_the_seeds_is_reported_at_once() {
+    let file = r#"
+        [lab]
+        enabled = true
+        [[seed.tenants]]
+        customer_name = "Acme"
+        tier = "Premium"
+        colour = "red"
+        [[seed.tenants.users]]
+        email = "ada"
+        [[seed.tenants]]
+        customer_name = "Globex"
+        external_id = "g"
+        [[seed.tenants.users]]
+        email = "ada@globex.example"
+        role = "member"
+        [[seed.tenants.users]]
+        email = "ADA@globex.example"
+        passwort = "x"
+        [[seed.tenants.clients]]
+        client_id = "robot"
+        client_secret = 7
+        [[seed.tenants]]
+        customer_name = "Globex"
+        external_id = "g"
+        users = [{ email = "ada@globex.example", password = "other" }]
+        [[seed.tenants]]
+        customer_name = "Empty"
+        [[seed.clients]]
+        client_id = "01900000-0000-7000-8000-000000000001"
+        redirect_uris = ["http://evil.example/cb"]
+        scope = "everything"
+        [[seed.clients]]
+        client_id = "01900000-0000-7000-8000-000000000002"
+        token_endpoint_auth_method = "none"
+        client_secret = "none"
+        redirect_uris = ["https://app.example/cb"]
+        [[seed.clients]]
+        client_id = "01900000-0000-7000-8000-000000000003"
+        redirect_uris = "https://app.example/cb"
+    "#;
+    let faults = load(file, &[]).unwrap_err().to_string();
+    for expected in [
+        "seed.tenants[0].tier: must be lower-case letters",
+        "seed.tenants[0].users[0].email: is not an email address",
+        "seed.tenants[0].colour: is not a setting",
+        "seed.tenants[1].users[0].role: must be owner",
+        "seed.tenants[1].users[1].email: is in this tenant twice",
+        "seed.tenants[1].users[1].passwort: is not a setting; did you mean .password?",
+        "seed.tenants[1].clients[0].client_id: not a UUID",
+        "seed.tenants[1].clients[0].client_secret: must be a text, not integer",
+        "seed.tenants[3].users: must not be empty",
+        "seed.clients[0].redirect_uris: \"http://evil.example/cb\" must be https",
+        "seed.clients[0].scope: everything cannot be registered",
+        "seed.clients[1].client_secret: is nothing for a public client",
+        "seed.clients[2]: invalid type: string",
+    ] {
+        assert!(faults.contains(expected), "no {expected:?} in\n{faults}");
+    }
+}
+
+#[test]
+fn no_name_of_the_seeds_stands_for_two_things() {
+    let file = r#"
+        [lab]
+        enabled = true
+        [[seed.tenants]]
+        customer_name = "Acme"
+        external_id = "a"
+        users = [{ email = "ada@acme.example", password = "one" }]
+        [[seed.tenants]]
+        customer_name = "Acme"
+        external_id = "a"
+        users = [{ email = "Ada@acme.example", password = "other" }]
+        [[seed.clients]]
+        client_id = "01900000-0000-7000-8000-000000000001"
+        client_secret = "s"
+        tenant = "Acme"
+        [[seed.clients]]
+        client_id = "01900000-0000-7000-8000-000000000001"
+        client_secret = "s"
+        tenant = "Acme"
+    "#;
+    let expected = "\
+seed.tenants[1].customer_name: is that of seed.tenants[0] (tollgate.toml)
+seed.tenants[1].external_id: is that of seed.tenants[0] (tollgate.toml)
+seed.tenants[1].users[0].password: is another than at seed.tenants[0].users[0] (tollgate.toml)
+seed.clients[1].client_id: is that of seed.clients[0] (tollgate.toml)";
+    assert_eq!(load(file, &[]).unwrap_err().to_string(), expected);
+}

@@ -12,6 +12,7 @@ mod coverage;
 mod customers;
 mod events;
 mod gateway;
+mod lab;
 mod ledger;
 mod limits;
 mod metered;

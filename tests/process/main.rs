@@ -12,6 +12,7 @@ mod doctor;
 mod drain;
 mod framing;
 mod kills;
+mod lab;
 mod lifecycle;
 mod outage;
 mod refusals;

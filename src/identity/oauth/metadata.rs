@@ -22,6 +22,8 @@ fn metadata(identity: &Identity) -> Value {
     let issuer = identity.issuer();
     let endpoint = |path: &str| format!("{issuer}{path}");
     let authentication = ["client_secret_basic", "client_secret_post", "none"];
+    let password = identity.allows_password_grant().then_some("password");
+    let grants: Vec<&str> = GrantType::ALL.map(GrantType::name).into_iter().chain(password).collect();
     let scopes: Vec<&str> = CLIENT_SCOPES.into_iter().chain(["tollgate:admin"]).collect();
     json!({
         "issuer": issuer,
@@ -31,7 +33,7 @@ fn metadata(identity: &Identity) -> Value {
         "introspection_endpoint": endpoint("/oauth2/introspect"),
         "revocation_endpoint": endpoint("/oauth2/revoke"),
         "jwks_uri": endpoint("/.well-known/jwks.json"),
-        "grant_types_supported": GrantType::ALL.map(GrantType::name),
+        "grant_types_supported": grants,
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "code_challenge_methods_supported": ["S256"],

@@ -2,13 +2,13 @@
 
 mod authorize;
 mod metadata;
-mod params;
+pub(crate) mod params;
 mod tokens;
 
 use axum::{
     Json,
     extract::{FromRef, Request, State},
-    http::{HeaderValue, header},
+    http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -17,7 +17,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(super) use self::params::Params;
 use super::{Identity, TokenSet, Verifier, rules::FIRST_PARTY};
-use crate::{kernel::Secret, web::oauth::OAuthError};
+use crate::{
+    identity::{Client, Error, LoginRequest},
+    kernel::Secret,
+    web::oauth::OAuthError,
+};
 
 /// The routes.
 pub fn routes<S>() -> OpenApiRouter<S>
@@ -96,14 +100,32 @@ async fn token(State(identity): State<Identity>, request: Request) -> Result<Res
         }
         "refresh_token" => {
             let token = Secret::new(params.require("refresh_token")?.to_owned());
-            // Our own sign-ins have no client.
-            let named = parts.headers.contains_key(header::AUTHORIZATION)
-                || params.text("client_id").is_some_and(|id| id != FIRST_PARTY);
-            let client =
-                if named { Some(identity.authenticate_client(&params.client(&parts.headers)?).await?) } else { None };
+            let client = named_client(&identity, &parts.headers, &params).await?;
             identity.refresh(client.as_ref(), &token, scope).await?
+        }
+        "password" if identity.allows_password_grant() => {
+            let client = named_client(&identity, &parts.headers, &params).await?;
+            identity.password_grant(client.as_ref(), password_login(&params)?, scope).await?
         }
         _ => return Err(OAuthError::unsupported_grant_type()),
     };
     Ok(token_response(set))
+}
+
+/// The client that calls; `None` for our own sign-ins, which have none.
+async fn named_client(identity: &Identity, headers: &HeaderMap, params: &Params) -> Result<Option<Client>, OAuthError> {
+    let ours = params.text("client_id").is_none_or(|id| id == FIRST_PARTY);
+    if ours && !headers.contains_key(header::AUTHORIZATION) {
+        return Ok(None);
+    }
+    Ok(Some(identity.authenticate_client(&params.client(headers)?).await?))
+}
+
+/// RFC 6749 section 4.3.2, and which tenant.
+fn password_login(params: &Params) -> Result<LoginRequest, OAuthError> {
+    let password = Secret::new(params.require("password")?.to_owned());
+    let email = params.require("username")?.parse().map_err(|_| OAuthError::from(Error::WrongCredentials))?;
+    let tenant = params.text("tenant").map(str::parse).transpose();
+    let tenant = tenant.map_err(|_| OAuthError::invalid_request("tenant is not an id"))?;
+    Ok(LoginRequest { email, password, tenant })
 }

@@ -16,11 +16,11 @@ const MAX_FORM: usize = 64 * 1024;
 
 /// Parameters by name.
 #[derive(Debug, Clone, Default)]
-pub(in crate::identity) struct Params(BTreeMap<String, String>);
+pub(crate) struct Params(BTreeMap<String, String>);
 
 impl Params {
     /// From a query or a form.
-    pub(in crate::identity) fn parse(encoded: &[u8]) -> Result<Self, OAuthError> {
+    pub(crate) fn parse(encoded: &[u8]) -> Result<Self, OAuthError> {
         let mut params = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(encoded).filter(|(_, value)| !value.is_empty()) {
             if params.insert(name.clone().into_owned(), value.into_owned()).is_some() {
@@ -31,7 +31,7 @@ impl Params {
     }
 
     /// From a request with a form.
-    pub(in crate::identity) async fn of_form(request: Request) -> Result<(Parts, Self), OAuthError> {
+    pub(crate) async fn of_form(request: Request) -> Result<(Parts, Self), OAuthError> {
         let (parts, body) = request.into_parts();
         let content_type =
             parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -43,37 +43,37 @@ impl Params {
         Ok((parts, Self::parse(&body)?))
     }
 
-    pub(in crate::identity) fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    pub(in crate::identity) fn require(&self, name: &str) -> Result<&str, OAuthError> {
+    pub(crate) fn require(&self, name: &str) -> Result<&str, OAuthError> {
         self.text(name).ok_or_else(|| OAuthError::invalid_request(format!("{name} is missing")))
     }
 
-    pub(in crate::identity) fn secret(&self, name: &str) -> Option<Secret> {
+    pub(crate) fn secret(&self, name: &str) -> Option<Secret> {
         self.text(name).map(|text| Secret::new(text.to_owned()))
     }
 
-    pub(in crate::identity) fn remove(&mut self, name: &str) -> Option<String> {
+    pub(crate) fn remove(&mut self, name: &str) -> Option<String> {
         self.0.remove(name)
     }
 
-    pub(in crate::identity) fn set(&mut self, name: &str, value: &str) {
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.0.insert(name.to_owned(), value.to_owned());
     }
 
-    pub(in crate::identity) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// As a query.
-    pub(in crate::identity) fn to_query(&self) -> String {
+    pub(crate) fn to_query(&self) -> String {
         url::form_urlencoded::Serializer::new(String::new()).extend_pairs(self.iter()).finish()
     }
 
     /// How a client says who it is: HTTP Basic or the form, and not both (RFC 6749 section 2.3).
-    pub(in crate::identity) fn client(&self, headers: &HeaderMap) -> Result<ClientCredentials, OAuthError> {
+    pub(crate) fn client(&self, headers: &HeaderMap) -> Result<ClientCredentials, OAuthError> {
         let secret = self.secret("client_secret");
         let Some(authorization) = headers.get(header::AUTHORIZATION) else {
             let id = self.text("client_id").ok_or_else(OAuthError::invalid_client)?.to_owned();
