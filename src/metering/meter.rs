@@ -139,11 +139,16 @@ impl DataPath {
     }
 }
 
-impl FromStr for DataPath {
-    type Err = serde_json_path::ParseError;
+/// The text is no path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be a JSON path such as $.usage.tokens (RFC 9535): {0}")]
+pub struct DataPathError(String);
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let path = serde_json_path::JsonPath::parse(text)?;
+impl FromStr for DataPath {
+    type Err = DataPathError;
+
+    fn from_str(text: &str) -> Result<Self, DataPathError> {
+        let path = serde_json_path::JsonPath::parse(text).map_err(|error| DataPathError(error.to_string()))?;
         Ok(Self { text: text.to_owned(), path, names: names(text) })
     }
 }

@@ -29,6 +29,7 @@ pub mod recount;
 pub mod roller;
 pub mod rules;
 mod service;
+mod snapshot;
 pub mod tally;
 pub mod windows;
 
@@ -45,3 +46,4 @@ pub use query::{Subjects, UsageQuery, UsageReader};
 pub use reconcile::Difference;
 pub use recount::Recount;
 pub use service::{Metering, STOCK_METERS, Settings, StockMeter};
+pub use snapshot::Snapshot;

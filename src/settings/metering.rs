@@ -76,6 +76,8 @@ fn read_meters(reader: &mut Reader) -> Option<Vec<MeterDefinition>> {
             value_property: item.optional_string(".value_property"),
             group_by: item.texts(".group_by"),
         };
+        // What has a wrong type is not missing as well.
+        let of_wrong_type = item.faulty();
         let mut faults = Faults::new();
         let meter = draft.check(FieldNames::OURS, &mut faults);
         if let Some(meter) = &meter {
@@ -91,8 +93,7 @@ fn read_meters(reader: &mut Reader) -> Option<Vec<MeterDefinition>> {
                 fine = false;
                 for fault in faults {
                     let path = format!(".{}", fault.field);
-                    // What has a wrong type is not missing as well.
-                    if !item.has_fault(&path) {
+                    if !of_wrong_type.contains(&path) {
                         item.fault(&path, &fault.detail);
                     }
                 }

@@ -106,9 +106,9 @@ impl Reader {
         self.faults.push(SettingFault { path: path.to_owned(), detail: detail.to_owned(), source });
     }
 
-    /// Whether a fault of a key was recorded.
-    pub fn has_fault(&self, path: &str) -> bool {
-        self.faults.iter().any(|fault| fault.path == path)
+    /// The keys that faults were recorded of.
+    pub fn faulty(&self) -> Vec<String> {
+        self.faults.iter().map(|fault| fault.path.clone()).collect()
     }
 
     /// Takes a key out.

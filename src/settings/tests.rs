@@ -93,13 +93,14 @@ fn meters_are_held_to_the_checks_of_the_api_each_fault_with_its_place() {
     "#;
     let expected = "\
 metering.meters[1].group_by.model: must be a text, not integer (tollgate.toml)
+metering.meters[1].value_property: must be a JSON path such as $.usage.tokens (RFC 9535): at position 0, parser error (tollgate.toml)
 metering.meters[1].value_property: is not for count (tollgate.toml)
+metering.meters[1].group_by.kind: must be a JSON path such as $.usage.tokens (RFC 9535): at position 0, parser error (tollgate.toml)
+metering.meters[1].key: tokens is the key of another meter (tollgate.toml)
 metering.meters[2].event_type: must be a text, not integer (tollgate.toml)
 metering.meters[2].aggregation: must be sum, count, unique_count, avg, min, max, latest, weighted_sum, p50, p90, p95 or p99 (tollgate.toml)
 metering.meters[2].colour: is not a setting (tollgate.toml)";
-    let faults = load(file, &[]).unwrap_err().to_string();
-    let shown: Vec<&str> = faults.lines().filter(|line| !line.contains("JSONPath") && !line.contains("path")).collect();
-    assert_eq!(shown.join("\n"), expected, "{faults}");
+    assert_eq!(load(file, &[]).unwrap_err().to_string(), expected);
     for (key, why) in [("apis", "is a stock meter"), ("tokens", "is the key of another meter")] {
         let twice = format!("[[metering.meters]]\nkey = \"{key}\"\nevent_type = \"e\"\naggregation = \"count\"\n");
         let faults = load(&twice.repeat(2), &[]).unwrap_err().to_string();
