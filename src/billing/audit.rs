@@ -1,20 +1,20 @@
-//! Whether bills have what the ledger has. Changes nothing, and may run beside a server.
+//! Whether bills have what the ledger has. Changes nothing, and may run beside a server: bills and recount must be over
+//! one snapshot, so that what is counted meanwhile is in neither.
 //!
 //! Per tenant, month and meter: what the lines of the bill say of each span of tier and plan is what the ledger has of it,
 //! worked out anew; and what is billed, and what is not because the plan of its span has no price for it, make up all that
 //! was metered.
 
-use std::collections::BTreeMap;
-
-use super::{error::Error, model::Bill, service::Billing};
+use super::{
+    error::Error,
+    model::{Bill, BillLine},
+    service::Billing,
+};
 use crate::{
     kernel::{Period, Quantity, TenantId, fault::chain},
-    metering::{Difference, MeterKey, Recount},
+    metering::{Difference, Recount},
     store::Scope,
 };
-
-/// A running server counts on while a bill is looked at, which is then done again: so often.
-const ATTEMPTS: usize = 5;
 
 /// What was looked at, and what does not agree.
 #[derive(Debug, Default)]
@@ -26,9 +26,6 @@ pub struct BillsReport {
     /// What does not agree.
     pub differences: Vec<Difference>,
 }
-
-/// What the ledger has of each meter.
-type Metered = BTreeMap<MeterKey, Quantity>;
 
 /// Compares every bill since the first usage with the ledger.
 pub async fn audit(billing: &Billing, recount: &Recount) -> Result<BillsReport, Error> {
@@ -56,44 +53,18 @@ async fn compare(
     tenant: TenantId,
     month: Period,
 ) -> Result<Vec<Difference>, Error> {
-    let mut differences = Vec::new();
-    for _ in 0..ATTEMPTS {
-        let before = whole(recount, tenant, month).await?;
-        let bill = match billing.bill(Scope::Job("doctor"), tenant, month.from()).await {
-            Ok(bill) => bill,
-            Err(error @ (Error::Store(_) | Error::Usage(_))) => return Err(error),
-            Err(error) => {
-                let of = format!("tenant {tenant}, {}", named(month));
-                let one = format!("its bill cannot be worked out: {}", chain(&error));
-                return Ok(vec![Difference { of, one, other: "the ledger has its usage".into() }]);
-            }
-        };
-        differences = of_bill(recount, tenant, month, &bill, &before).await?;
-        // Usage that came in between is on one side alone.
-        if differences.is_empty() || whole(recount, tenant, month).await? == before {
-            break;
+    match billing.bill(Scope::Job("doctor"), tenant, month.from()).await {
+        Ok(bill) => of_bill(recount, tenant, month, &bill).await,
+        Err(error @ (Error::Store(_) | Error::Usage(_))) => Err(error),
+        Err(error) => {
+            let of = format!("tenant {tenant}, {}", named(month));
+            let one = format!("its bill cannot be worked out: {}", chain(&error));
+            Ok(vec![Difference { of, one, other: "the ledger has its usage".into() }])
         }
     }
-    Ok(differences)
 }
 
-/// What the ledger has of each meter in all of a month.
-async fn whole(recount: &Recount, tenant: TenantId, month: Period) -> Result<Metered, Error> {
-    let mut metered = Metered::new();
-    for meter in recount.meters() {
-        let value = recount.value(tenant, &meter, month).await?;
-        metered.insert(meter, value);
-    }
-    Ok(metered)
-}
-
-async fn of_bill(
-    recount: &Recount,
-    tenant: TenantId,
-    month: Period,
-    bill: &Bill,
-    whole: &Metered,
-) -> Result<Vec<Difference>, Error> {
+async fn of_bill(recount: &Recount, tenant: TenantId, month: Period, bill: &Bill) -> Result<Vec<Difference>, Error> {
     let mut differences = Vec::new();
     let mut parts: Vec<Period> = bill.lines.iter().map(|line| line.period).collect();
     parts.dedup();
@@ -105,12 +76,16 @@ async fn of_bill(
         };
         let before = differences.len();
         let (mut billed, mut unbilled) = (Quantity::ZERO, Quantity::ZERO);
+        let adds_up = recount.adds_up(&meter);
         for part in &parts {
-            let metered = recount.value(tenant, &meter, *part).await?;
-            let of_meter = |line: &&super::model::BillLine| {
+            let of_meter = |line: &&BillLine| {
                 line.period == *part && line.line.meter == meter.as_str() && line.line.model != "flat"
             };
             let lines: Vec<_> = bill.lines.iter().filter(of_meter).collect();
+            if lines.is_empty() && !adds_up {
+                continue;
+            }
+            let metered = recount.value(tenant, &meter, *part).await?;
             for line in lines.iter().filter(|line| line.line.quantity != metered) {
                 let one = format!("its bill has {}", line.line.quantity);
                 differences.push(differs(*part, one, format!("the ledger has {metered}")));
@@ -119,12 +94,13 @@ async fn of_bill(
             let quantity = lines.first().map_or(metered, |line| line.line.quantity);
             *sum = sum.add(quantity).unwrap_or(quantity);
         }
-        let all = whole.get(&meter).copied().unwrap_or_default();
-        let accounted = billed.add(unbilled).unwrap_or(billed);
-        let told = differences.len() > before;
-        if !told && !parts.is_empty() && recount.adds_up(&meter) && accounted != all {
-            let one = format!("{billed} is billed and {unbilled} has no price");
-            differences.push(differs(month, one, format!("the ledger has {all}")));
+        // What was told of a span is not told of the month again.
+        if adds_up && !parts.is_empty() && differences.len() == before {
+            let all = recount.value(tenant, &meter, month).await?;
+            if billed.add(unbilled) != Ok(all) {
+                let one = format!("{billed} is billed and {unbilled} has no price");
+                differences.push(differs(month, one, format!("the ledger has {all}")));
+            }
         }
     }
     Ok(differences)

@@ -11,7 +11,7 @@ use crate::{
     },
     kernel::{Clock, ManualClock, SystemClock, SystemRng, TenantId, TenantObserver},
     metering::{
-        Recount, UsageReader,
+        Recount, Snapshot, UsageReader,
         journal::Folder,
         reconcile::{Report, reconcile},
     },
@@ -69,8 +69,9 @@ async fn doctor(settings: &Settings) -> Result<(), Failure> {
 async fn bills(store: &Store, settings: &Settings) -> Result<BillsReport, billing::Error> {
     let now = SystemClock.now();
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(now));
-    let recount = Recount::open(store.clone(), now).await?;
-    let usage = UsageSource::Ledger(UsageReader::open(store.clone(), Arc::clone(&clock)).await?);
+    let then = Snapshot::take(store).await?;
+    let recount = Recount::open(store, then.clone(), now).await?;
+    let usage = UsageSource::Ledger(UsageReader::open(store, then, Arc::clone(&clock)).await?);
     let (rng, nobody) = (Arc::new(SystemRng), Arc::new(Nobody));
     let billing = Billing::open(store.clone(), usage, clock, rng, nobody, settings.billing.currency, &[]).await?;
     audit(&billing, &recount).await

@@ -31,6 +31,7 @@ pub mod recount;
 pub mod roller;
 pub mod rules;
 mod service;
+mod snapshot;
 pub mod tally;
 pub mod windows;
 
@@ -47,3 +48,4 @@ pub use query::{Subjects, UsageQuery, UsageReader};
 pub use reconcile::Difference;
 pub use recount::Recount;
 pub use service::{Metering, STOCK_METERS, Settings, StockMeter};
+pub use snapshot::Snapshot;

@@ -15,6 +15,7 @@ use super::{
     model::{Event, Found, MeterKey, Total, Window, WindowTotal},
     rules::{self, Key, Shape},
     service::Metering,
+    snapshot::{Ledger, Snapshot},
     windows::{self, MOST_WINDOWS},
 };
 use crate::{
@@ -129,22 +130,26 @@ impl Metering {
     }
 
     fn reader(&self) -> UsageReader {
-        UsageReader { store: self.store.clone(), meters: self.meters.clone(), clock: Arc::clone(&self.clock) }
+        UsageReader {
+            ledger: Ledger::Now(self.store.clone()),
+            meters: self.meters.clone(),
+            clock: Arc::clone(&self.clock),
+        }
     }
 }
 
 /// Usage as the ledger has it, for whoever has no journal of his own: it changes nothing and counts nothing.
 #[derive(Clone)]
 pub struct UsageReader {
-    store: Store,
+    ledger: Ledger,
     meters: Meters,
     clock: Arc<dyn Clock>,
 }
 
 impl UsageReader {
-    /// Over a store, with the meters that it has now.
-    pub async fn open(store: Store, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        Ok(Self { meters: Meters::open(&store).await?, store, clock })
+    /// Over a moment of a store, with the meters that it has now.
+    pub async fn open(store: &Store, then: Snapshot, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        Ok(Self { meters: Meters::open(store).await?, ledger: Ledger::Then(then), clock })
     }
 
     /// Usage by window.
@@ -165,7 +170,7 @@ impl UsageReader {
             None => vec![*period],
         };
         let subjects = &subjects.within(scope);
-        let mut tx = self.store.read(scope).await?;
+        let mut tx = self.ledger.read(scope).await?;
         if let Subjects::One(tenant) = subjects {
             tx.tenant_by_id(*tenant).await?.ok_or(Error::UnknownTenant(*tenant))?;
         }
@@ -209,7 +214,7 @@ impl UsageReader {
         period: Period,
     ) -> Result<Quantity, Error> {
         let stretches = windows::stretches(&[period]);
-        let cells = self.store.read(scope).await?.totals(Some(tenant), meter, &stretches).await?;
+        let cells = self.ledger.read(scope).await?.totals(Some(tenant), meter, &stretches).await?;
         let inexact = |source| Error::Inexact { meter: meter.clone(), source };
         cells.iter().try_fold(Quantity::ZERO, |sum, cell| sum.add(cell.total.sum).map_err(inexact))
     }

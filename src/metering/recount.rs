@@ -13,28 +13,29 @@ use super::{
     meter::{Aggregation, Meter, Reading},
     meters::Meters,
     model::{MeterKey, Stretch, Total},
+    snapshot::Snapshot,
 };
 use crate::{
     kernel::{CalendarUnit, Period, Quantity, QuantityError, TenantId, Timestamp},
-    store::{EventFilter, Scope, Store, Tx},
+    store::{EventFilter, Store, Tx},
 };
 
 /// Works figures out anew.
 pub struct Recount {
-    store: Store,
+    then: Snapshot,
     meters: Meters,
     now: Timestamp,
 }
 
 impl Recount {
-    /// Over a store, as of a moment.
-    pub async fn open(store: Store, now: Timestamp) -> Result<Self, Error> {
-        Ok(Self { meters: Meters::open(&store).await?, store, now })
+    /// Over a moment of a store, with the meters that it has now.
+    pub async fn open(store: &Store, then: Snapshot, now: Timestamp) -> Result<Self, Error> {
+        Ok(Self { meters: Meters::open(store).await?, then, now })
     }
 
     /// Everybody who has usage.
     pub async fn tenants(&self) -> Result<Vec<TenantId>, Error> {
-        Ok(self.store.read(Scope::Job("doctor")).await?.metered_tenants().await?)
+        Ok(self.then.tx().await.metered_tenants().await?)
     }
 
     /// The meters.
@@ -44,7 +45,7 @@ impl Recount {
 
     /// The months from a tenant's first usage to now.
     pub async fn months(&self, tenant: TenantId) -> Result<Vec<Period>, Error> {
-        let mut tx = self.store.read(Scope::Job("doctor")).await?;
+        let mut tx = self.then.tx().await;
         let mut first = None;
         for meter in self.meters.all().iter() {
             for found in tx.totals(Some(tenant), &meter.key, &[always(CalendarUnit::Minute)]).await? {
@@ -64,7 +65,7 @@ impl Recount {
     /// What a tenant used of a meter in a period.
     pub async fn value(&self, tenant: TenantId, meter: &MeterKey, period: Period) -> Result<Quantity, Error> {
         let Some(meter) = self.meters.by_key(meter) else { return Ok(Quantity::ZERO) };
-        let mut tx = self.store.read(Scope::Job("doctor")).await?;
+        let mut tx = self.then.tx().await;
         match meter.aggregation {
             Aggregation::Sum | Aggregation::Count | Aggregation::Avg => {
                 let (count, sum) = self.minutes(&mut tx, tenant, &meter, period).await?;

@@ -342,7 +342,7 @@ fn check(cases: u32, app: &TestApp, runtime: &tokio::runtime::Runtime) {
     let mut runner =
         TestRunner::new(Config { cases, max_shrink_iters: 60, failure_persistence: None, ..Config::default() });
     let number = std::cell::Cell::new(0);
-    let strategy = (vec(step(), 1..40), vec(question(), 20));
+    let strategy = (vec(step(), 1..40), vec(question(), 12));
     let outcome = runner.run(&strategy, |(steps, questions)| {
         number.set(number.get() + 1);
         runtime.block_on(async {
@@ -374,12 +374,12 @@ fn runtime() -> tokio::runtime::Runtime {
 fn every_answer_is_what_a_naive_model_makes_of_the_raw_events() {
     let runtime = runtime();
     let app = runtime.block_on(TestApp::new());
-    check(24, &app, &runtime);
+    check(16, &app, &runtime);
 }
 
 #[test]
 fn every_answer_is_what_a_naive_model_makes_of_the_raw_events_on_postgresql() {
     let runtime = runtime();
     let Some(app) = runtime.block_on(TestApp::on_postgres()) else { return };
-    check(8, &app, &runtime);
+    check(6, &app, &runtime);
 }
