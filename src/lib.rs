@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod metering;
 pub mod onboarding;
 pub mod operations;
+pub mod outbound;
 pub mod provisioning;
 pub mod server;
 pub mod settings;
@@ -22,6 +23,7 @@ pub mod shutdown;
 pub mod store;
 pub mod telemetry;
 pub mod tenants;
+pub mod upkeep;
 pub mod users;
 pub mod web;
 

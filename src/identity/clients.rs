@@ -8,14 +8,14 @@ use subtle::ConstantTimeEq as _;
 use super::{
     access::{ScopeSet, Subject},
     error::Error,
-    model::{Client, ClientMetadata, GrantType, TokenSet},
+    model::{AuthMethod, Client, ClientMetadata, GrantType, TokenSet},
     revocation::Revoked,
     rules,
     service::{Grant, Identity},
 };
 use crate::{
     kernel::{ClientId, Page, PageRequest, Secret, TenantId, rng::random_bytes},
-    store::Scope,
+    store::{Scope, Tx},
     tenants::Status,
 };
 
@@ -50,15 +50,28 @@ pub struct ClientCredentials {
     pub id: String,
     /// Its secret, if it sent one.
     pub secret: Option<Secret>,
+    /// How it sent that.
+    pub method: AuthMethod,
 }
 
 impl Identity {
     /// Makes a client; the secret is shown this once.
     pub async fn create_client(&self, scope: Scope, new: NewClient) -> Result<(Client, Option<Secret>), Error> {
+        let mut tx = self.store.begin(scope).await?;
+        let made = self.create_client_in(&mut tx, new).await?;
+        tx.commit().await?;
+        Ok(made)
+    }
+
+    /// Makes a client within the caller's transaction.
+    pub(super) async fn create_client_in(
+        &self,
+        tx: &mut Tx,
+        new: NewClient,
+    ) -> Result<(Client, Option<Secret>), Error> {
         let secret = (new.kind == ClientKind::Confidential)
             .then(|| Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>(&*self.rng))));
         let now = self.clock.now();
-        let mut tx = self.store.begin(scope).await?;
         if let Some(tenant) = new.tenant {
             let tenant = tx.tenant_by_id(tenant).await?.ok_or(Error::UnknownTenant(tenant))?;
             if matches!(tenant.status, Status::Offboarding | Status::Deleted { .. }) {
@@ -75,7 +88,6 @@ impl Identity {
             created_at: now,
         };
         tx.client_insert(&client).await?;
-        tx.commit().await?;
         Ok((client, secret))
     }
 
@@ -89,7 +101,9 @@ impl Identity {
         let sent = credentials.secret.as_ref().map(|secret| self.master.hash(secret));
         let matches: bool = stored.unwrap_or_default().ct_eq(&sent.unwrap_or_default()).into();
         let known = matches && stored.is_some() == sent.is_some();
-        client.filter(|_| known).ok_or(Error::InvalidClient)
+        // Whoever registered one way of authenticating is not let in by another.
+        let registered = |client: &Client| client.metadata.auth_method.is_none_or(|own| own == credentials.method);
+        client.filter(|client| known && registered(client)).ok_or(Error::InvalidClient)
     }
 
     /// A page of machine clients, of one tenant or of all.
@@ -116,7 +130,7 @@ impl Identity {
     }
 
     /// A token for a machine client that has authenticated.
-    pub async fn client_credentials(&self, client: &Client, asked: Option<&str>) -> Result<TokenSet, Error> {
+    pub async fn client_credentials(&self, client: &Client, asked: Option<&ScopeSet>) -> Result<TokenSet, Error> {
         let tenant_id = client.tenant_id.filter(|_| client.secret_hash.is_some());
         let tenant_id = tenant_id.ok_or(Error::UnauthorizedClient(GrantType::ClientCredentials))?;
         client.may_use(GrantType::ClientCredentials)?;
@@ -132,6 +146,7 @@ impl Identity {
             scope: scope.clone(),
             client_id: client.id.to_string(),
             session: None,
+            expires_at: self.clock.now().plus_secs(self.config.access_token_ttl_s),
         };
         Ok(TokenSet {
             access_token: self.issue(&grant)?,

@@ -10,29 +10,39 @@ pub mod access;
 mod client_http;
 mod clients;
 mod codes;
+mod devices;
 pub mod error;
+mod exchange;
 pub mod http;
+mod id_tokens;
 mod introspection;
 mod keys;
 pub mod model;
 pub mod oauth;
 pub mod pages;
 mod password;
+mod pushed;
+mod registrations;
 mod revocation;
 pub mod rules;
 mod service;
 mod sessions;
+mod sign_outs;
 mod signing;
 mod verifier;
 
 pub use access::{ADMIN_SCOPE, Access, ScopeSet, Subject, TokenError};
 pub use clients::{ClientCredentials, ClientKind, NewClient};
 pub use codes::Authorization;
-pub use error::Error;
+pub use devices::DeviceStart;
+pub use error::{Error, Waiting};
+pub use id_tokens::IdTokenHint;
 pub use model::{
-    AuthorizationCode, Browser, Client, ClientMetadata, GrantType, PasswordHash, RefreshToken, Session, SigningAlg,
-    StoredKey, TokenSet,
+    About, Allowed, AuthMethod, AuthorizationCode, Browser, Client, ClientMetadata, DeviceGrant, DeviceState,
+    GrantType, InitialToken, LogoutNotice, PasswordHash, RefreshToken, Session, SigningAlg, StoredKey, TokenSet,
 };
+pub use pushed::Stamp;
+pub use registrations::NewInitialToken;
 pub use revocation::Revoked;
 pub use service::{Identity, IdentityConfig};
 pub use sessions::LoginRequest;

@@ -84,6 +84,8 @@ impl Revocations {
         }
         let issued = access.issued_at.as_millis();
         let dead = |revoked: Revoked| self.until.get(&revoked).is_some_and(|at| issued <= *at);
+        // A session that ended stays so, whenever its last token was signed.
+        let over = |revoked: Revoked| self.until.contains_key(&revoked);
         let by_subject = match (access.subject, access.tenant) {
             (Subject::User(user), Some(tenant)) => dead(Revoked::User(tenant, user)),
             (Subject::User(_), None) => false,
@@ -91,7 +93,7 @@ impl Revocations {
         };
         by_subject
             || access.tenant.is_some_and(|tenant| dead(Revoked::Tenant(tenant)))
-            || access.session.is_some_and(|session| dead(Revoked::Session(session)))
-            || access.token_id.parse().is_ok_and(|token| dead(Revoked::Token(token)))
+            || access.session.is_some_and(|session| over(Revoked::Session(session)))
+            || access.token_id.parse().is_ok_and(|token| over(Revoked::Token(token)))
     }
 }

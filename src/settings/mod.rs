@@ -9,6 +9,7 @@ mod metering;
 pub mod read;
 mod server;
 mod store;
+mod webhooks;
 
 use std::{ffi::OsString, fs, path::PathBuf};
 
@@ -20,6 +21,7 @@ pub use metering::MeteringSettings;
 pub use read::{SettingFault, SettingFaults};
 pub use server::ServerSettings;
 pub use store::StoreSettings;
+pub use webhooks::WebhookSettings;
 
 use crate::{
     billing::{self, Plan},
@@ -44,6 +46,8 @@ pub struct Settings {
     pub billing: BillingSettings,
     /// `[provisioning]`
     pub provisioning: ProvisioningSettings,
+    /// `[webhooks]`
+    pub webhooks: WebhookSettings,
     /// `TOLLGATE_ADMIN_EMAIL` and `TOLLGATE_ADMIN_PASSWORD`.
     pub admin: AdminSettings,
 }
@@ -171,6 +175,7 @@ impl Settings {
         let metering = MeteringSettings::read(reader);
         let billing = BillingSettings::read(reader);
         let provisioning = ProvisioningSettings::read(reader);
+        let webhooks = WebhookSettings::read(reader);
         let variable = |name: &str| sources.env.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
         let email = variable("TOLLGATE_ADMIN_EMAIL").unwrap_or_else(|| ADMIN_EMAIL.to_owned());
         let email =
@@ -184,6 +189,7 @@ impl Settings {
             metering: metering?,
             billing: billing?,
             provisioning: provisioning?,
+            webhooks: webhooks?,
             admin: AdminSettings { email: email?, password },
         })
     }
