@@ -117,12 +117,13 @@ impl Identity {
         Ok(page.page(rows, |client| client.id.as_uuid()))
     }
 
-    /// Deletes a machine client; its tokens die at once.
+    /// Deletes a client; its tokens die at once, and sign-ins with it end.
     pub async fn delete_client(&self, scope: Scope, id: ClientId) -> Result<(), Error> {
         let mut tx = self.store.begin(scope).await?;
         if !tx.client_delete(id).await? {
             return Err(Error::UnknownClient(id));
         }
+        tx.sessions_end_of_client(id, self.clock.now()).await?;
         let withdrawal = self.revoke_in(&mut tx, Revoked::Client(id)).await?;
         tx.commit().await?;
         self.revoke_now(withdrawal);

@@ -2,7 +2,8 @@
 //!
 //! Invariants: a password is kept as argon2id alone, a random secret as a keyed hash alone, a private key sealed under
 //! the key file; a refresh token works once (but for a short race) and its second use ends its session; a token that
-//! was withdrawn is dead on this node from the next request on; wrong password and unknown email cannot be told apart.
+//! was withdrawn is dead on this node from the next request on; a session ends with its browser, and its client is
+//! told; wrong password and unknown email cannot be told apart.
 //!
 //! Not here: who people are and where they belong (`users`), and which calls a token opens (`gateway`, `web`).
 

@@ -16,7 +16,7 @@ pub enum Revoked {
     Tenant(TenantId),
     /// A user's in a tenant.
     User(TenantId, UserId),
-    /// A machine client's.
+    /// A client's: its own, and its users' with it.
     Client(ClientId),
     /// One sign-in's.
     Session(SessionId),
@@ -93,6 +93,7 @@ impl Revocations {
         };
         by_subject
             || access.tenant.is_some_and(|tenant| dead(Revoked::Tenant(tenant)))
+            || access.client_id.parse().is_ok_and(|client| dead(Revoked::Client(client)))
             || access.session.is_some_and(|session| over(Revoked::Session(session)))
             || access.token_id.parse().is_ok_and(|token| over(Revoked::Token(token)))
     }

@@ -181,6 +181,7 @@ impl Identity {
         tx.signing_keys_remove(horizon).await?;
         tx.revocations_forget(horizon).await?;
         tx.sign_ins_forget(horizon).await?;
+        tx.requests_forget(self.clock.now()).await?;
         tx.commit().await?;
         self.verifier.revocations().forget_before(horizon);
         self.reload_keys().await

@@ -219,10 +219,6 @@ impl Tx {
     pub async fn sign_ins_forget(&mut self, before: Timestamp) -> Result<(), StoreError> {
         self.query("DELETE FROM browsers WHERE expires_at < $1").bind(before).execute().await?;
         self.query("DELETE FROM authorization_codes WHERE expires_at < $1").bind(before).execute().await?;
-        self.query("DELETE FROM pushed_requests WHERE expires_at < $1").bind(before).execute().await?;
-        self.query("DELETE FROM device_grants WHERE expires_at < $1").bind(before).execute().await?;
-        self.query("DELETE FROM device_guesses WHERE since < $1").bind(before).execute().await?;
-        self.query("DELETE FROM initial_access_tokens WHERE expires_at < $1").bind(before).execute().await?;
         Ok(())
     }
 

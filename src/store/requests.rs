@@ -50,6 +50,16 @@ fn read_initial_token(row: &Row) -> Result<InitialToken, StoreError> {
 }
 
 impl Tx {
+    /// Forgets what has expired. A device is still told so for ten minutes.
+    pub async fn requests_forget(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let lately = now.plus_secs(-600);
+        self.query("DELETE FROM pushed_requests WHERE expires_at <= $1").bind(now).execute().await?;
+        self.query("DELETE FROM initial_access_tokens WHERE expires_at <= $1").bind(now).execute().await?;
+        self.query("DELETE FROM device_grants WHERE expires_at < $1").bind(lately).execute().await?;
+        self.query("DELETE FROM device_guesses WHERE since < $1").bind(lately).execute().await?;
+        Ok(())
+    }
+
     /// Keeps a pushed request.
     pub async fn pushed_insert(
         &mut self,

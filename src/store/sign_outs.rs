@@ -3,7 +3,7 @@
 use super::{StoreError, Tx, identity::read_session, oauth::read_client};
 use crate::{
     identity::{LogoutNotice, Session},
-    kernel::{BrowserId, SessionId, Timestamp},
+    kernel::{BrowserId, ClientId, SessionId, Timestamp},
 };
 
 impl Tx {
@@ -31,6 +31,17 @@ impl Tx {
             .bind(parent)
             .map(|row| row.get("session_id"))
             .await
+    }
+
+    /// Ends all sessions with a client.
+    pub async fn sessions_end_of_client(&mut self, client: ClientId, now: Timestamp) -> Result<u64, StoreError> {
+        self.query(
+            "UPDATE sessions SET ended_at = $2, end_reason = 'client deleted' WHERE client_id = $1 AND ended_at IS NULL",
+        )
+        .bind(client)
+        .bind(now)
+        .execute()
+        .await
     }
 
     /// Sessions that are over and whose clients are to be told now, at most so many.

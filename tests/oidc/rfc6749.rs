@@ -386,6 +386,22 @@ async fn rfc6749_6_a_token_of_a_direct_sign_in_is_no_clients() {
     refused(&client.refresh(&login.text("/refresh_token"), &[]).await, 400, "invalid_grant");
 }
 
+/// A client that is deleted has no tokens any more, nor have its users with it.
+#[tokio::test]
+async fn rfc6749_2_a_deleted_clients_tokens_are_dead_at_once() {
+    let app = acme().await;
+    let (client, other) = (Client::web(&app).await, Client::web(&app).await);
+    let (tokens, of_other) = (client.tokens(&[]).await, other.tokens(&[]).await);
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let code = client.code(&browser, &[]).await;
+    app.admin().await.delete(&format!("/admin/v1/clients/{}", client.id)).await.expect(204);
+    assert!(!opens(&app, &tokens.text("/access_token")).await && opens(&app, &of_other.text("/access_token")).await);
+    assert_eq!(other.introspect(&tokens.text("/refresh_token")).await, json!({"active": false}));
+    refused(&client.refresh(&tokens.text("/refresh_token"), &[]).await, 401, "invalid_client");
+    refused(&client.redeem(&code).await, 401, "invalid_client");
+    browser.get(&client.request(&[])).await.expect(400);
+}
+
 /// A suspended tenant and a disabled user stop a client on its next request.
 #[tokio::test]
 async fn rfc6749_6_a_refresh_looks_again_whether_the_person_may() {
