@@ -22,12 +22,14 @@ use crate::{
     metering::{self, Metering, STOCK_METERS, journal},
     onboarding::{self, Onboarding},
     operations,
+    outbound::Outbound,
     provisioning::{self, Driver, Provisioning, SqliteDriver},
     server,
     settings::{DriverChoice, Settings},
     shutdown::Shutdown,
     store::{Scope, Store, StoreError},
     tenants::{self, Tenants},
+    upkeep,
     users::Users,
     web::{self, docs::Description, idempotency::Idempotency},
 };
@@ -241,7 +243,9 @@ impl App {
         let Shutdown { stop: token, cut, tasks } = self.shutdown.clone();
         let server = server::Config::from(&self.settings.server);
         tasks.spawn(self.state.0.metering.clone().run(self.settings.metering.roll, token.clone()));
-        tasks.spawn(tidy(self.state.0.identity.clone(), token.clone()));
+        tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));
+        let outbound = Outbound::new(self.settings.webhooks.reach());
+        tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound, token.clone()));
         if let (Some(router), Some(listener)) = (self.admin.clone(), listeners.admin) {
             tasks.spawn(server::serve(listener, router, server.clone(), self.shutdown.clone()));
         }
@@ -269,15 +273,6 @@ pub struct Listeners {
     pub public: TcpListener,
     /// For administration alone, when it has a listener of its own.
     pub admin: Option<TcpListener>,
-}
-
-async fn tidy(identity: Identity, stop: tokio_util::sync::CancellationToken) {
-    const EVERY: Duration = Duration::from_secs(30);
-    while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
-        if let Err(error) = identity.tidy().await {
-            tracing::warn!(error = crate::kernel::fault::chain(&error), "keys could not be tidied");
-        }
-    }
 }
 
 async fn build_state(

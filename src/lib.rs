@@ -17,6 +17,7 @@ pub mod lab;
 pub mod metering;
 pub mod onboarding;
 pub mod operations;
+pub mod outbound;
 pub mod provisioning;
 pub mod server;
 pub mod settings;
@@ -24,6 +25,7 @@ pub mod shutdown;
 pub mod store;
 pub mod telemetry;
 pub mod tenants;
+pub mod upkeep;
 pub mod users;
 pub mod web;
 

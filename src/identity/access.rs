@@ -56,6 +56,20 @@ impl ScopeSet {
         Self(values)
     }
 
+    /// From the form of RFC 6749 section 3.3, and nothing else: values of visible ASCII without quotes and backslashes,
+    /// separated by single spaces.
+    pub fn parse_strictly(text: &str) -> Option<Self> {
+        let allowed = |byte: u8| byte == 0x21 || (0x23..=0x5b).contains(&byte) || (0x5d..=0x7e).contains(&byte);
+        let good = text.split(' ').all(|value| !value.is_empty() && value.bytes().all(allowed));
+        good.then(|| Self::parse(text))
+    }
+
+    /// All values of both.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        Self::parse(&format!("{self} {other}"))
+    }
+
     /// Whether it holds a value.
     pub fn contains(&self, value: &str) -> bool {
         self.0.iter().any(|known| known == value)

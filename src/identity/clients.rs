@@ -8,14 +8,14 @@ use subtle::ConstantTimeEq as _;
 use super::{
     access::{ScopeSet, Subject},
     error::Error,
-    model::{Client, ClientMetadata, GrantType, TokenSet},
+    model::{AuthMethod, Client, ClientMetadata, GrantType, TokenSet},
     revocation::Revoked,
     rules,
     service::{Grant, Identity},
 };
 use crate::{
     kernel::{ClientId, Page, PageRequest, Secret, TenantId, rng::random_bytes},
-    store::Scope,
+    store::{Scope, Tx},
     tenants::Status,
 };
 
@@ -50,15 +50,30 @@ pub struct ClientCredentials {
     pub id: String,
     /// Its secret, if it sent one.
     pub secret: Option<Secret>,
+    /// How it sent that.
+    pub method: AuthMethod,
 }
 
 impl Identity {
     /// Makes a client; the secret is shown this once.
     pub async fn create_client(&self, scope: Scope, new: NewClient) -> Result<(Client, Option<Secret>), Error> {
+        let mut tx = self.store.begin(scope).await?;
+        let made = self.create_client_in(&mut tx, new).await?;
+        tx.commit().await?;
+        Ok(made)
+    }
+
+    /// Makes a client within the caller's transaction.
+    pub(super) async fn create_client_in(
+        &self,
+        tx: &mut Tx,
+        new: NewClient,
+    ) -> Result<(Client, Option<Secret>), Error> {
         let secret = (new.kind == ClientKind::Confidential)
             .then(|| Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>(&*self.rng))));
         let id = ClientId::generate(self.clock.now(), &*self.rng);
-        let client = self.insert_client(scope, self.client_of(id, secret.as_ref(), new)).await?;
+        let client = self.client_of(id, secret.as_ref(), new);
+        self.insert_client(tx, &client).await?;
         Ok((client, secret))
     }
 
@@ -75,17 +90,15 @@ impl Identity {
         }
     }
 
-    pub(super) async fn insert_client(&self, scope: Scope, client: Client) -> Result<Client, Error> {
-        let mut tx = self.store.begin(scope).await?;
+    pub(super) async fn insert_client(&self, tx: &mut Tx, client: &Client) -> Result<(), Error> {
         if let Some(tenant) = client.tenant_id {
             let tenant = tx.tenant_by_id(tenant).await?.ok_or(Error::UnknownTenant(tenant))?;
             if matches!(tenant.status, Status::Offboarding | Status::Deleted { .. }) {
                 return Err(Error::TenantNotActive(tenant.status.name()));
             }
         }
-        tx.client_insert(&client).await?;
-        tx.commit().await?;
-        Ok(client)
+        tx.client_insert(client).await?;
+        Ok(())
     }
 
     /// The client that calls. Unknown clients and wrong secrets are one error; a public client sends none.
@@ -98,7 +111,10 @@ impl Identity {
         let sent = credentials.secret.as_ref().map(|secret| self.master.hash(secret));
         let matches: bool = stored.unwrap_or_default().ct_eq(&sent.unwrap_or_default()).into();
         let proved = matches && stored.is_some() == sent.is_some();
-        known.filter(|_| proved).map(|known| known.client.clone()).ok_or(Error::InvalidClient)
+        // Whoever registered one way of authenticating is not let in by another.
+        let registered = |client: &Client| client.metadata.auth_method.is_none_or(|own| own == credentials.method);
+        let known = known.filter(|known| proved && registered(&known.client));
+        known.map(|known| known.client.clone()).ok_or(Error::InvalidClient)
     }
 
     /// A page of machine clients, of one tenant or of all.
@@ -112,12 +128,13 @@ impl Identity {
         Ok(page.page(rows, |client| client.id.as_uuid()))
     }
 
-    /// Deletes a machine client; its tokens die at once.
+    /// Deletes a client; its tokens die at once, and sign-ins with it end.
     pub async fn delete_client(&self, scope: Scope, id: ClientId) -> Result<(), Error> {
         let mut tx = self.store.begin(scope).await?;
         if !tx.client_delete(id).await? {
             return Err(Error::UnknownClient(id));
         }
+        tx.sessions_end_of_client(id, self.clock.now()).await?;
         let withdrawal = self.revoke_in(&mut tx, Revoked::Client(id)).await?;
         tx.commit().await?;
         self.known_clients.changed();
@@ -126,7 +143,7 @@ impl Identity {
     }
 
     /// A token for a machine client that has authenticated.
-    pub async fn client_credentials(&self, client: &Client, asked: Option<&str>) -> Result<TokenSet, Error> {
+    pub async fn client_credentials(&self, client: &Client, asked: Option<&ScopeSet>) -> Result<TokenSet, Error> {
         let tenant_id = client.tenant_id.filter(|_| client.secret_hash.is_some());
         let tenant_id = tenant_id.ok_or(Error::UnauthorizedClient(GrantType::ClientCredentials))?;
         client.may_use(GrantType::ClientCredentials)?;
@@ -142,6 +159,7 @@ impl Identity {
             scope: scope.clone(),
             client_id: client.id.to_string(),
             session: None,
+            expires_at: self.clock.now().plus_secs(self.config.access_token_ttl_s),
         };
         Ok(TokenSet {
             access_token: self.issue(&grant)?,

@@ -1,25 +1,23 @@
-//! The authorization code grant (RFC 6749 section 4.1, RFC 7636) and ID tokens (`OpenID` Connect Core section 2).
+//! The authorization code grant (RFC 6749 section 4.1, RFC 7636), and browsers in which people allow it.
 //!
 //! A code is bound to its client, redirect URI and verifier, lives a minute, and is used up by one conditional update. Used
 //! a second time by its client, it ends the session that came of the first.
 
-use aws_lc_rs::digest::{SHA256, SHA512, digest};
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::Serialize;
 use subtle::ConstantTimeEq as _;
-use uuid::Uuid;
 
 use super::{
     access::ScopeSet,
     error::Error,
-    model::{AuthorizationCode, Browser, Client, GrantType, Session, SigningAlg, TokenSet},
+    model::{AuthorizationCode, Browser, Client, GrantType, Session, TokenSet},
     rules,
     service::Identity,
-    sessions::Theft,
+    sessions::{Also, Theft},
 };
 use crate::{
-    kernel::{ClientId, CustomerName, Email, Secret, SessionId, TenantId, rng::random_bytes},
-    store::Scope,
+    kernel::{BrowserId, CustomerName, Email, Secret, SessionId, TenantId, rng::random_bytes},
+    store::{Scope, Tx},
 };
 
 /// Life of a code, in seconds.
@@ -34,6 +32,8 @@ pub struct Authorization {
     pub client: Client,
     /// Where the answer goes.
     pub redirect_uri: String,
+    /// Whether the request said so.
+    pub redirect_uri_given: bool,
     /// What for.
     pub scope: ScopeSet,
     /// The challenge of method S256.
@@ -42,30 +42,18 @@ pub struct Authorization {
     pub nonce: Option<String>,
 }
 
-/// Claims of an ID token.
-#[derive(Serialize)]
-struct IdClaims<'a> {
-    iss: &'a str,
-    sub: Uuid,
-    aud: ClientId,
-    exp: i64,
-    iat: i64,
-    auth_time: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nonce: Option<&'a str>,
-    at_hash: String,
-    sid: SessionId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tenant_id: Option<TenantId>,
-}
-
 impl Identity {
     /// Signs a browser in with a password: the secret of its cookie.
     pub async fn sign_in_browser(&self, email: &Email, password: &Secret) -> Result<Secret, Error> {
         let user = self.check_password(email, password).await?;
         let secret = Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>(&*self.rng)));
         let now = self.clock.now();
-        let browser = Browser { user_id: user.id, authenticated_at: now, expires_at: now.plus_secs(BROWSER_TTL_S) };
+        let browser = Browser {
+            id: BrowserId::generate(now, &*self.rng),
+            user_id: user.id,
+            authenticated_at: now,
+            expires_at: now.plus_secs(BROWSER_TTL_S),
+        };
         let mut tx = self.store.begin(Scope::Job("sign-in")).await?;
         tx.browser_insert(&self.master.hash(&secret), &browser).await?;
         tx.commit().await?;
@@ -77,13 +65,6 @@ impl Identity {
         let hash = self.master.hash(secret);
         let browser = self.store.read(Scope::Job("sign-in")).await?.browser(&hash).await?;
         Ok(browser.filter(|browser| self.clock.now() < browser.expires_at))
-    }
-
-    /// Signs a browser out.
-    pub async fn sign_out_browser(&self, secret: &Secret) -> Result<(), Error> {
-        let mut tx = self.store.begin(Scope::Job("sign-out")).await?;
-        tx.browser_delete(&self.master.hash(secret)).await?;
-        Ok(tx.commit().await?)
     }
 
     /// A client by its id, for the authorization endpoint, where it has not authenticated.
@@ -110,11 +91,18 @@ impl Identity {
         Ok(places)
     }
 
-    /// Whether a person has allowed a client all of this before.
-    pub async fn has_consented(&self, browser: &Browser, client: &Client, scope: &ScopeSet) -> Result<bool, Error> {
+    /// Whether a person need not be asked: they have allowed this client all of this before, or the platform has.
+    pub async fn has_consented(&self, browser: &Browser, request: &Authorization) -> Result<bool, Error> {
+        let client = &request.client;
+        if client.metadata.skip_consent {
+            return Ok(true);
+        }
+        if !rules::is_assured(client.secret_hash.is_some(), &request.redirect_uri) {
+            return Ok(false);
+        }
         let mut tx = self.store.read(Scope::Job("authorize")).await?;
         let before = tx.consent(browser.user_id, client.id).await?;
-        Ok(before.is_some_and(|before| scope.iter().all(|value| before.contains(value))))
+        Ok(before.is_some_and(|before| request.scope.iter().all(|value| before.contains(value))))
     }
 
     /// A code for what a person has allowed a client in a tenant.
@@ -133,7 +121,9 @@ impl Identity {
             session_id: SessionId::generate(now, &*self.rng),
             user_id: browser.user_id,
             tenant_id: Some(tenant),
+            browser_id: Some(browser.id),
             redirect_uri: request.redirect_uri.clone(),
+            redirect_uri_given: request.redirect_uri_given,
             code_challenge: request.code_challenge.clone(),
             nonce: request.nonce.clone(),
             scope: request.scope.clone(),
@@ -141,7 +131,8 @@ impl Identity {
             expires_at: now.plus_secs(CODE_TTL_S),
             used_at: None,
         };
-        tx.consent_put(browser.user_id, request.client.id, &request.scope, now).await?;
+        let before = tx.consent(browser.user_id, request.client.id).await?.unwrap_or_default();
+        tx.consent_put(browser.user_id, request.client.id, &before.union(&request.scope), now).await?;
         tx.code_insert(&code).await?;
         tx.commit().await?;
         Ok(secret)
@@ -167,7 +158,12 @@ impl Identity {
             self.end_stolen(tx, theft).await?;
             return Err(UNKNOWN);
         }
-        if now >= code.expires_at || redirect_uri != Some(&code.redirect_uri) {
+        // RFC 6749 section 4.1.3: named here if it was named there, and the same.
+        let same_place = match redirect_uri {
+            Some(named) => named == code.redirect_uri,
+            None => !code.redirect_uri_given,
+        };
+        if now >= code.expires_at || !same_place {
             return Err(UNKNOWN);
         }
         check_verifier(code.code_challenge.as_deref(), verifier)?;
@@ -180,50 +176,35 @@ impl Identity {
             authenticated_at: code.authenticated_at,
             created_at: now,
             ended_at: None,
+            browser_id: code.browser_id,
+            parent_id: None,
         };
-        let role = self.still_welcome(&mut tx, &session).await?.ok_or(UNKNOWN)?;
+        self.begin_session(tx, client, session, code.nonce.as_deref()).await
+    }
+
+    /// Begins a session of a user with a client, and gives it its tokens: the end of a transaction.
+    pub(super) async fn begin_session(
+        &self,
+        mut tx: Tx,
+        client: &Client,
+        session: Session,
+        nonce: Option<&str>,
+    ) -> Result<TokenSet, Error> {
+        let role = self.still_welcome(&mut tx, &session).await?;
+        let role = role.ok_or(Error::InvalidGrant("the user belongs to no tenant"))?;
         let scope = rules::allowable(&session.scope, role);
-        tx.session_insert(&session).await?;
+        tx.session_insert(&session, client.logout_due_from(session.created_at)).await?;
         let refreshes = scope.contains("offline_access") && client.may_use(GrantType::RefreshToken).is_ok();
         let refresh_token = if refreshes { Some(self.new_refresh_token(&mut tx, session.id).await?) } else { None };
         tx.commit().await?;
-        let id_token = scope.contains("openid").then_some((client, code.nonce.as_deref()));
-        self.token_set(&session, Some(role), scope, refresh_token, id_token)
-    }
-
-    pub(super) fn id_token(
-        &self,
-        session: &Session,
-        client: &Client,
-        nonce: Option<&str>,
-        access_token: &Secret,
-    ) -> Result<Secret, Error> {
-        let algorithm = client.metadata.id_token_alg.unwrap_or(SigningAlg::Rs256);
-        let now = self.clock.now();
-        let claims = IdClaims {
-            iss: self.issuer(),
-            sub: session.user_id.as_uuid(),
-            aud: client.id,
-            exp: now.as_secs() + self.config.access_token_ttl_s,
-            iat: now.as_secs(),
-            auth_time: session.authenticated_at.as_secs(),
-            nonce,
-            at_hash: half_hash(algorithm, access_token.expose()),
-            sid: session.id,
-            tenant_id: session.tenant_id,
-        };
-        self.sign(algorithm, "JWT", &claims)
+        let id_token = scope.contains("openid").then_some((client, nonce));
+        self.token_set(&session, Some(role), scope, Also { refresh_token, id_token, until: None })
     }
 }
 
-/// The left half of a token's hash, by the hash of the algorithm (`OpenID` Connect Core section 3.1.3.6).
-fn half_hash(algorithm: SigningAlg, token: &str) -> String {
-    let hash = match algorithm {
-        SigningAlg::Es256 | SigningAlg::Rs256 => digest(&SHA256, token.as_bytes()),
-        SigningAlg::EdDsa => digest(&SHA512, token.as_bytes()),
-    };
-    let bytes = hash.as_ref();
-    URL_SAFE_NO_PAD.encode(&bytes[..bytes.len() / 2])
+/// What a verifier is made of (RFC 7636 section 4.1).
+fn is_verifier(text: &str) -> bool {
+    (43..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
 }
 
 /// RFC 7636 section 4.6; a verifier without a challenge is somebody else's code (RFC 9700 section 4.8.2).
@@ -231,7 +212,7 @@ pub(crate) fn check_verifier(challenge: Option<&str>, verifier: Option<&str>) ->
     const WRONG: Error = Error::InvalidGrant("the code verifier does not belong to the code");
     match (challenge, verifier) {
         (None, None) => Ok(()),
-        (Some(challenge), Some(verifier)) => {
+        (Some(challenge), Some(verifier)) if is_verifier(verifier) => {
             let made = URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()));
             let same: bool = made.as_bytes().ct_eq(challenge.as_bytes()).into();
             if same { Ok(()) } else { Err(WRONG) }

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use super::model::GrantType;
 use crate::{
-    kernel::{ClientId, CustomerName, SessionId, TenantId},
+    kernel::{ClientId, CustomerName, InitialTokenId, SessionId, TenantId},
     store::StoreError,
 };
 
@@ -38,6 +38,27 @@ pub enum Error {
     /// More scope than was granted.
     #[error("the scope {0} was not granted")]
     InvalidScope(String),
+    /// What was asked makes no sense.
+    #[error("{0}")]
+    InvalidRequest(&'static str),
+    /// A scope that is not written as RFC 6749 section 3.3 has it.
+    #[error("the scope is not a list of scope values separated by single spaces")]
+    MalformedScope,
+    /// A tenant that a token cannot be had for.
+    #[error("{0}")]
+    InvalidTarget(&'static str),
+    /// A device is not to have its tokens, yet or at all.
+    #[error("{}", .0.text())]
+    Waiting(Waiting),
+    /// Somebody guesses user codes.
+    #[error("too many wrong codes were entered; wait a few minutes")]
+    TooManyGuesses,
+    /// An initial access token that is not known, used up or expired.
+    #[error("the initial access token is not valid")]
+    InvalidInitialToken,
+    /// No such initial access token.
+    #[error("there is no initial access token {0}")]
+    UnknownInitialToken(InitialTokenId),
     /// No such client.
     #[error("there is no client {0}")]
     UnknownClient(ClientId),
@@ -67,4 +88,28 @@ pub enum Error {
     /// The store failed.
     #[error("the store did not answer")]
     Store(#[from] StoreError),
+}
+
+/// Why a device has no tokens (RFC 8628 section 3.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// Nobody has said anything.
+    Pending,
+    /// It asks too often.
+    SlowDown,
+    /// Somebody said no.
+    Denied,
+    /// Nobody said anything in time.
+    Expired,
+}
+
+impl Waiting {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Pending => "nobody has decided yet",
+            Self::SlowDown => "wait five seconds longer between requests from now on",
+            Self::Denied => "the user said no",
+            Self::Expired => "the device code has expired",
+        }
+    }
 }

@@ -37,6 +37,7 @@ impl Identity {
             scope: place.map_or_else(rules::admin_scope, |(_, role)| rules::user_scope(role)),
             client_id: FIRST_PARTY.to_owned(),
             session: None,
+            expires_at: self.clock.now().plus_secs(self.config.access_token_ttl_s),
         };
         self.claims_as_json(&grant)
     }
@@ -50,6 +51,7 @@ impl Identity {
             scope: client.scope.intersect(&ScopeSet::parse(&rules::MACHINE_SCOPES.join(" "))),
             client_id: client.id.to_string(),
             session: None,
+            expires_at: self.clock.now().plus_secs(self.config.access_token_ttl_s),
         };
         self.claims_as_json(&grant)
     }
@@ -97,7 +99,11 @@ impl Identity {
         if let Some(known) = self.store.read(scope).await?.client(id).await? {
             return Ok(known);
         }
-        self.insert_client(scope, self.client_of(id, secret, new)).await
+        let client = self.client_of(id, secret, new);
+        let mut tx = self.store.begin(scope).await?;
+        self.insert_client(&mut tx, &client).await?;
+        tx.commit().await?;
+        Ok(client)
     }
 
     /// Whether a client is what it would be if it were made so now.

@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Identity, LoginRequest, Session, StoredKey, Verifier,
-    client_http::{ClientRequest, ClientView},
+    client_http::{ClientRequest, ClientView, Registrar},
     oauth::{self, TokenView, token_response},
     pages,
 };
@@ -113,7 +113,7 @@ async fn create_client(
     State(identity): State<Identity>,
     Json(request): Json<ClientRequest>,
 ) -> Result<(StatusCode, Json<ClientView>), Problem> {
-    let (client, secret) = identity.create_client((&scope).into(), request.parse(None)?).await?;
+    let (client, secret) = identity.create_client((&scope).into(), request.parse(Registrar::Administrator)?).await?;
     Ok((StatusCode::CREATED, Json(ClientView::new(client, secret.as_ref()))))
 }
 
@@ -151,7 +151,8 @@ async fn create_own_client(
     Json(request): Json<ClientRequest>,
 ) -> Result<(StatusCode, Json<ClientView>), Problem> {
     call.require_role(Role::Admin)?;
-    let (client, secret) = identity.create_client((&call).into(), request.parse(Some(call.tenant))?).await?;
+    let (client, secret) =
+        identity.create_client((&call).into(), request.parse(Registrar::Tenant(call.tenant))?).await?;
     Ok((StatusCode::CREATED, Json(ClientView::new(client, secret.as_ref()))))
 }
 

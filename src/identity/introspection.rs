@@ -8,10 +8,11 @@ use super::{
     error::Error,
     model::{Client, Session},
     revocation::Revoked,
+    rules::FIRST_PARTY,
     service::Identity,
 };
 use crate::{
-    kernel::{Secret, TenantId, Timestamp},
+    kernel::{Secret, SessionId, TenantId, Timestamp},
     store::{Scope, Tx},
     users::{MembershipStatus, User},
 };
@@ -33,6 +34,10 @@ pub struct Introspection {
     pub subject: String,
     /// For which tenant.
     pub tenant_id: Option<TenantId>,
+    /// `jti` of an access token.
+    pub token_id: Option<String>,
+    /// The sign-in it belongs to.
+    pub session: Option<SessionId>,
 }
 
 impl Identity {
@@ -50,6 +55,8 @@ impl Identity {
                 issued_at: access.issued_at,
                 subject: subject_text(access.subject),
                 tenant_id: access.tenant,
+                token_id: Some(access.token_id.clone()),
+                session: access.session,
             }));
         }
         let Some((refresh, session)) = tx.refresh_token(&self.master.hash(token)).await? else { return Ok(None) };
@@ -67,15 +74,17 @@ impl Identity {
             issued_at: refresh.issued_at,
             subject: session.user_id.to_string(),
             tenant_id: session.tenant_id,
+            token_id: None,
+            session: Some(session.id),
         }))
     }
 
-    /// Withdraws a token of a client: the session it belongs to, or itself alone.
-    pub async fn revoke_token(&self, client: &Client, token: &Secret) -> Result<(), Error> {
-        let now = self.clock.now();
+    /// Withdraws a token of a client, `None` being our own: the session it belongs to, or itself alone.
+    pub async fn revoke_token(&self, client: Option<&Client>, token: &Secret) -> Result<(), Error> {
         let mut tx = self.store.begin(Scope::Job("revoke")).await?;
         let revoked = if let Ok(access) = self.verifier().verify(token.expose()) {
-            let own = access.client_id == client.id.to_string();
+            let id = client.map_or_else(|| FIRST_PARTY.to_owned(), |client| client.id.to_string());
+            let own = access.client_id == id;
             let what = match (access.session, access.token_id.parse()) {
                 (Some(session), _) => Some(Revoked::Session(session)),
                 (None, Ok(token)) => Some(Revoked::Token(token)),
@@ -84,17 +93,17 @@ impl Identity {
             what.filter(|_| own)
         } else {
             let found = tx.refresh_token(&self.master.hash(token)).await?;
-            let own = found.filter(|(_, session)| session.client_id == Some(client.id));
+            let own = found.filter(|(_, session)| session.client_id == client.map(|client| client.id));
             own.map(|(_, session)| Revoked::Session(session.id))
         };
         // RFC 7009 section 2.2: a token that is not known is as good as withdrawn.
         let Some(revoked) = revoked else { return Ok(()) };
-        if let Revoked::Session(session) = revoked {
-            tx.session_end(session, now, "withdrawn by its client").await?;
-        }
-        let withdrawal = self.revoke_in(&mut tx, revoked).await?;
+        let withdrawals = match revoked {
+            Revoked::Session(session) => self.end_session_in(&mut tx, session, "withdrawn by its client").await?,
+            other => vec![self.revoke_in(&mut tx, other).await?],
+        };
         tx.commit().await?;
-        self.revoke_now(withdrawal);
+        self.revoke_all_now(withdrawals);
         Ok(())
     }
 
@@ -108,8 +117,13 @@ impl Identity {
         Ok(tx.user_by_id(user).await?)
     }
 
-    /// Whether the tenant is in use, and the user in force in it.
+    /// Whether the session runs, the tenant is in use, and the user in force in it.
     async fn in_force(&self, tx: &mut Tx, access: &Access) -> Result<bool, Error> {
+        if let Some(id) = access.session
+            && tx.session(id).await?.is_none_or(|session| session.ended_at.is_some())
+        {
+            return Ok(false);
+        }
         let Some(tenant_id) = access.tenant else { return Ok(true) };
         let usable = tx.tenant_by_id(tenant_id).await?.is_some_and(|tenant| tenant.status.is_usable());
         Ok(usable
@@ -134,7 +148,7 @@ fn knows(client: &Client, tenant: Option<TenantId>, token_client: &str) -> bool 
 }
 
 fn client_text(session: &Session) -> String {
-    session.client_id.map_or_else(|| super::rules::FIRST_PARTY.to_owned(), |client| client.to_string())
+    session.client_id.map_or_else(|| FIRST_PARTY.to_owned(), |client| client.to_string())
 }
 
 fn subject_text(subject: Subject) -> String {

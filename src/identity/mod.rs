@@ -2,7 +2,8 @@
 //!
 //! Invariants: a password is kept as argon2id alone, a random secret as a keyed hash alone, a private key sealed under
 //! the key file; a refresh token works once (but for a short race) and its second use ends its session; a token that
-//! was withdrawn is dead on this node from the next request on; wrong password and unknown email cannot be told apart.
+//! was withdrawn is dead on this node from the next request on; a session ends with its browser, and its client is
+//! told; wrong password and unknown email cannot be told apart.
 //!
 //! Not here: who people are and where they belong (`users`), and which calls a token opens (`gateway`, `web`).
 
@@ -10,9 +11,12 @@ pub mod access;
 mod client_http;
 mod clients;
 mod codes;
+mod devices;
 pub mod error;
+mod exchange;
 mod fixtures;
 pub mod http;
+mod id_tokens;
 mod introspection;
 mod keys;
 mod known_clients;
@@ -22,10 +26,13 @@ pub mod pages;
 mod password;
 mod password_grant;
 mod portal;
+mod pushed;
+mod registrations;
 mod revocation;
 pub mod rules;
 mod service;
 mod sessions;
+mod sign_outs;
 pub(crate) mod signing;
 mod verifier;
 
@@ -34,14 +41,18 @@ pub use client_http::ClientRequest;
 pub use clients::{ClientCredentials, ClientKind, NewClient};
 pub use codes::Authorization;
 pub(crate) use codes::check_verifier;
-pub use error::Error;
+pub use devices::DeviceStart;
+pub use error::{Error, Waiting};
 pub use fixtures::KeyChoice;
+pub use id_tokens::IdTokenHint;
 pub use known_clients::KnownClients;
 pub use model::{
-    AuthorizationCode, Browser, Client, ClientMetadata, GrantType, PasswordHash, RefreshToken, Session, SigningAlg,
-    StoredKey, TokenSet,
+    About, Allowed, AuthMethod, AuthorizationCode, Browser, Client, ClientMetadata, DeviceGrant, DeviceState,
+    GrantType, InitialToken, LogoutNotice, PasswordHash, RefreshToken, Session, SigningAlg, StoredKey, TokenSet,
 };
 pub use portal::PortalGrant;
+pub use pushed::Stamp;
+pub use registrations::NewInitialToken;
 pub use revocation::Revoked;
 pub use service::{Identity, IdentityConfig};
 pub use sessions::LoginRequest;

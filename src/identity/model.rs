@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use crate::{
     identity::access::ScopeSet,
-    kernel::{ClientId, Secret, SessionId, TenantId, Timestamp, UserId},
+    kernel::{BrowserId, ClientId, InitialTokenId, Secret, SessionId, TenantId, Timestamp, UserId},
 };
 
 /// One sign-in: a family of refresh tokens.
@@ -26,6 +26,10 @@ pub struct Session {
     pub created_at: Timestamp,
     /// Since when it is over.
     pub ended_at: Option<Timestamp>,
+    /// The browser it came out of; it ends with that.
+    pub browser_id: Option<BrowserId>,
+    /// The sign-in it was switched from; it ends with that.
+    pub parent_id: Option<SessionId>,
 }
 
 /// A refresh token as kept: its keyed hash, never itself.
@@ -71,6 +75,75 @@ pub struct ClientMetadata {
     pub redirect_uris: Vec<String>,
     /// The algorithm of its ID tokens.
     pub id_token_alg: Option<SigningAlg>,
+    /// How it authenticates, where it said so.
+    pub auth_method: Option<AuthMethod>,
+    /// Where a sign-out may lead, compared whole (RP-Initiated Logout section 3.1).
+    pub post_logout_redirect_uris: Vec<String>,
+    /// Where it hears that a session is over (Back-Channel Logout section 2.2).
+    pub backchannel_logout_uri: Option<String>,
+    /// Whether it must hear which one.
+    pub backchannel_logout_session_required: bool,
+    /// Whether it must push its requests (RFC 9126 section 6).
+    pub require_pushed: bool,
+    /// `max_age` of requests that name none, in seconds (`OpenID` Connect Registration section 2).
+    pub default_max_age_s: Option<i64>,
+    /// Whether people are not asked: for applications of the platform's own.
+    pub skip_consent: bool,
+    /// What it says of itself.
+    pub about: About,
+}
+
+/// What a client says of itself: addresses of pages, and of people.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct About {
+    /// `client_uri`.
+    pub client_uri: Option<String>,
+    /// `logo_uri`.
+    pub logo_uri: Option<String>,
+    /// `policy_uri`.
+    pub policy_uri: Option<String>,
+    /// `tos_uri`.
+    pub tos_uri: Option<String>,
+    /// `contacts`.
+    pub contacts: Vec<String>,
+}
+
+/// How a client authenticates (RFC 7591 section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// By HTTP Basic.
+    Basic,
+    /// In the form.
+    Post,
+    /// Not at all.
+    None,
+}
+
+impl AuthMethod {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Basic, Self::Post, Self::None];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Basic => "client_secret_basic",
+            Self::Post => "client_secret_post",
+            Self::None => "none",
+        }
+    }
+}
+
+/// The text is no method that is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be client_secret_basic, client_secret_post or none")]
+pub struct AuthMethodError;
+
+impl FromStr for AuthMethod {
+    type Err = AuthMethodError;
+
+    fn from_str(text: &str) -> Result<Self, AuthMethodError> {
+        Self::ALL.into_iter().find(|method| method.name() == text).ok_or(AuthMethodError)
+    }
 }
 
 /// A grant of the token endpoint.
@@ -82,11 +155,16 @@ pub enum GrantType {
     RefreshToken,
     /// RFC 6749 section 4.4.
     ClientCredentials,
+    /// RFC 8628.
+    DeviceCode,
+    /// RFC 8693.
+    TokenExchange,
 }
 
 impl GrantType {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::AuthorizationCode, Self::RefreshToken, Self::ClientCredentials];
+    pub const ALL: [Self; 5] =
+        [Self::AuthorizationCode, Self::RefreshToken, Self::ClientCredentials, Self::DeviceCode, Self::TokenExchange];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -94,13 +172,18 @@ impl GrantType {
             Self::AuthorizationCode => "authorization_code",
             Self::RefreshToken => "refresh_token",
             Self::ClientCredentials => "client_credentials",
+            Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
+            Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
         }
     }
 }
 
 /// The text is no grant that is offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be authorization_code, refresh_token or client_credentials")]
+#[error(
+    "must be authorization_code, refresh_token, client_credentials, urn:ietf:params:oauth:grant-type:device_code or \
+     urn:ietf:params:oauth:grant-type:token-exchange"
+)]
 pub struct GrantTypeError;
 
 impl FromStr for GrantType {
@@ -114,6 +197,8 @@ impl FromStr for GrantType {
 /// A person signed in to our pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Browser {
+    /// Which.
+    pub id: BrowserId,
     /// Who.
     pub user_id: UserId,
     /// When they proved it.
@@ -135,8 +220,12 @@ pub struct AuthorizationCode {
     pub user_id: UserId,
     /// For which tenant.
     pub tenant_id: Option<TenantId>,
+    /// In which browser.
+    pub browser_id: Option<BrowserId>,
     /// Where it was sent.
     pub redirect_uri: String,
+    /// Whether the request said so; if so, the redemption must.
+    pub redirect_uri_given: bool,
     /// The challenge of RFC 7636, of method S256.
     pub code_challenge: Option<String>,
     /// `nonce` of `OpenID` Connect.
@@ -149,6 +238,81 @@ pub struct AuthorizationCode {
     pub expires_at: Timestamp,
     /// When it was redeemed.
     pub used_at: Option<Timestamp>,
+}
+
+/// A device that waits for a person (RFC 8628), as kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceGrant {
+    /// The keyed hash of its device code.
+    pub hash: [u8; 32],
+    /// The keyed hash of what the person enters.
+    pub user_code_hash: [u8; 32],
+    /// With which client.
+    pub client_id: ClientId,
+    /// What for.
+    pub scope: ScopeSet,
+    /// How far it is.
+    pub state: DeviceState,
+    /// It may ask this often, in seconds.
+    pub interval_s: i64,
+    /// When it asked last.
+    pub polled_at: Option<Timestamp>,
+    /// Until when it may wait.
+    pub expires_at: Timestamp,
+}
+
+/// How far a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceState {
+    /// Nobody has said anything.
+    Pending,
+    /// Somebody said yes.
+    Allowed(Allowed),
+    /// Somebody said no.
+    Denied,
+    /// It has its tokens.
+    Used,
+}
+
+/// Who said yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed {
+    /// Who.
+    pub user_id: UserId,
+    /// For which tenant.
+    pub tenant_id: TenantId,
+    /// In which browser.
+    pub browser_id: BrowserId,
+    /// When they had proved who they are.
+    pub authenticated_at: Timestamp,
+}
+
+/// What lets somebody register clients (RFC 7591 section 3), as kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitialToken {
+    /// Which.
+    pub id: InitialTokenId,
+    /// Whose its clients are; `None` for clients of the platform.
+    pub tenant_id: Option<TenantId>,
+    /// How many it still lets in.
+    pub uses_left: i64,
+    /// Until when.
+    pub expires_at: Timestamp,
+    /// Since when.
+    pub created_at: Timestamp,
+}
+
+/// A client that is to hear that a session is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogoutNotice {
+    /// Which session.
+    pub session_id: SessionId,
+    /// Whose.
+    pub user_id: UserId,
+    /// Who is to hear it.
+    pub client: Client,
+    /// How often it was tried.
+    pub attempts: i64,
 }
 
 /// An algorithm of JWS (RFC 7518 section 3.1, RFC 8037 section 3.1).

@@ -7,7 +7,7 @@ use super::{
     model::{Client, GrantType, Session, TokenSet},
     rules,
     service::Identity,
-    sessions::{Entry, LoginRequest},
+    sessions::{Also, Entry, LoginRequest},
 };
 use crate::{kernel::SessionId, store::Scope};
 
@@ -22,7 +22,7 @@ impl Identity {
         &self,
         client: Option<&Client>,
         request: LoginRequest,
-        asked: Option<&str>,
+        asked: Option<&ScopeSet>,
     ) -> Result<TokenSet, Error> {
         let user = self.check_password(&request.email, &request.password).await?;
         let mut tx = self.store.begin(Scope::Job("password-grant")).await?;
@@ -43,12 +43,14 @@ impl Identity {
             user_id: user.id,
             tenant_id,
             client_id: client.map(|client| client.id),
+            browser_id: None,
+            parent_id: None,
             scope: scope.clone(),
             authenticated_at: now,
             created_at: now,
             ended_at: None,
         };
-        tx.session_insert(&session).await?;
+        tx.session_insert(&session, client.and_then(|client| client.logout_due_from(now))).await?;
         let may_refresh = client.is_none_or(|client| client.may_use(GrantType::RefreshToken).is_ok());
         let refresh_token = if may_refresh && scope.contains("offline_access") {
             Some(self.new_refresh_token(&mut tx, session.id).await?)
@@ -57,6 +59,6 @@ impl Identity {
         };
         tx.commit().await?;
         let id_token = client.filter(|_| scope.contains("openid")).map(|client| (client, None));
-        self.token_set(&session, role, scope, refresh_token, id_token)
+        self.token_set(&session, role, scope, Also { refresh_token, id_token, until: None })
     }
 }

@@ -16,7 +16,7 @@ pub enum Revoked {
     Tenant(TenantId),
     /// A user's in a tenant.
     User(TenantId, UserId),
-    /// A machine client's.
+    /// A client's: its own, and its users' with it.
     Client(ClientId),
     /// One sign-in's.
     Session(SessionId),
@@ -84,6 +84,8 @@ impl Revocations {
         }
         let issued = access.issued_at.as_millis();
         let dead = |revoked: Revoked| self.until.get(&revoked).is_some_and(|at| issued <= *at);
+        // A session that ended stays so, whenever its last token was signed.
+        let over = |revoked: Revoked| self.until.contains_key(&revoked);
         let by_subject = match (access.subject, access.tenant) {
             (Subject::User(user), Some(tenant)) => dead(Revoked::User(tenant, user)),
             (Subject::User(_), None) => false,
@@ -91,7 +93,8 @@ impl Revocations {
         };
         by_subject
             || access.tenant.is_some_and(|tenant| dead(Revoked::Tenant(tenant)))
-            || access.session.is_some_and(|session| dead(Revoked::Session(session)))
-            || access.token_id.parse().is_ok_and(|token| dead(Revoked::Token(token)))
+            || access.client_id.parse().is_ok_and(|client| dead(Revoked::Client(client)))
+            || access.session.is_some_and(|session| over(Revoked::Session(session)))
+            || access.token_id.parse().is_ok_and(|token| over(Revoked::Token(token)))
     }
 }

@@ -78,6 +78,7 @@ pub(super) struct Grant {
     pub(super) scope: ScopeSet,
     pub(super) client_id: String,
     pub(super) session: Option<SessionId>,
+    pub(super) expires_at: Timestamp,
 }
 
 impl Identity {
@@ -189,6 +190,7 @@ impl Identity {
         tx.signing_keys_remove(horizon).await?;
         tx.revocations_forget(horizon).await?;
         tx.sign_ins_forget(horizon).await?;
+        tx.requests_forget(self.clock.now()).await?;
         tx.commit().await?;
         self.verifier.revocations().forget_before(horizon);
         self.reload_keys().await
@@ -232,7 +234,7 @@ impl Identity {
             },
             client_id: grant.client_id.clone(),
             iat: now.as_secs(),
-            exp: now.as_secs() + self.config.access_token_ttl_s,
+            exp: grant.expires_at.as_secs(),
             nbf: None,
             jti: uuid_v7(now, &*self.rng),
             scope: grant.scope.to_string(),
@@ -275,6 +277,13 @@ impl Identity {
     /// Makes a committed withdrawal hold on this node from the next request on.
     pub fn revoke_now(&self, withdrawal: Withdrawal) {
         self.verifier.revocations().add(withdrawal.revoked, withdrawal.at);
+    }
+
+    /// Makes committed withdrawals hold on this node from the next request on.
+    pub(super) fn revoke_all_now(&self, withdrawals: Vec<Withdrawal>) {
+        for withdrawal in withdrawals {
+            self.revoke_now(withdrawal);
+        }
     }
 
     /// Ends a user's sign-ins to a tenant within the caller's transaction.

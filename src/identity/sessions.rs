@@ -6,12 +6,13 @@ use super::{
     access::{ScopeSet, Subject},
     error::Error,
     model::{Client, RefreshToken, Session, TokenSet},
-    revocation::Revoked,
     rules::{self, FIRST_PARTY, Reuse},
     service::{Grant, Identity},
 };
 use crate::{
-    kernel::{Act, Actor, ClientId, Email, Page, PageRequest, Secret, SessionId, TenantId, rng::random_bytes},
+    kernel::{
+        Act, Actor, ClientId, Email, Page, PageRequest, Secret, SessionId, TenantId, Timestamp, rng::random_bytes,
+    },
     store::{Scope, Tx},
     users::{Membership, MembershipStatus, Role, User},
 };
@@ -36,6 +37,17 @@ pub(super) struct Theft {
     pub(super) secret: &'static str,
 }
 
+/// What comes with an access token.
+#[derive(Default)]
+pub(super) struct Also<'a> {
+    /// A refresh token.
+    pub(super) refresh_token: Option<Secret>,
+    /// An ID token: for whom, and the nonce of the request.
+    pub(super) id_token: Option<(&'a Client, Option<&'a str>)>,
+    /// It expires no later than this.
+    pub(super) until: Option<Timestamp>,
+}
+
 /// To what somebody signs in.
 pub(super) enum Entry {
     Platform,
@@ -55,12 +67,23 @@ impl Identity {
             Entry::Tenant(place) => (Some(place.tenant_id), Some(place.role), rules::user_scope(place.role)),
         };
         let (id, user_id) = (SessionId::generate(now, &*self.rng), user.id);
-        let (client_id, authenticated_at, created_at, ended_at) = (None, now, now, None);
-        let session = Session { id, user_id, tenant_id, client_id, scope, authenticated_at, created_at, ended_at };
-        tx.session_insert(&session).await?;
+        let session = Session {
+            id,
+            user_id,
+            tenant_id,
+            client_id: None,
+            scope,
+            authenticated_at: now,
+            created_at: now,
+            ended_at: None,
+            browser_id: None,
+            parent_id: None,
+        };
+        tx.session_insert(&session, None).await?;
         let refresh_token = self.new_refresh_token(&mut tx, id).await?;
         tx.commit().await?;
-        self.token_set(&session, role, session.scope.clone(), Some(refresh_token), None)
+        let also = Also { refresh_token: Some(refresh_token), ..Also::default() };
+        self.token_set(&session, role, session.scope.clone(), also)
     }
 
     /// The user whose password this is. Wrong password and unknown email are one error, with the same work done.
@@ -118,7 +141,7 @@ impl Identity {
         &self,
         client: Option<&Client>,
         token: &Secret,
-        asked: Option<&str>,
+        asked: Option<&ScopeSet>,
     ) -> Result<TokenSet, Error> {
         const UNKNOWN: Error = Error::InvalidGrant("the refresh token is not valid");
         let now = self.clock.now();
@@ -146,21 +169,20 @@ impl Identity {
         let scope = rules::narrowed(&granted, asked)?;
         let refresh_token = self.new_refresh_token(&mut tx, session.id).await?;
         tx.commit().await?;
-        let id_token = scope.contains("openid").then_some(client).flatten();
-        self.token_set(&session, role, scope, Some(refresh_token), id_token.map(|client| (client, None)))
+        let id_token = scope.contains("openid").then_some(client).flatten().map(|client| (client, None));
+        self.token_set(&session, role, scope, Also { refresh_token: Some(refresh_token), id_token, until: None })
     }
 
     /// Ends the session that a stolen secret led to.
     pub(super) async fn end_stolen(&self, mut tx: Tx, theft: Theft) -> Result<(), Error> {
         let Theft { session, client, tenant, secret } = theft;
         let reason = format!("{secret} used twice");
-        tx.session_end(session, self.clock.now(), &reason).await?;
-        let withdrawal = self.revoke_in(&mut tx, Revoked::Session(session)).await?;
+        let withdrawals = self.end_session_in(&mut tx, session, &reason).await?;
         let actor = client.map_or(Actor::Anonymous, Actor::Client);
         let (subject, detail) = (session.to_string(), Some(reason));
         self.note(&mut tx, Act { actor, action: "session.stolen", tenant, subject, detail }).await?;
         tx.commit().await?;
-        self.revoke_now(withdrawal);
+        self.revoke_all_now(withdrawals);
         tracing::warn!(session_id = %session, secret, "a secret was used twice: its session was ended");
         Ok(())
     }
@@ -187,15 +209,17 @@ impl Identity {
         Ok(token)
     }
 
-    /// Tokens of a session; with an ID token for a client, and the nonce of its request, where that is asked for.
+    /// Tokens of a session.
     pub(super) fn token_set(
         &self,
         session: &Session,
         role: Option<Role>,
         scope: ScopeSet,
-        refresh_token: Option<Secret>,
-        id_token: Option<(&Client, Option<&str>)>,
+        also: Also<'_>,
     ) -> Result<TokenSet, Error> {
+        let now = self.clock.now();
+        let expires_at = now.plus_secs(self.config.access_token_ttl_s);
+        let expires_at = also.until.map_or(expires_at, |until| until.min(expires_at));
         let grant = Grant {
             subject: Subject::User(session.user_id),
             tenant: session.tenant_id,
@@ -203,14 +227,15 @@ impl Identity {
             scope: scope.clone(),
             client_id: session.client_id.map_or_else(|| FIRST_PARTY.to_owned(), |client| client.to_string()),
             session: Some(session.id),
+            expires_at,
         };
         let access_token = self.issue(&grant)?;
-        let id_token = id_token.map(|(client, nonce)| self.id_token(session, client, nonce, &access_token));
+        let id_token = also.id_token.map(|(client, nonce)| self.id_token(session, client, nonce, &access_token));
         Ok(TokenSet {
             id_token: id_token.transpose()?,
             access_token,
-            expires_in_s: self.config.access_token_ttl_s,
-            refresh_token,
+            expires_in_s: expires_at.as_secs() - now.as_secs(),
+            refresh_token: also.refresh_token,
             scope,
             tenant_id: session.tenant_id,
         })
@@ -230,12 +255,10 @@ impl Identity {
     /// Ends a session; its tokens die at once.
     pub async fn end_session(&self, scope: Scope, id: SessionId) -> Result<(), Error> {
         let mut tx = self.store.begin(scope).await?;
-        if !tx.session_end(id, self.clock.now(), "ended by an administrator").await? {
-            return Err(Error::UnknownSession(id));
-        }
-        let withdrawal = self.revoke_in(&mut tx, Revoked::Session(id)).await?;
+        tx.session(id).await?.filter(|session| session.ended_at.is_none()).ok_or(Error::UnknownSession(id))?;
+        let withdrawals = self.end_session_in(&mut tx, id, "ended by an administrator").await?;
         tx.commit().await?;
-        self.revoke_now(withdrawal);
+        self.revoke_all_now(withdrawals);
         Ok(())
     }
 }

@@ -57,11 +57,11 @@ pub(super) struct Claims {
 }
 
 #[derive(Deserialize)]
-struct Header {
-    alg: String,
-    typ: Option<String>,
-    kid: Option<String>,
-    crit: Option<Value>,
+pub(super) struct Header {
+    pub(super) alg: String,
+    pub(super) typ: Option<String>,
+    pub(super) kid: Option<String>,
+    pub(super) crit: Option<Value>,
 }
 
 /// Verifies access tokens of this issuer; cheap to clone, never waits.
@@ -196,7 +196,7 @@ impl Verifier {
 }
 
 /// The signature by one algorithm, and nothing else: the claims are checked here, by our clock and whole.
-fn validation(algorithm: SigningAlg) -> Validation {
+pub(super) fn validation(algorithm: SigningAlg) -> Validation {
     let mut validation = Validation::new(of_library(algorithm));
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
@@ -227,7 +227,7 @@ fn issued_at(claims: &Claims) -> Timestamp {
     by_id.filter(|at| at.as_secs() == by_claim.as_secs()).unwrap_or(by_claim)
 }
 
-fn header(token: &str) -> Result<Header, TokenError> {
+pub(super) fn header(token: &str) -> Result<Header, TokenError> {
     let malformed = TokenError::Invalid("it is malformed");
     let encoded = token.split('.').next().unwrap_or_default();
     let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| malformed.clone())?;

@@ -84,6 +84,10 @@ id!(/// A piece of infrastructure that provisioning made.
     InfrastructureId);
 id!(/// A family of refresh tokens: one sign-in.
     SessionId);
+id!(/// A browser that somebody is signed in with.
+    BrowserId);
+id!(/// What lets somebody register clients.
+    InitialTokenId);
 id!(/// A machine client of OAuth 2.0.
     ClientId);
 id!(/// A meter.

@@ -11,6 +11,7 @@ pub mod read;
 mod seed;
 mod server;
 mod store;
+mod webhooks;
 
 use std::{ffi::OsString, fs, path::PathBuf};
 
@@ -24,6 +25,7 @@ pub use read::{SettingFault, SettingFaults};
 pub use seed::{SeedClient, SeedSettings, SeedTenant, SeedUser};
 pub use server::ServerSettings;
 pub use store::StoreSettings;
+pub use webhooks::WebhookSettings;
 
 use crate::{
     billing::{self, Plan},
@@ -52,6 +54,8 @@ pub struct Settings {
     pub lab: LabSettings,
     /// `[[seed.tenants]]` and `[[seed.clients]]`
     pub seed: SeedSettings,
+    /// `[webhooks]`
+    pub webhooks: WebhookSettings,
     /// `TOLLGATE_ADMIN_EMAIL` and `TOLLGATE_ADMIN_PASSWORD`.
     pub admin: AdminSettings,
 }
@@ -184,6 +188,7 @@ impl Settings {
         let provisioning = ProvisioningSettings::read(reader);
         let seed = SeedSettings::read(reader);
         let lab = LabSettings::read(reader, server.as_ref(), identity.as_ref(), seed.as_ref());
+        let webhooks = WebhookSettings::read(reader);
         let variable = |name: &str| sources.env.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
         let email = variable("TOLLGATE_ADMIN_EMAIL").unwrap_or_else(|| ADMIN_EMAIL.to_owned());
         let email =
@@ -199,6 +204,7 @@ impl Settings {
             provisioning: provisioning?,
             lab: lab?,
             seed: seed?,
+            webhooks: webhooks?,
             admin: AdminSettings { email: email?, password },
         })
     }

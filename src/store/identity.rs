@@ -28,7 +28,7 @@ fn read_key(row: &Row) -> Result<StoredKey, StoreError> {
     })
 }
 
-fn read_session(row: &Row) -> Result<Session, StoreError> {
+pub(super) fn read_session(row: &Row) -> Result<Session, StoreError> {
     Ok(Session {
         id: row.get("session_id")?,
         user_id: row.get("user_id")?,
@@ -38,6 +38,8 @@ fn read_session(row: &Row) -> Result<Session, StoreError> {
         authenticated_at: row.get::<Option<Timestamp>>("authenticated_at")?.unwrap_or(row.get("created_at")?),
         created_at: row.get("created_at")?,
         ended_at: row.get("ended_at")?,
+        browser_id: row.get("browser_id")?,
+        parent_id: row.get("parent_id")?,
     })
 }
 
@@ -103,11 +105,16 @@ impl Tx {
         Ok(())
     }
 
-    /// Adds a session.
-    pub async fn session_insert(&mut self, session: &Session) -> Result<(), StoreError> {
+    /// Adds a session; with when its client is to be told of its end, if it is to be told at all.
+    pub async fn session_insert(
+        &mut self,
+        session: &Session,
+        logout_due_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
         self.query(
-            "INSERT INTO sessions (session_id, user_id, tenant_id, client_id, scope, authenticated_at, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO sessions (session_id, user_id, tenant_id, client_id, scope, authenticated_at, created_at,
+                 browser_id, parent_id, logout_due_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(session.id)
         .bind(session.user_id)
@@ -116,6 +123,9 @@ impl Tx {
         .bind(session.scope.to_string())
         .bind(session.authenticated_at)
         .bind(session.created_at)
+        .bind(session.browser_id)
+        .bind(session.parent_id)
+        .bind(logout_due_at)
         .execute()
         .await?;
         Ok(())
@@ -214,7 +224,7 @@ impl Tx {
         self.query(
             "SELECT r.token_hash, r.issued_at, r.expires_at, r.used_at,
                     s.session_id, s.user_id, s.tenant_id, s.client_id, s.scope, s.authenticated_at, s.created_at,
-                    s.ended_at
+                    s.ended_at, s.browser_id, s.parent_id
              FROM refresh_tokens r JOIN sessions s ON s.session_id = r.session_id WHERE r.token_hash = $1",
         )
         .bind(&token_hash[..])

@@ -24,6 +24,8 @@ mod metering;
 mod oauth;
 mod onboarding;
 mod provisioning;
+mod requests;
+mod sign_outs;
 mod tenants;
 mod users;
 

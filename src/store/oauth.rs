@@ -8,7 +8,7 @@ use super::{
     value::Row,
 };
 use crate::{
-    identity::{AuthorizationCode, Browser, Client, ClientMetadata, ScopeSet},
+    identity::{About, AuthorizationCode, Browser, Client, ClientMetadata, ScopeSet},
     kernel::{ClientId, PageRequest, TenantId, Timestamp, UserId},
 };
 
@@ -20,19 +20,55 @@ struct MetadataRow {
     redirect_uris: Vec<String>,
     #[serde(default)]
     id_token_signed_response_alg: Option<String>,
+    #[serde(default)]
+    token_endpoint_auth_method: Option<String>,
+    #[serde(default)]
+    post_logout_redirect_uris: Vec<String>,
+    #[serde(default)]
+    backchannel_logout_uri: Option<String>,
+    #[serde(default)]
+    backchannel_logout_session_required: bool,
+    #[serde(default)]
+    require_pushed_authorization_requests: bool,
+    #[serde(default)]
+    default_max_age: Option<i64>,
+    #[serde(default)]
+    skip_consent: bool,
+    #[serde(default)]
+    about: AboutRow,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct AboutRow {
+    client_uri: Option<String>,
+    logo_uri: Option<String>,
+    policy_uri: Option<String>,
+    tos_uri: Option<String>,
+    contacts: Vec<String>,
 }
 
 impl MetadataRow {
     fn of(metadata: &ClientMetadata) -> Self {
+        let About { client_uri, logo_uri, policy_uri, tos_uri, contacts } = metadata.about.clone();
         Self {
             grant_types: metadata.grant_types.iter().map(|grant| grant.name().to_owned()).collect(),
             redirect_uris: metadata.redirect_uris.clone(),
             id_token_signed_response_alg: metadata.id_token_alg.map(|algorithm| algorithm.name().to_owned()),
+            token_endpoint_auth_method: metadata.auth_method.map(|method| method.name().to_owned()),
+            post_logout_redirect_uris: metadata.post_logout_redirect_uris.clone(),
+            backchannel_logout_uri: metadata.backchannel_logout_uri.clone(),
+            backchannel_logout_session_required: metadata.backchannel_logout_session_required,
+            require_pushed_authorization_requests: metadata.require_pushed,
+            default_max_age: metadata.default_max_age_s,
+            skip_consent: metadata.skip_consent,
+            about: AboutRow { client_uri, logo_uri, policy_uri, tos_uri, contacts },
         }
     }
 
     fn read(self) -> Result<ClientMetadata, StoreError> {
         let corrupt = |text: &str| StoreError::Corrupt(format!("metadata: {text:?}"));
+        let AboutRow { client_uri, logo_uri, policy_uri, tos_uri, contacts } = self.about;
         Ok(ClientMetadata {
             grant_types: self
                 .grant_types
@@ -44,11 +80,22 @@ impl MetadataRow {
                 .id_token_signed_response_alg
                 .map(|text| text.parse().map_err(|_| corrupt(&text)))
                 .transpose()?,
+            auth_method: self
+                .token_endpoint_auth_method
+                .map(|text| text.parse().map_err(|_| corrupt(&text)))
+                .transpose()?,
+            post_logout_redirect_uris: self.post_logout_redirect_uris,
+            backchannel_logout_uri: self.backchannel_logout_uri,
+            backchannel_logout_session_required: self.backchannel_logout_session_required,
+            require_pushed: self.require_pushed_authorization_requests,
+            default_max_age_s: self.default_max_age,
+            skip_consent: self.skip_consent,
+            about: About { client_uri, logo_uri, policy_uri, tos_uri, contacts },
         })
     }
 }
 
-fn read_client(row: &Row) -> Result<Client, StoreError> {
+pub(super) fn read_client(row: &Row) -> Result<Client, StoreError> {
     let secret: Option<Vec<u8>> = row.get("secret_hash")?;
     Ok(Client {
         id: row.get("client_id")?,
@@ -130,28 +177,36 @@ impl Tx {
 
     /// Notes that a browser is signed in.
     pub async fn browser_insert(&mut self, secret_hash: &[u8; 32], browser: &Browser) -> Result<(), StoreError> {
-        self.query("INSERT INTO browsers (secret_hash, user_id, authenticated_at, expires_at) VALUES ($1, $2, $3, $4)")
-            .bind(&secret_hash[..])
-            .bind(browser.user_id)
-            .bind(browser.authenticated_at)
-            .bind(browser.expires_at)
-            .execute()
-            .await?;
+        self.query(
+            "INSERT INTO browsers (secret_hash, browser_id, user_id, authenticated_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(&secret_hash[..])
+        .bind(browser.id)
+        .bind(browser.user_id)
+        .bind(browser.authenticated_at)
+        .bind(browser.expires_at)
+        .execute()
+        .await?;
         Ok(())
     }
 
     /// Who is signed in with a browser.
     pub async fn browser(&mut self, secret_hash: &[u8; 32]) -> Result<Option<Browser>, StoreError> {
-        self.query("SELECT user_id, authenticated_at, expires_at FROM browsers WHERE secret_hash = $1")
-            .bind(&secret_hash[..])
-            .map_one(|row| {
-                Ok(Browser {
-                    user_id: row.get("user_id")?,
-                    authenticated_at: row.get("authenticated_at")?,
-                    expires_at: row.get("expires_at")?,
-                })
+        self.query(
+            "SELECT browser_id, user_id, authenticated_at, expires_at FROM browsers
+             WHERE secret_hash = $1 AND browser_id IS NOT NULL",
+        )
+        .bind(&secret_hash[..])
+        .map_one(|row| {
+            Ok(Browser {
+                id: row.get("browser_id")?,
+                user_id: row.get("user_id")?,
+                authenticated_at: row.get("authenticated_at")?,
+                expires_at: row.get("expires_at")?,
             })
-            .await
+        })
+        .await
     }
 
     /// Signs a browser out.
@@ -171,8 +226,8 @@ impl Tx {
     pub async fn code_insert(&mut self, code: &AuthorizationCode) -> Result<(), StoreError> {
         self.query(
             "INSERT INTO authorization_codes (code_hash, client_id, session_id, user_id, tenant_id, redirect_uri,
-                 code_challenge, nonce, scope, authenticated_at, expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                 code_challenge, nonce, scope, authenticated_at, expires_at, browser_id, redirect_uri_given)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(&code.hash[..])
         .bind(code.client_id)
@@ -185,6 +240,8 @@ impl Tx {
         .bind(code.scope.to_string())
         .bind(code.authenticated_at)
         .bind(code.expires_at)
+        .bind(code.browser_id)
+        .bind(code.redirect_uri_given)
         .execute()
         .await?;
         Ok(())
@@ -210,7 +267,9 @@ impl Tx {
                     session_id: row.get("session_id")?,
                     user_id: row.get("user_id")?,
                     tenant_id: row.get("tenant_id")?,
+                    browser_id: row.get("browser_id")?,
                     redirect_uri: row.get("redirect_uri")?,
+                    redirect_uri_given: row.get::<Option<bool>>("redirect_uri_given")?.unwrap_or(true),
                     code_challenge: row.get("code_challenge")?,
                     nonce: row.get("nonce")?,
                     scope: scope_set(row)?,

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::{StoreError, dialect::PgTime};
 use crate::kernel::{
-    BillingAccountId, ClientId, InfrastructureId, MeterId, NodeId, Quantity, RegistrationId, SessionId, TenantId,
-    Timestamp, UserId,
+    BillingAccountId, BrowserId, ClientId, InfrastructureId, InitialTokenId, MeterId, NodeId, Quantity, RegistrationId,
+    SessionId, TenantId, Timestamp, UserId,
 };
 
 /// Bound parameters of one statement.
@@ -86,7 +86,18 @@ macro_rules! same_on_both {
         }
     )*};
 }
-same_on_both!(i64, bool, String, Uuid, Vec<u8>, Option<i64>, Option<String>, Option<Uuid>, Option<Vec<u8>>);
+same_on_both!(
+    i64,
+    bool,
+    String,
+    Uuid,
+    Vec<u8>,
+    Option<i64>,
+    Option<bool>,
+    Option<String>,
+    Option<Uuid>,
+    Option<Vec<u8>>
+);
 
 impl Bind for &str {
     fn bind(self, args: &mut Args) -> Result<(), StoreError> {
@@ -130,7 +141,19 @@ macro_rules! ids {
         }
     )*};
 }
-ids!(TenantId, UserId, RegistrationId, BillingAccountId, InfrastructureId, SessionId, ClientId, NodeId, MeterId);
+ids!(
+    TenantId,
+    UserId,
+    RegistrationId,
+    BillingAccountId,
+    InfrastructureId,
+    SessionId,
+    ClientId,
+    NodeId,
+    MeterId,
+    BrowserId,
+    InitialTokenId
+);
 
 impl Bind for Timestamp {
     fn bind(self, args: &mut Args) -> Result<(), StoreError> {

@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{kinds::Kind, problem::Problem};
 use crate::{
-    identity::{ADMIN_SCOPE, Access, PortalGrant, Subject, TokenError, Verifier},
+    identity::{ADMIN_SCOPE, Access, PortalGrant, Subject, TokenError, Verifier, rules::FIRST_PARTY},
     kernel::{TenantId, UserId},
     store::Scope,
     users::Role,
@@ -56,8 +56,12 @@ impl TenantAccess {
         if self.access.scope.contains(value) { Ok(()) } else { Err(insufficient_scope(value)) }
     }
 
-    /// The user, when their role is at least `role`.
+    /// The user, when their role is at least `role` and they signed in with us directly: no scope that people can allow a
+    /// client covers what a role may do.
     pub fn require_role(&self, role: Role) -> Result<UserId, Problem> {
+        if self.access.client_id != FIRST_PARTY && matches!(self.access.subject, Subject::User(_)) {
+            return Err(Problem::new(Kind::FORBIDDEN, "a client acts within its scope, which does not cover this"));
+        }
         match self.access.subject {
             Subject::User(user) if self.access.role.is_some_and(|own| own >= role) => Ok(user),
             _ => Err(Problem::new(Kind::FORBIDDEN, format!("needs a user with the role {} or higher", role.name()))),

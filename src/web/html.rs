@@ -12,6 +12,9 @@ const STYLE: &str = include_str!("pages.css");
 /// The address of the style sheet: an inline one would need a hole in the policy.
 pub const STYLE_PATH: &str = "/console/pages.css";
 
+/// The address of the script that sends the form of a page that sends itself.
+pub const SEND_PATH: &str = "/console/send.js";
+
 /// A page. Its forms lead to us, and nowhere else unless that is said.
 #[derive(Debug)]
 #[must_use]
@@ -20,17 +23,24 @@ pub struct Page {
     title: String,
     body: Markup,
     form_targets: String,
+    sends_itself: bool,
 }
 
 impl Page {
     /// A page with a title and what comes below it.
     pub fn new(title: impl Into<String>, body: Markup) -> Self {
-        Self { status: StatusCode::OK, title: title.into(), body, form_targets: String::new() }
+        Self { status: StatusCode::OK, title: title.into(), body, form_targets: String::new(), sends_itself: false }
     }
 
     /// Another status than 200.
     pub const fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
+        self
+    }
+
+    /// Its form is sent by a script of ours where scripts run; elsewhere somebody presses its button.
+    pub const fn sends_itself(mut self) -> Self {
+        self.sends_itself = true;
         self
     }
 
@@ -43,7 +53,7 @@ impl Page {
 
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
-        let Self { status, title, body, form_targets } = self;
+        let Self { status, title, body, form_targets, sends_itself } = self;
         let document = html! {
             (DOCTYPE)
             html lang="en" {
@@ -52,12 +62,14 @@ impl IntoResponse for Page {
                     title { (title) }
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     link rel="stylesheet" href=(STYLE_PATH);
+                    @if sends_itself { script src=(SEND_PATH) defer {} }
                 }
                 body { main { h1 { (title) } (body) } }
             }
         };
+        let scripts = if sends_itself { "script-src 'self'; " } else { "" };
         let policy = format!(
-            "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self' {form_targets}; \
+            "default-src 'none'; {scripts}style-src 'self'; img-src 'self' data:; form-action 'self' {form_targets}; \
              frame-ancestors 'none'; base-uri 'none'"
         );
         let mut response = (status, document.into_string()).into_response();
@@ -65,6 +77,7 @@ impl IntoResponse for Page {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
@@ -94,6 +107,13 @@ pub fn hidden(name: &str, value: &str) -> Markup {
 pub async fn style() -> Response {
     let kind = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "public, max-age=3600")];
     (kind, STYLE).into_response()
+}
+
+/// The script of pages that send themselves.
+pub async fn send() -> Response {
+    let kind =
+        [(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "public, max-age=3600")];
+    (kind, "document.forms[0].submit();\n").into_response()
 }
 
 #[cfg(test)]

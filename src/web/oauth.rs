@@ -18,7 +18,8 @@ pub struct OAuthError {
 }
 
 impl OAuthError {
-    fn new(status: StatusCode, error: &'static str, description: impl Into<String>) -> Self {
+    /// An error by its code.
+    pub fn new(status: StatusCode, error: &'static str, description: impl Into<String>) -> Self {
         Self { status, error, description: description.into() }
     }
 
@@ -34,11 +35,39 @@ impl OAuthError {
 
     /// A grant that is not offered.
     pub fn unsupported_grant_type() -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "unsupported_grant_type",
-            "offered: authorization_code, refresh_token, client_credentials",
-        )
+        let offered = identity::GrantType::ALL.map(identity::GrantType::name).join(", ");
+        Self::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", format!("offered: {offered}"))
+    }
+
+    /// A bearer token that lets nobody in (RFC 6750 section 3.1).
+    pub fn invalid_token(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_token", description)
+    }
+
+    /// A bearer token with too little scope.
+    pub fn insufficient_scope(scope: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "insufficient_scope", format!("the token lacks the scope {scope}"))
+    }
+
+    /// No bearer token at all: the challenge names no error (RFC 6750 section 3.1).
+    pub fn no_token() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "", "one bearer token is needed")
+    }
+
+    /// What `WWW-Authenticate` asks for.
+    fn challenge(&self) -> Option<HeaderValue> {
+        let challenge = match self.error {
+            "" => "Bearer realm=\"tollgate\"".to_owned(),
+            error @ ("invalid_token" | "insufficient_scope") => {
+                let scope = self.description.strip_prefix("the token lacks the scope ");
+                let scope = scope.map(|scope| format!(", scope=\"{scope}\"")).unwrap_or_default();
+                let text = &self.description;
+                format!("Bearer realm=\"tollgate\", error=\"{error}\", error_description=\"{text}\"{scope}")
+            }
+            _ if self.status == StatusCode::UNAUTHORIZED => "Basic realm=\"tollgate\"".to_owned(),
+            _ => return None,
+        };
+        HeaderValue::try_from(challenge).ok()
     }
 }
 
@@ -54,11 +83,17 @@ impl From<identity::Error> for OAuthError {
             | Error::Disabled
             | Error::UnknownTenant(_)
             | Error::UnknownSession(_)
+            | Error::UnknownInitialToken(_)
             | Error::WeakPassword(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_grant", text),
             Error::TenantNotActive(_) | Error::UnauthorizedClient(_) => {
                 Self::new(StatusCode::BAD_REQUEST, "unauthorized_client", text)
             }
-            Error::InvalidScope(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_scope", text),
+            Error::InvalidScope(_) | Error::MalformedScope => Self::new(StatusCode::BAD_REQUEST, "invalid_scope", text),
+            Error::InvalidRequest(_) => Self::invalid_request(text),
+            Error::InvalidTarget(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_target", text),
+            Error::InvalidInitialToken => Self::invalid_token(text),
+            Error::TooManyGuesses => Self::new(StatusCode::TOO_MANY_REQUESTS, "access_denied", text),
+            Error::Waiting(waiting) => Self::new(StatusCode::BAD_REQUEST, of_waiting(waiting), text),
             Error::KeyFile { .. } | Error::Key(_) | Error::Stopped => {
                 tracing::error!(error = chain(&error), "request failed");
                 Self::new(
@@ -75,15 +110,34 @@ impl From<identity::Error> for OAuthError {
     }
 }
 
+/// RFC 8628 section 3.5.
+const fn of_waiting(waiting: identity::Waiting) -> &'static str {
+    match waiting {
+        identity::Waiting::Pending => "authorization_pending",
+        identity::Waiting::SlowDown => "slow_down",
+        identity::Waiting::Denied => "access_denied",
+        identity::Waiting::Expired => "expired_token",
+    }
+}
+
 impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
         let body = json!({"error": self.error, "error_description": self.description});
-        let mut response = (self.status, Json(body)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"tollgate\""));
+        let mut response = match self.error {
+            "" => self.status.into_response(),
+            _ => (self.status, Json(body)).into_response(),
+        };
+        if let Some(challenge) = self.challenge() {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
-        response
+        not_stored(response)
     }
+}
+
+/// An answer that no cache may keep (RFC 6749 section 5.1).
+pub fn not_stored(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    response
 }

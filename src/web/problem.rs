@@ -80,13 +80,17 @@ impl From<identity::Error> for Problem {
                 Self::new(Kind::CHOOSE_TENANT, text).member("tenants", tenants.collect())
             }
             Error::TenantNotActive(_) => Self::new(Kind::TENANT_NOT_ACTIVE, text),
-            Error::Disabled => Self::new(Kind::FORBIDDEN, text),
             Error::WeakPassword(why) => Self::invalid_field("password", why),
-            Error::InvalidGrant(_) => Self::new(Kind::UNAUTHENTICATED, text),
-            Error::InvalidScope(_) => Self::invalid_field("scope", text),
-            Error::UnknownClient(_) | Error::UnknownTenant(_) | Error::UnknownSession(_) => {
-                Self::new(Kind::NOT_FOUND, text)
+            Error::InvalidGrant(_) | Error::InvalidInitialToken | Error::Waiting(_) => {
+                Self::new(Kind::UNAUTHENTICATED, text)
             }
+            Error::InvalidRequest(_) => Self::new(Kind::MALFORMED, text),
+            Error::Disabled | Error::InvalidTarget(_) | Error::TooManyGuesses => Self::new(Kind::FORBIDDEN, text),
+            Error::InvalidScope(_) | Error::MalformedScope => Self::invalid_field("scope", text),
+            Error::UnknownClient(_)
+            | Error::UnknownTenant(_)
+            | Error::UnknownSession(_)
+            | Error::UnknownInitialToken(_) => Self::new(Kind::NOT_FOUND, text),
             Error::KeyFile { .. } | Error::Key(_) | Error::Stopped => Self::internal(error),
             Error::Store(error) => error.into(),
         }

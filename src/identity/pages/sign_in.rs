@@ -17,7 +17,8 @@ use crate::{
 #[utoipa::path(get, path = "/login", tag = "pages", responses((status = 200)))]
 pub(super) async fn login_page(RawQuery(query): RawQuery) -> Response {
     let params = Params::parse(query.unwrap_or_default().as_bytes()).unwrap_or_default();
-    form(params.text("return_to").unwrap_or_default(), "", None).into_response()
+    form(params.text("return_to").unwrap_or_default(), params.text("login_hint").unwrap_or_default(), None)
+        .into_response()
 }
 
 fn form(return_to: &str, email: &str, fault: Option<&str>) -> Page {

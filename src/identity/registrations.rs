@@ -1,0 +1,77 @@
+//! Dynamic client registration (RFC 7591), for who has an initial access token.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::{
+    clients::NewClient,
+    error::Error,
+    model::{Client, InitialToken},
+    service::Identity,
+};
+use crate::{
+    kernel::{InitialTokenId, Secret, TenantId, rng::random_bytes},
+    store::Scope,
+};
+
+/// An initial access token to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct NewInitialToken {
+    /// Whose its clients are; `None` for clients of the platform.
+    pub tenant: Option<TenantId>,
+    /// How many it lets in.
+    pub uses: i64,
+    /// For how long, in seconds.
+    pub ttl_s: i64,
+}
+
+impl Identity {
+    /// Makes an initial access token; it is shown this once.
+    pub async fn create_initial_token(
+        &self,
+        scope: Scope,
+        new: NewInitialToken,
+    ) -> Result<(InitialToken, Secret), Error> {
+        let secret = Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>(&*self.rng)));
+        let now = self.clock.now();
+        let mut tx = self.store.begin(scope).await?;
+        if let Some(tenant) = new.tenant {
+            tx.tenant_by_id(tenant).await?.ok_or(Error::UnknownTenant(tenant))?;
+        }
+        let token = InitialToken {
+            id: InitialTokenId::generate(now, &*self.rng),
+            tenant_id: new.tenant,
+            uses_left: new.uses,
+            expires_at: now.plus_secs(new.ttl_s),
+            created_at: now,
+        };
+        tx.initial_token_insert(&self.master.hash(&secret), &token).await?;
+        tx.commit().await?;
+        Ok((token, secret))
+    }
+
+    /// Deletes an initial access token; what it let in stays.
+    pub async fn delete_initial_token(&self, scope: Scope, id: InitialTokenId) -> Result<(), Error> {
+        let mut tx = self.store.begin(scope).await?;
+        if !tx.initial_token_delete(id).await? {
+            return Err(Error::UnknownInitialToken(id));
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// What an initial access token lets in, if it does.
+    pub async fn initial_token(&self, token: &Secret) -> Result<InitialToken, Error> {
+        let (hash, now) = (self.master.hash(token), self.clock.now());
+        let found = self.store.read(Scope::Job("register")).await?.initial_token(&hash, now).await?;
+        found.ok_or(Error::InvalidInitialToken)
+    }
+
+    /// Registers a client; the use of the token and the client are one transaction.
+    pub async fn register(&self, token: &Secret, new: NewClient) -> Result<(Client, Option<Secret>), Error> {
+        let mut tx = self.store.begin(Scope::Job("register")).await?;
+        let used = tx.initial_token_use(&self.master.hash(token), self.clock.now()).await?;
+        used.filter(|used| used.tenant_id == new.tenant).ok_or(Error::InvalidInitialToken)?;
+        let made = self.create_client_in(&mut tx, new).await?;
+        tx.commit().await?;
+        Ok(made)
+    }
+}

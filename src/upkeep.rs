@@ -1,0 +1,71 @@
+//! What goes on in the background of a server that runs: keys and old sign-ins are tidied, and clients are told of sessions
+//! that ended (`OpenID` Connect Back-Channel Logout).
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    identity::{Error, Identity, LogoutNotice},
+    kernel::fault::chain,
+    outbound::Outbound,
+};
+
+/// Keys and old sign-ins are tidied this often.
+const TIDY: Duration = Duration::from_secs(30);
+/// The store is asked this often whether a client is to be told something.
+const TELL: Duration = Duration::from_secs(1);
+/// Clients that are told at once.
+const AT_ONCE: usize = 8;
+
+/// Tidies until it is stopped.
+pub async fn tidy(identity: Identity, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(TIDY)).await.is_some() {
+        if let Err(error) = identity.tidy().await {
+            tracing::warn!(error = chain(&error), "keys could not be tidied");
+        }
+    }
+}
+
+/// Tells clients until it is stopped; what is under way then is finished, at the latest by its deadline.
+pub async fn tell_logouts(identity: Identity, outbound: Outbound, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(TELL)).await.is_some() {
+        if let Err(error) = tell_logouts_once(&identity, &outbound).await {
+            tracing::warn!(error = chain(&error), "clients could not be told of sessions that ended");
+        }
+    }
+}
+
+/// Tells every client that is to be told now; how many were.
+pub async fn tell_logouts_once(identity: &Identity, outbound: &Outbound) -> Result<usize, Error> {
+    let due = identity.logouts_due().await?;
+    let told = stream::iter(due).map(|notice| tell(identity, outbound, notice)).buffer_unordered(AT_ONCE);
+    let told: Vec<Result<bool, Error>> = told.collect().await;
+    told.into_iter().try_fold(0, |sum, told| Ok(sum + usize::from(told?)))
+}
+
+async fn tell(identity: &Identity, outbound: &Outbound, notice: LogoutNotice) -> Result<bool, Error> {
+    let Some(address) = &notice.client.metadata.backchannel_logout_uri else { return Ok(false) };
+    if !identity.claim_logout(&notice).await? {
+        return Ok(false);
+    }
+    let token = identity.logout_token(&notice)?;
+    // A JWS is made of characters that stand for themselves in a form.
+    let sent = outbound.post_form(address, format!("logout_token={}", token.expose())).await;
+    let (client_id, session_id, attempt) = (notice.client.id, notice.session_id, notice.attempts + 1);
+    match sent {
+        // Back-Channel Logout section 2.8: 200, and 204 from frameworks that cannot help it.
+        Ok(status) if status.is_success() => {
+            identity.logout_told(&notice).await?;
+            return Ok(true);
+        }
+        Ok(status) => {
+            tracing::warn!(%client_id, %session_id, attempt, %status, "a client did not take a logout token");
+        }
+        Err(error) => {
+            tracing::warn!(%client_id, %session_id, attempt, error = chain(&error), "a client could not be told of a logout");
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,191 @@
+//! What attackers do, and what comes of it.
+
+use axum::http::{Method, header};
+use serde_json::json;
+
+use crate::{
+    browser::{Browser, ISSUER, encoded, form_of, location, param, text},
+    relying_party::{Client, acme, challenge_of, error_in, opens, owner, post, refused},
+};
+
+const CROSS: [(&str, &str); 2] = [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")];
+
+/// Mix-up: an answer names its issuer, and a code of another client is worth nothing (RFC 9700 section 4.4).
+#[tokio::test]
+async fn a_mixed_up_client_can_tell_who_answered_and_a_thief_gets_nothing_for_the_code() {
+    let app = acme().await;
+    let (honest, evil) = (Client::web(&app).await, Client::web(&app).await);
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let target = honest.authorize(&browser, &[]).await;
+    assert_eq!(param(&target, "iss").unwrap(), ISSUER);
+    refused(&evil.redeem(&param(&target, "code").unwrap()).await, 400, "invalid_grant");
+    honest.redeem(&param(&target, "code").unwrap()).await.expect(200);
+}
+
+/// Code injection: a stolen code, put into another session of the same client, meets another verifier (RFC 9700 section 4.5).
+#[tokio::test]
+async fn an_injected_code_meets_another_verifier() {
+    let app = acme().await;
+    let client = Client::web(&app).await;
+    let victim = Browser::signed_in(&app, &owner()).await;
+    let stolen = client.code(&victim, &[("code_challenge", &challenge_of(&"v".repeat(43)))]).await;
+    refused(&client.redeem(&stolen).await, 400, "invalid_grant");
+    // A client that uses no challenge has sent none: neither has the code.
+    let bare = client.code(&victim, &[("code_challenge", ""), ("code_challenge_method", "")]).await;
+    refused(&client.redeem(&bare).await, 400, "invalid_grant");
+}
+
+/// The decision comes from our own page, made for this browser (RFC 6749 section 10.12).
+#[tokio::test]
+async fn no_other_site_decides_for_a_person() {
+    let app = acme().await;
+    let client = Client::web(&app).await;
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let other = Browser::signed_in(&app, &owner()).await;
+    let form = form_of(&browser.get(&client.request(&[])).await.expect(200));
+    let decided = |form_token: &str| {
+        let mut form = form.with("form_token", form_token);
+        form.fields.push(("decision".into(), "allow".into()));
+        encoded(&form.fields)
+    };
+    let token = form.value("form_token").unwrap().to_owned();
+    let path = "/oauth2/authorize";
+    browser.request(Method::POST, path, Some(decided(&token)), &CROSS).await.expect(403);
+    browser.request(Method::POST, path, Some(decided(&token)), &[("origin", "null")]).await.expect(403);
+    browser.request(Method::POST, path, Some(decided("")), &[]).await.expect(403);
+    browser.request(Method::POST, path, Some(decided("guess")), &[]).await.expect(403);
+    other.request(Method::POST, path, Some(decided(&token)), &[]).await.expect(403);
+    // Nor by a link.
+    let link = format!("{}&decision=allow&form_token={token}", client.request(&[]));
+    let page = browser.get(&link).await.expect(200);
+    assert!(text(&page).contains("Allow access?"));
+    let target = location(&browser.submit(&form_of(&page), Some(("decision", "allow"))).await);
+    assert!(param(&target, "code").is_some());
+}
+
+/// A sign-in is not sent from another site, so that nobody is signed in as somebody else unawares.
+#[tokio::test]
+async fn no_other_site_signs_a_person_in() {
+    let app = acme().await;
+    let browser = Browser::new(&app);
+    let fields = encoded(&[("email", &*owner()), ("password", crate::support::actors::PASSWORD)]);
+    browser.request(Method::POST, "/login", Some(fields), &CROSS).await.expect(403);
+    assert!(!browser.has_cookie());
+}
+
+/// The cookie is new with each sign-in, and one that was planted opens nothing (session fixation).
+#[tokio::test]
+async fn a_planted_cookie_is_worth_nothing() {
+    let app = acme().await;
+    let client = Client::web(&app).await;
+    let planted = [("cookie", "tollgate_browser=planted")];
+    let reply = Browser::new(&app).request(Method::GET, &client.request(&[]), None, &planted).await;
+    assert_eq!(location(&reply).path(), "/login");
+    let browser = Browser::new(&app);
+    let page = browser.get("/login").await.expect(200);
+    let reply = browser.submit_sign_in(&page, &owner()).await;
+    let cookie = reply.headers[header::SET_COOKIE].to_str().unwrap();
+    for attribute in ["HttpOnly", "SameSite=Lax", "Path=/"] {
+        assert!(cookie.contains(attribute), "{cookie}");
+    }
+    assert!(!cookie.contains("planted"));
+}
+
+/// A sign-in leads on to paths of ours alone (open redirect).
+#[tokio::test]
+async fn a_sign_in_leads_nobody_away() {
+    let app = acme().await;
+    for target in [
+        "https://evil.example/",
+        "//evil.example/",
+        "/\\evil.example/",
+        "\\\\evil.example",
+        "javascript:alert(1)",
+        "/%0d%0aSet-Cookie:x=y",
+        "http:evil.example",
+        "/\t/evil.example",
+    ] {
+        let browser = Browser::new(&app);
+        let page = browser.get(&format!("/login?{}", encoded(&[("return_to", target)]))).await.expect(200);
+        let led_to = location(&browser.submit_sign_in(&page, &owner()).await);
+        assert_eq!(led_to.origin().ascii_serialization(), ISSUER, "{target}");
+    }
+}
+
+/// Nothing that a client says of itself or of a request is markup on our pages.
+#[tokio::test]
+async fn no_text_of_a_client_is_markup() {
+    let app = acme().await;
+    let client = Client::web_with(&app, json!({"client_name": "<script>alert(1)</script>"})).await;
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let evil = "\"><script>alert(2)</script>";
+    let page = browser.get(&client.request(&[("state", evil), ("nonce", evil), ("color", evil)])).await.expect(200);
+    assert!(!text(&page).contains("<script"));
+    assert!(!text(&browser.get(&format!("/device?user_code={}", encoded(&[("x", evil)]))).await).contains("<script>"));
+    let target = location(&browser.submit(&form_of(&page), Some(("decision", "allow"))).await);
+    assert_eq!(param(&target, "state").unwrap(), evil);
+}
+
+/// One kind of token is not another: as bearer, as refresh token, as code, as subject, as hint.
+#[tokio::test]
+async fn no_token_stands_for_another_kind() {
+    let app = acme().await;
+    let client = Client::web(&app).await;
+    let tokens = client.tokens(&[]).await;
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let code = client.code(&browser, &[]).await;
+    let (access, refresh, id) = (tokens.text("/access_token"), tokens.text("/refresh_token"), tokens.text("/id_token"));
+    for wrong in [&refresh, &id, &code] {
+        assert!(!opens(&app, wrong).await);
+    }
+    for wrong in [&access, &id, &code] {
+        refused(&client.refresh(wrong, &[]).await, 400, "invalid_grant");
+    }
+    for wrong in [&access, &id, &refresh] {
+        refused(&client.redeem(wrong).await, 400, "invalid_grant");
+    }
+    for wrong in [&access, &refresh, &code] {
+        let target = location(&browser.get(&client.request(&[("id_token_hint", wrong)])).await);
+        assert_eq!(error_in(&target), "invalid_request");
+    }
+    assert_eq!(client.introspect(&code).await, json!({"active": false}));
+    client.redeem(&code).await.expect(200);
+}
+
+/// What a token costs to guess does not depend on the endpoint: garbage of every shape is a plain refusal.
+#[tokio::test]
+async fn garbage_is_refused_and_breaks_nothing() {
+    let app = acme().await;
+    let client = Client::web(&app).await;
+    let huge = "x".repeat(20_000);
+    for garbage in ["", " ", "..", "é€𝄞", "%00", "\u{202e}", &huge, "eyJhbGciOiJub25lIn0.e30."] {
+        let reply = client.refresh(garbage, &[]).await;
+        assert!([400].contains(&reply.status.as_u16()), "{garbage}: {}", reply.status);
+        let reply = client.redeem_with("x", &[("code", garbage)]).await;
+        assert_eq!(reply.status, 400, "{garbage}");
+        if !garbage.is_empty() {
+            assert_eq!(client.introspect(garbage).await, json!({"active": false}));
+            client.post("/oauth2/revoke", &[("token", garbage)]).await.expect(200);
+        }
+    }
+    let too_large = "x".repeat(70_000);
+    refused(&client.post("/oauth2/token", &[("code", &too_large)]).await, 400, "invalid_request");
+    refused(
+        &post(&app, "/oauth2/token", &[("grant_type", "client_credentials")], Some("Basic")).await,
+        401,
+        "invalid_client",
+    );
+}
+
+/// A tenant's client lets in its tenant's people alone.
+#[tokio::test]
+async fn a_tenants_client_lets_nobody_else_in() {
+    let app = acme().await;
+    app.tenant("Globex", "standard").await;
+    let body = json!({"redirect_uris": ["https://app.example/cb"], "id_token_signed_response_alg": "ES256"});
+    let made = app.owner_of("Acme").await.post("/v1/clients", body).await.expect(201);
+    let client = Client { app: &app, id: made.text("/client_id"), secret: Some(made.text("/client_secret")) };
+    let stranger = Browser::signed_in(&app, &crate::support::actors::email_of("Globex")).await;
+    assert_eq!(error_in(&location(&stranger.get(&client.request(&[])).await)), "access_denied");
+    client.tokens(&[]).await;
+}
