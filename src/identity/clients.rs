@@ -14,7 +14,7 @@ use super::{
     service::{Grant, Identity},
 };
 use crate::{
-    kernel::{ClientId, Page, PageRequest, Secret, TenantId, rng::random_bytes},
+    kernel::{Act, Actor, ClientId, Page, PageRequest, Secret, TenantId, rng::random_bytes},
     store::Scope,
     tenants::Status,
 };
@@ -54,7 +54,12 @@ pub struct ClientCredentials {
 
 impl Identity {
     /// Makes a client; the secret is shown this once.
-    pub async fn create_client(&self, scope: Scope, new: NewClient) -> Result<(Client, Option<Secret>), Error> {
+    pub async fn create_client(
+        &self,
+        scope: Scope,
+        actor: Actor,
+        new: NewClient,
+    ) -> Result<(Client, Option<Secret>), Error> {
         let secret = (new.kind == ClientKind::Confidential)
             .then(|| Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>(&*self.rng))));
         let now = self.clock.now();
@@ -75,6 +80,8 @@ impl Identity {
             created_at: now,
         };
         tx.client_insert(&client).await?;
+        let (tenant, subject, detail) = (client.tenant_id, client.id.to_string(), Some(client.name.clone()));
+        self.note(&mut tx, Act { actor, action: "client.made", tenant, subject, detail }).await?;
         tx.commit().await?;
         Ok((client, secret))
     }
@@ -104,11 +111,14 @@ impl Identity {
     }
 
     /// Deletes a machine client; its tokens die at once.
-    pub async fn delete_client(&self, scope: Scope, id: ClientId) -> Result<(), Error> {
+    pub async fn delete_client(&self, scope: Scope, actor: Actor, id: ClientId) -> Result<(), Error> {
         let mut tx = self.store.begin(scope).await?;
+        let tenant = tx.client(id).await?.ok_or(Error::UnknownClient(id))?.tenant_id;
         if !tx.client_delete(id).await? {
             return Err(Error::UnknownClient(id));
         }
+        let subject = id.to_string();
+        self.note(&mut tx, Act { actor, action: "client.deleted", tenant, subject, detail: None }).await?;
         let withdrawal = self.revoke_in(&mut tx, Revoked::Client(id)).await?;
         tx.commit().await?;
         self.revoke_now(withdrawal);

@@ -11,29 +11,40 @@ mod client_http;
 mod clients;
 mod codes;
 pub mod error;
+mod factors;
 pub mod http;
 mod introspection;
 mod keys;
+mod me_http;
 pub mod model;
 pub mod oauth;
 pub mod pages;
+mod passkeys;
 mod password;
+mod recovery;
 mod revocation;
 pub mod rules;
 mod service;
 mod sessions;
+mod sign_in;
 mod signing;
+mod throttle;
+mod totp;
 mod verifier;
 
 pub use access::{ADMIN_SCOPE, Access, ScopeSet, Subject, TokenError};
 pub use clients::{ClientCredentials, ClientKind, NewClient};
 pub use codes::Authorization;
 pub use error::Error;
+pub use factors::{FactorChange, TotpOffer};
 pub use model::{
-    AuthorizationCode, Browser, Client, ClientMetadata, GrantType, PasswordHash, RefreshToken, Session, SigningAlg,
-    StoredKey, TokenSet,
+    AuthorizationCode, Browser, Client, ClientMetadata, Factors, GrantType, PasskeyRow, PasswordHash, Proof,
+    RefreshToken, Session, SigningAlg, StoredKey, TokenSet, TotpFactor,
 };
+pub use pages::{failed, not_ours, same_origin, see_other};
+pub use recovery::Keep;
 pub use revocation::Revoked;
 pub use service::{Identity, IdentityConfig};
-pub use sessions::LoginRequest;
+pub use sign_in::{BrowserSignIn, LoginRequest};
+pub use throttle::Origin;
 pub use verifier::Verifier;

@@ -4,19 +4,23 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde::Serialize;
 use serde_json::Value;
+use webauthn_rs::Webauthn;
 
 use super::{
     access::{ScopeSet, Subject},
     error::Error,
     keys::{self, KeyRing, MasterKey},
     model::{PasswordHash, SigningAlg, StoredKey},
+    passkeys,
     password::{Passwords, check_strength},
     revocation::Revoked,
     signing::compact,
+    throttle::Throttle,
     verifier::{Claims, Verifier},
 };
 use crate::{
-    kernel::{Act, Clock, Rng, Secret, SessionId, TenantId, Timestamp, UserId, ids::uuid_v7},
+    kernel::{Act, Actor, Clock, Rng, Secret, SessionId, TenantId, Timestamp, UserId, ids::uuid_v7},
+    mail::Mail,
     store::{Scope, Store, Tx},
     users::Role,
 };
@@ -40,6 +44,8 @@ pub struct IdentityConfig {
     pub refresh_grace_s: i64,
     /// Passwords hashed at once.
     pub hash_concurrency: usize,
+    /// Whether wrong tries are slowed down.
+    pub login_throttle: bool,
     /// The file under whose key private keys are sealed.
     pub key_file: PathBuf,
 }
@@ -61,6 +67,9 @@ pub struct Identity {
     pub(super) config: Arc<IdentityConfig>,
     pub(super) master: Arc<MasterKey>,
     pub(super) passwords: Passwords,
+    pub(super) throttle: Arc<Throttle>,
+    pub(super) passkeys: Option<Arc<Webauthn>>,
+    pub(super) mail: Mail,
     verifier: Verifier,
 }
 
@@ -80,6 +89,7 @@ impl Identity {
         store: Store,
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
+        mail: Mail,
         config: IdentityConfig,
     ) -> Result<Self, Error> {
         let stored = store.read(Scope::Job("identity")).await?.signing_keys().await?;
@@ -97,7 +107,10 @@ impl Identity {
             }
         }
         let passwords = Passwords::new(config.hash_concurrency, Arc::clone(&rng));
-        Ok(Self { store, clock, rng, config: Arc::new(config), master: Arc::new(master), passwords, verifier })
+        let throttle = Arc::new(Throttle::new(config.login_throttle));
+        let passkeys = passkeys::relying_party(&config.issuer);
+        let (config, master) = (Arc::new(config), Arc::new(master));
+        Ok(Self { store, clock, rng, config, master, passwords, throttle, passkeys, mail, verifier })
     }
 
     /// Two nodes that start together each make keys; all verify, the newest sign.
@@ -152,7 +165,7 @@ impl Identity {
 
     /// Makes new signing keys, one of each algorithm, which are published at once and sign after a wait. Those before sign
     /// until then, and verify until the last token they signed has expired. The key of access tokens comes first.
-    pub async fn rotate_keys(&self, scope: Scope, wait_s: Option<i64>) -> Result<Vec<StoredKey>, Error> {
+    pub async fn rotate_keys(&self, scope: Scope, actor: Actor, wait_s: Option<i64>) -> Result<Vec<StoredKey>, Error> {
         let now = self.clock.now();
         let signs_from = now.plus_secs(wait_s.unwrap_or(self.config.key_wait_s));
         let algorithms: Vec<SigningAlg> = self.config.algorithms().collect();
@@ -166,6 +179,8 @@ impl Identity {
         tx.signing_keys_retire(signs_from).await?;
         for key in &made {
             tx.signing_key_insert(key).await?;
+            let (subject, detail) = (key.kid.clone(), Some(format!("{} signs from {signs_from}", key.algorithm)));
+            self.note(&mut tx, Act { actor, action: "key.made", tenant: None, subject, detail }).await?;
         }
         tx.commit().await?;
         self.reload_keys().await?;
@@ -247,7 +262,7 @@ impl Identity {
     }
 
     /// Notes an act within the caller's transaction.
-    pub(super) async fn note(&self, tx: &mut Tx, act: Act) -> Result<(), Error> {
+    pub async fn note(&self, tx: &mut Tx, act: Act) -> Result<(), Error> {
         let now = self.clock.now();
         Ok(tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?)
     }

@@ -86,6 +86,8 @@ id!(/// A family of refresh tokens: one sign-in.
     SessionId);
 id!(/// A machine client of OAuth 2.0.
     ClientId);
+id!(/// An invitation to a tenant.
+    InvitationId);
 id!(/// A meter.
     MeterId);
 id!(/// A node's journal: random, made with its data folder.

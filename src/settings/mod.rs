@@ -5,6 +5,7 @@
 
 mod gateway;
 mod identity;
+mod mail;
 mod metering;
 pub mod read;
 mod server;
@@ -16,6 +17,7 @@ use toml::{Table, Value};
 
 pub use gateway::{GatewaySettings, UpstreamSettings};
 pub use identity::IdentitySettings;
+pub use mail::MailSettings;
 pub use metering::MeteringSettings;
 pub use read::{SettingFault, SettingFaults};
 pub use server::ServerSettings;
@@ -36,6 +38,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// `[identity]`
     pub identity: IdentitySettings,
+    /// `[mail]`
+    pub mail: MailSettings,
     /// `[gateway]`
     pub gateway: GatewaySettings,
     /// `[metering]`
@@ -167,6 +171,7 @@ impl Settings {
         let server = ServerSettings::read(reader);
         let store = StoreSettings::read(reader);
         let identity = IdentitySettings::read(reader);
+        let mail = MailSettings::read(reader);
         let gateway = GatewaySettings::read(reader);
         let metering = MeteringSettings::read(reader);
         let billing = BillingSettings::read(reader);
@@ -180,6 +185,7 @@ impl Settings {
             server: server?,
             store: store?,
             identity: identity?,
+            mail: mail?,
             gateway: gateway?,
             metering: metering?,
             billing: billing?,

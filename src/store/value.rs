@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::{StoreError, dialect::PgTime};
 use crate::kernel::{
-    BillingAccountId, ClientId, InfrastructureId, MeterId, NodeId, Quantity, RegistrationId, SessionId, TenantId,
-    Timestamp, UserId,
+    BillingAccountId, ClientId, InfrastructureId, InvitationId, MeterId, NodeId, Quantity, RegistrationId, SessionId,
+    TenantId, Timestamp, UserId,
 };
 
 /// Bound parameters of one statement.
@@ -130,7 +130,18 @@ macro_rules! ids {
         }
     )*};
 }
-ids!(TenantId, UserId, RegistrationId, BillingAccountId, InfrastructureId, SessionId, ClientId, NodeId, MeterId);
+ids!(
+    TenantId,
+    UserId,
+    RegistrationId,
+    BillingAccountId,
+    InfrastructureId,
+    SessionId,
+    ClientId,
+    NodeId,
+    MeterId,
+    InvitationId
+);
 
 impl Bind for Timestamp {
     fn bind(self, args: &mut Args) -> Result<(), StoreError> {

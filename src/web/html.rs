@@ -20,12 +20,13 @@ pub struct Page {
     title: String,
     body: Markup,
     form_targets: String,
+    script: Option<&'static str>,
 }
 
 impl Page {
     /// A page with a title and what comes below it.
     pub fn new(title: impl Into<String>, body: Markup) -> Self {
-        Self { status: StatusCode::OK, title: title.into(), body, form_targets: String::new() }
+        Self { status: StatusCode::OK, title: title.into(), body, form_targets: String::new(), script: None }
     }
 
     /// Another status than 200.
@@ -39,11 +40,17 @@ impl Page {
         origins.clone_into(&mut self.form_targets);
         self
     }
+
+    /// A script of ours that the page is more comfortable with; it works without.
+    pub const fn script(mut self, path: &'static str) -> Self {
+        self.script = Some(path);
+        self
+    }
 }
 
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
-        let Self { status, title, body, form_targets } = self;
+        let Self { status, title, body, form_targets, script } = self;
         let document = html! {
             (DOCTYPE)
             html lang="en" {
@@ -52,12 +59,14 @@ impl IntoResponse for Page {
                     title { (title) }
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     link rel="stylesheet" href=(STYLE_PATH);
+                    @if let Some(path) = script { script src=(path) defer {} }
                 }
                 body { main { h1 { (title) } (body) } }
             }
         };
+        let scripts = if script.is_some() { "script-src 'self'; connect-src 'self'; " } else { "" };
         let policy = format!(
-            "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self' {form_targets}; \
+            "default-src 'none'; {scripts}style-src 'self'; img-src 'self' data:; form-action 'self' {form_targets}; \
              frame-ancestors 'none'; base-uri 'none'"
         );
         let mut response = (status, document.into_string()).into_response();
@@ -70,6 +79,11 @@ impl IntoResponse for Page {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
         response
     }
+}
+
+/// What was done, above a form.
+pub fn notice(text: Option<&str>) -> Markup {
+    html! { @if let Some(text) = text { p role="status" { (text) } } }
 }
 
 /// What was wrong, above a form.

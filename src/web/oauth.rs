@@ -52,12 +52,17 @@ impl From<identity::Error> for OAuthError {
             | Error::WrongCredentials
             | Error::ChooseTenant(_)
             | Error::Disabled
+            | Error::FactorNeeded { .. }
+            | Error::WrongFactor
+            | Error::InvalidLink
+            | Error::SharedUser
             | Error::UnknownTenant(_)
             | Error::UnknownSession(_)
             | Error::WeakPassword(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_grant", text),
             Error::TenantNotActive(_) | Error::UnauthorizedClient(_) => {
                 Self::new(StatusCode::BAD_REQUEST, "unauthorized_client", text)
             }
+            Error::TooManyTries { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, "slow_down", text),
             Error::InvalidScope(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_scope", text),
             Error::KeyFile { .. } | Error::Key(_) | Error::Stopped => {
                 tracing::error!(error = chain(&error), "request failed");
