@@ -66,20 +66,18 @@ impl Identity {
     /// Takes an authenticator that was offered, by a code of it; recovery codes, where there are none yet.
     pub async fn confirm_totp(&self, user: UserId, code: &Secret) -> Result<Vec<Secret>, Error> {
         let (counters, now) = ([Throttle::factor(user)], self.clock.now());
-        self.throttle.admit(&counters, now)?;
+        self.throttle.begin(&counters, now)?;
         let mut tx = self.store.begin(Scope::Job("factors")).await?;
         let offered = tx.totp(user).await?.filter(|factor| factor.confirmed_at.is_none()).ok_or(Error::InvalidLink)?;
         let secret = self.master.unseal(&sealed_as(user), &offered.sealed_secret)?;
-        let Some(step) = totp::step_of(&secret, &plain(code), now) else {
-            self.throttle.failed(&counters, now);
-            return Err(Error::WrongFactor);
-        };
+        let step = totp::step_of(&secret, &plain(code), now).ok_or(Error::WrongFactor)?;
         if !tx.totp_confirm(user, &offered.sealed_secret, step, now).await? {
             return Err(Error::InvalidLink);
         }
         let codes = self.first_recovery_codes(&mut tx, user).await?;
         self.note_factor(&mut tx, own(user), "factor.added", "totp").await?;
         tx.commit().await?;
+        self.throttle.succeeded(&counters);
         Ok(codes)
     }
 
@@ -120,7 +118,7 @@ impl Identity {
     /// An error unless this is a code of the person's authenticator, or a recovery code; it is used up.
     pub(super) async fn check_code(&self, user: UserId, code: &Secret) -> Result<(), Error> {
         let (counters, now, code) = ([Throttle::factor(user)], self.clock.now(), plain(code));
-        self.throttle.admit(&counters, now)?;
+        self.throttle.begin(&counters, now)?;
         let mut tx = self.store.begin(Scope::Job("factors")).await?;
         let digits = code.len() == CODE_DIGITS && code.bytes().all(|byte| byte.is_ascii_digit());
         let right = if digits {
@@ -140,7 +138,6 @@ impl Identity {
             self.throttle.succeeded(&counters);
             return Ok(());
         }
-        self.throttle.failed(&counters, now);
         self.note_factor(&mut tx, own(user), "factor.failed", "code").await?;
         tx.commit().await?;
         Err(Error::WrongFactor)

@@ -114,12 +114,11 @@ impl Identity {
     ) -> Result<Secret, Error> {
         let user = self.pending_user(pending).await?.ok_or(Error::InvalidLink)?;
         let (counters, now) = ([Throttle::factor(user.id)], self.clock.now());
-        self.throttle.admit(&counters, now)?;
+        self.throttle.begin(&counters, now)?;
         let state: PasskeyAuthentication = self.take(pending, SIGN_IN, user.id).await?;
         let result = match self.party()?.finish_passkey_authentication(answer, &state) {
             Ok(result) => result,
             Err(error) => {
-                self.throttle.failed(&counters, now);
                 let mut tx = self.store.begin(Scope::Job("factors")).await?;
                 self.note_factor(&mut tx, own(user.id), "factor.failed", "passkey").await?;
                 tx.commit().await?;

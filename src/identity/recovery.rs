@@ -55,9 +55,7 @@ impl Identity {
     /// An error when too many letters were asked for to an email, or from an address, by people who need not say who they are.
     pub fn count_letter(&self, email: &Email, origin: &Origin) -> Result<(), Error> {
         let (counters, now) = (Throttle::letters(email, origin.address), self.clock.now());
-        self.throttle.admit(&counters, now)?;
-        self.throttle.failed(&counters, now);
-        Ok(())
+        self.throttle.begin(&counters, now)
     }
 
     /// Somebody proves that they are a known person: by the password, and a code where there is a second factor. A person

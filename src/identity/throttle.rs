@@ -112,6 +112,14 @@ impl Throttle {
         }
     }
 
+    /// An error unless a try may be made now; it counts as a failure until [`Self::succeeded`] says otherwise, so that many
+    /// at once are not free.
+    pub(super) fn begin(&self, counters: &[Counter], now: Timestamp) -> Result<(), Error> {
+        self.admit(counters, now)?;
+        self.failed(counters, now);
+        Ok(())
+    }
+
     /// Counts a failure.
     pub(super) fn failed(&self, counters: &[Counter], now: Timestamp) {
         for counter in counters.iter().filter(|_| self.enabled) {

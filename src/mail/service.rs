@@ -111,11 +111,14 @@ impl Mail {
     /// Sends until told to stop.
     pub async fn run(self, stop: CancellationToken) {
         loop {
-            if let Err(error) = self.tend().await {
-                tracing::warn!(error = chain(&error), "the outbox could not be read");
-            }
-            let woken = tokio::time::timeout(EVERY, self.shared.wake.notified());
-            if stop.run_until_cancelled(woken).await.is_none() {
+            let turn = async {
+                if let Err(error) = self.tend().await {
+                    tracing::warn!(error = chain(&error), "the outbox could not be read");
+                }
+                drop(tokio::time::timeout(EVERY, self.shared.wake.notified()).await);
+            };
+            // A letter that is broken off is tried again by the next start.
+            if stop.run_until_cancelled(turn).await.is_none() {
                 return;
             }
         }

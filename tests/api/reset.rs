@@ -56,7 +56,7 @@ async fn a_link_sets_a_new_password_once_and_ends_every_sign_in() {
     app.clock.advance_secs(1);
     let me = app.signed_in(&email, NEW).await.get("/v1/me").await.expect(200);
     let told = letters_to(&app, &email).await;
-    assert_eq!(told[0].0, "Your password was changed");
+    assert!(told.iter().any(|(subject, _)| subject == "Your password was changed"), "{told:?}");
     let actions = actions_about(&app, &me.text("/user/user_id")).await;
     assert!(actions.contains(&"password.reset".to_owned()), "{actions:?}");
 }

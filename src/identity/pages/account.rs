@@ -72,7 +72,7 @@ async fn overview(identity: &Identity, headers: &HeaderMap) -> Result<Page, Resp
         p { "This browser is signed in since " (browser.authenticated_at) "." }
         @if sessions.is_empty() { p { "Nothing else is signed in." } } @else {
             table {
-                thead { tr { th { "With" } th { "Since" } th { "Last used" } th { "" } } }
+                thead { tr { th scope="col" { "With" } th scope="col" { "Since" } th scope="col" { "Last used" } td {} } }
                 tbody { @for (session, client) in &sessions { (row(session, client.as_deref())) } }
             }
         }
