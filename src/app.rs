@@ -16,16 +16,18 @@ use crate::{
     billing::{self, Billing, UsageSource},
     data_folder::lock_data,
     gateway::{self, Directory, Gateway},
-    identity::{self, Identity, IdentityConfig, KnownClients, Verifier},
+    identity::{self, Identity, KnownClients, Verifier},
     kernel::{Clock, Observers, Rng, Secret, TenantObserver, rng::random_bytes},
     lab::{self, Lab, LabClock},
-    metering::{self, Metering, STOCK_METERS, journal},
-    onboarding::{self, Onboarding},
+    mail::{self, Mail},
+    metering::{self, Metering},
+    onboarding::{self, Onboarding, SignUps},
     operations,
     outbound::Outbound,
     provisioning::{self, Driver, Provisioning, SqliteDriver},
     server,
     settings::{DriverChoice, Settings},
+    setup,
     shutdown::Shutdown,
     store::{Scope, Store, StoreError},
     tenants::{self, Tenants},
@@ -81,6 +83,9 @@ pub enum BuildError {
     /// The identity service.
     #[error(transparent)]
     Identity(#[from] identity::Error),
+    /// The mail service.
+    #[error(transparent)]
+    Mail(#[from] mail::Error),
     /// The metering service.
     #[error(transparent)]
     Metering(#[from] metering::Error),
@@ -111,6 +116,7 @@ struct Services {
     metering: Metering,
     provisioning: Provisioning,
     onboarding: Onboarding,
+    mail: Mail,
     directory: Directory,
     store: Store,
     clock: Arc<dyn Clock>,
@@ -134,6 +140,7 @@ parts_of_state!(
     Metering = metering,
     Provisioning = provisioning,
     Onboarding = onboarding,
+    Mail = mail,
     Directory = directory,
     Store = store,
     Arc<dyn Clock> = clock
@@ -185,6 +192,7 @@ impl App {
             metering: state.0.metering.clone(),
         };
         directory.connect(Arc::new(source));
+        state.0.verifier.connect(Arc::new(directory.clone()));
         let parts = gateway::Parts {
             verifier: state.0.verifier.clone(),
             directory,
@@ -243,6 +251,7 @@ impl App {
         let Shutdown { stop: token, cut, tasks } = self.shutdown.clone();
         let server = server::Config::from(&self.settings.server);
         tasks.spawn(self.state.0.metering.clone().run(self.settings.metering.roll, token.clone()));
+        tasks.spawn(self.state.0.mail.clone().run(token.clone()));
         tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));
         let outbound = Outbound::new(self.settings.webhooks.reach());
         tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound, token.clone()));
@@ -284,7 +293,7 @@ async fn build_state(
     directory: &Directory,
 ) -> Result<AppState, BuildError> {
     let (clock, rng) = (|| Arc::clone(clock), || Arc::clone(rng));
-    let journal = metering_settings(settings);
+    let journal = setup::metering(settings);
     let metering = Metering::open(store.clone(), journal, clock(), rng(), shutdown.tasks.clone()).await?;
     metering.define_meters(&settings.metering.meters).await?;
     let known_clients = KnownClients::default();
@@ -302,21 +311,9 @@ async fn build_state(
     .await?;
     let tenants = Tenants::new(store.clone(), clock(), rng(), observer);
     let users = Users::new(store.clone(), clock(), rng());
-    let issuer = settings.server.issuer.clone().unwrap_or_else(|| format!("http://{}", settings.server.listen));
-    let config = IdentityConfig {
-        issuer,
-        signing_alg: settings.identity.signing_alg,
-        published_algs: settings.identity.published_algs.clone(),
-        key_wait_s: settings.identity.key_wait_s,
-        access_token_ttl_s: settings.identity.access_token_ttl_s,
-        refresh_token_ttl_s: settings.identity.refresh_token_ttl_s,
-        refresh_grace_s: settings.identity.refresh_grace_s,
-        hash_concurrency: settings.identity.hash_concurrency,
-        allow_password_grant: settings.identity.allow_password_grant,
-        login_throttle: settings.identity.login_throttle,
-        key_file: settings.store.data.join("identity.key"),
-    };
-    let identity = Identity::open(store.clone(), clock(), rng(), config, known_clients).await?;
+    let mail = Mail::new(store.clone(), clock(), rng(), &setup::mailer(settings), &settings.mail.from)?;
+    let config = setup::identity(settings);
+    let identity = Identity::open(store.clone(), clock(), rng(), mail.clone(), config, known_clients).await?;
     let driver = match settings.provisioning.driver {
         DriverChoice::Sqlite => Driver::Sqlite(SqliteDriver::new(settings.store.data.join("infrastructure"))),
         DriverChoice::None => Driver::None,
@@ -328,9 +325,14 @@ async fn build_state(
         identity: identity.clone(),
         billing: billing.clone(),
         provisioning: provisioning.clone(),
+        mail: mail.clone(),
     };
-    let allow_signup = settings.identity.allow_signup;
-    let onboarding = Onboarding::new(store.clone(), services, clock(), rng(), shutdown.tasks.clone(), allow_signup);
+    let sign_ups = SignUps {
+        allowed: settings.identity.allow_signup,
+        // Where mail goes to a folder, whoever signs up has no way to it.
+        verify_email: settings.identity.verify_email.unwrap_or(settings.mail.smtp.is_some()),
+    };
+    let onboarding = Onboarding::new(store.clone(), services, clock(), rng(), shutdown.tasks.clone(), sign_ups);
     let verifier = identity.verifier().clone();
     let directory = directory.clone();
     let clock = clock();
@@ -344,27 +346,11 @@ async fn build_state(
         metering,
         provisioning,
         onboarding,
+        mail,
         directory,
         store,
         clock,
     })))
-}
-
-/// Where and how usage is kept.
-fn metering_settings(settings: &Settings) -> metering::Settings {
-    metering::Settings {
-        folder: settings.store.data.join("journal"),
-        accept_loss: settings.store.accept_loss,
-        options: journal::Options {
-            segment_bytes: settings.metering.segment_bytes,
-            flush_ms: settings.metering.flush_ms,
-            meters: STOCK_METERS.iter().map(|meter| meter.key.to_owned()).collect(),
-            routes: settings.gateway.route_names(),
-        },
-        late_after_s: settings.metering.late_after_s,
-        events_back_s: settings.metering.events_back_s,
-        events_ahead_s: settings.metering.events_ahead_s,
-    }
 }
 
 /// Makes the platform administrator when there is none. A password that nobody gave is made up.
@@ -408,6 +394,7 @@ fn routers(
         .merge(metering::http::routes())
         .merge(metering::openmeter_http::routes())
         .merge(identity::http::routes())
+        .merge(mail::http::routes())
         .merge(web::audit::routes())
         .merge(gateway::quota_http::routes())
         .merge(lab_routes)

@@ -1,8 +1,8 @@
 //! Tollgate: a `SaaS` control plane in one binary.
 //!
-//! Seven services, each a module that owns its facts: [`onboarding`] orchestrates, [`tenants`] says who the customers are
+//! Eight services, each a module that owns its facts: [`onboarding`] orchestrates, [`tenants`] says who the customers are
 //! and owns their tier, [`users`] knows people, [`identity`] passwords, keys and tokens, [`metering`] usage, [`billing`]
-//! plans and bills, [`provisioning`] infrastructure. In front of them stands the [`gateway`], whose layers are usable in
+//! plans and bills, [`provisioning`] infrastructure, [`mail`] letters to people. In front of them stands the [`gateway`], whose layers are usable in
 //! anybody's axum service. [`store`] is the one seam to a database, [`web`] the HTTP kit, [`kernel`] the words that all
 //! of them speak. `docs/architecture.md` has the picture.
 
@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod identity;
 pub mod kernel;
 pub mod lab;
+pub mod mail;
 pub mod metering;
 pub mod onboarding;
 pub mod operations;
@@ -21,6 +22,7 @@ pub mod outbound;
 pub mod provisioning;
 pub mod server;
 pub mod settings;
+mod setup;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

@@ -26,7 +26,7 @@ use tower::ServiceExt as _;
 use crate::{
     settings::ServerSettings,
     shutdown::Shutdown,
-    web::{Kind, Problem},
+    web::{Kind, Problem, extract::Peer},
 };
 
 /// Connections at once.
@@ -65,8 +65,8 @@ pub async fn serve(listener: TcpListener, router: Router, config: Config, shutdo
             (permit, listener.accept().await)
         });
         let Some((permit, accepted)) = accepted.await else { break };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -78,7 +78,9 @@ pub async fn serve(listener: TcpListener, router: Router, config: Config, shutdo
         let noted = Arc::clone(&begun);
         let service = TowerToHyperService::new(router.clone().map_request(move |request: Request<_>| {
             noted.store(true, Ordering::Relaxed);
-            request.map(axum::body::Body::new)
+            let mut request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(Peer(peer.ip()));
+            request
         }));
         let builder = Arc::clone(&builder);
         let watcher = graceful.watcher();

@@ -16,14 +16,15 @@ use std::{
 use syn::visit::Visit;
 
 /// Which service may know which, by its face.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
+    ("mail", &[]),
     ("tenants", &[]),
     ("users", &["tenants"]),
-    ("identity", &["users", "tenants"]),
+    ("identity", &["users", "tenants", "mail"]),
     ("metering", &[]),
     ("billing", &["metering"]),
     ("provisioning", &["tenants"]),
-    ("onboarding", &["tenants", "users", "identity", "metering", "billing", "provisioning"]),
+    ("onboarding", &["tenants", "users", "identity", "metering", "billing", "provisioning", "mail"]),
 ];
 /// Parts of models and rules that have files of their own; held to be as pure.
 const PURE: &[&str] = &[

@@ -18,7 +18,10 @@ use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 
 use super::admission::{Counter, Rate, RateTerms};
-use crate::kernel::{CalendarUnit, Clock, TenantId, TenantObserver, TierName};
+use crate::kernel::{
+    CalendarUnit, Clock, Standing, TenantId, TenantObserver, TierName,
+    observer::{StandingError, StandingFuture, TenantGate},
+};
 
 /// What the request path must know of a tenant.
 #[derive(Debug, Clone)]
@@ -31,17 +34,6 @@ pub struct Facts {
     pub rate: Option<RateTerms>,
     /// Its quotas.
     pub quotas: Vec<QuotaFact>,
-}
-
-/// Whether a tenant may call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Yes.
-    Active,
-    /// Not now: its state's name.
-    Refused(&'static str),
-    /// Never again.
-    Gone,
 }
 
 /// A quota and what the ledger has of it.
@@ -217,5 +209,17 @@ impl TenantObserver for Directory {
 
     fn all_changed(&self) {
         self.shared.plans.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl TenantGate for Directory {
+    fn standing(&self, id: TenantId) -> StandingFuture<'_> {
+        Box::pin(async move {
+            if let Some((_, loaded)) = self.fresh(id) {
+                return Ok(loaded.facts.standing);
+            }
+            let loaded = self.load(id).await.map_err(|error| StandingError(error.into()))?;
+            Ok(loaded.map_or(Standing::Gone, |(_, loaded)| loaded.facts.standing))
+        })
     }
 }

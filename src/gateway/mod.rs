@@ -21,7 +21,8 @@ pub mod source;
 mod stack;
 pub mod usage;
 
-pub use directory::{Directory, Facts, SourceError, Standing, TenantSource, UsageAsOf};
+pub use crate::kernel::Standing;
+pub use directory::{Directory, Facts, SourceError, TenantSource, UsageAsOf};
 pub use layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters, Ticket};
 pub use routes::{Durability, Gateway, Parts, RouteConfig, Upstream};
 pub use source::Services;

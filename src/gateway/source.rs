@@ -2,11 +2,11 @@
 
 use super::{
     admission::RateTerms,
-    directory::{BoxFuture, Facts, QuotaFact, SourceError, Standing, TenantSource, UsageAsOf},
+    directory::{BoxFuture, Facts, QuotaFact, SourceError, TenantSource, UsageAsOf},
 };
 use crate::{
     billing::{Billing, Quota, QuotaMode},
-    kernel::{Period, Quantity, TenantId},
+    kernel::{Period, Quantity, Standing, TenantId},
     metering::{Metering, STOCK_METERS},
     store::Scope,
     tenants::{self, Status, Tenant, Tenants},

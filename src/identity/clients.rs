@@ -14,7 +14,7 @@ use super::{
     service::{Grant, Identity},
 };
 use crate::{
-    kernel::{ClientId, Page, PageRequest, Secret, TenantId, rng::random_bytes},
+    kernel::{Act, Actor, ClientId, Page, PageRequest, Secret, TenantId, rng::random_bytes},
     store::{Scope, Tx},
     tenants::Status,
 };
@@ -56,9 +56,14 @@ pub struct ClientCredentials {
 
 impl Identity {
     /// Makes a client; the secret is shown this once.
-    pub async fn create_client(&self, scope: Scope, new: NewClient) -> Result<(Client, Option<Secret>), Error> {
+    pub async fn create_client(
+        &self,
+        scope: Scope,
+        actor: Actor,
+        new: NewClient,
+    ) -> Result<(Client, Option<Secret>), Error> {
         let mut tx = self.store.begin(scope).await?;
-        let made = self.create_client_in(&mut tx, new).await?;
+        let made = self.create_client_in(&mut tx, actor, new).await?;
         tx.commit().await?;
         Ok(made)
     }
@@ -67,6 +72,7 @@ impl Identity {
     pub(super) async fn create_client_in(
         &self,
         tx: &mut Tx,
+        actor: Actor,
         new: NewClient,
     ) -> Result<(Client, Option<Secret>), Error> {
         let secret = (new.kind == ClientKind::Confidential)
@@ -74,6 +80,8 @@ impl Identity {
         let id = ClientId::generate(self.clock.now(), &*self.rng);
         let client = self.client_of(id, secret.as_ref(), new);
         self.insert_client(tx, &client).await?;
+        let (tenant, subject, detail) = (client.tenant_id, client.id.to_string(), Some(client.name.clone()));
+        self.note(tx, Act { actor, action: "client.made", tenant, subject, detail }).await?;
         Ok((client, secret))
     }
 
@@ -129,12 +137,15 @@ impl Identity {
     }
 
     /// Deletes a client; its tokens die at once, and sign-ins with it end.
-    pub async fn delete_client(&self, scope: Scope, id: ClientId) -> Result<(), Error> {
+    pub async fn delete_client(&self, scope: Scope, actor: Actor, id: ClientId) -> Result<(), Error> {
         let mut tx = self.store.begin(scope).await?;
+        let tenant = tx.client(id).await?.ok_or(Error::UnknownClient(id))?.tenant_id;
         if !tx.client_delete(id).await? {
             return Err(Error::UnknownClient(id));
         }
         tx.sessions_end_of_client(id, self.clock.now()).await?;
+        let subject = id.to_string();
+        self.note(&mut tx, Act { actor, action: "client.deleted", tenant, subject, detail: None }).await?;
         let withdrawal = self.revoke_in(&mut tx, Revoked::Client(id)).await?;
         tx.commit().await?;
         self.known_clients.changed();

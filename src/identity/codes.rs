@@ -16,14 +16,12 @@ use super::{
     sessions::{Also, Theft},
 };
 use crate::{
-    kernel::{BrowserId, CustomerName, Email, Secret, SessionId, TenantId, rng::random_bytes},
+    kernel::{CustomerName, Secret, SessionId, TenantId, rng::random_bytes},
     store::{Scope, Tx},
 };
 
 /// Life of a code, in seconds.
 const CODE_TTL_S: i64 = 60;
-/// A browser stays signed in this long, in seconds.
-const BROWSER_TTL_S: i64 = 12 * 3_600;
 
 /// What a client asks a person for, after its own part has been checked.
 #[derive(Debug, Clone)]
@@ -43,30 +41,6 @@ pub struct Authorization {
 }
 
 impl Identity {
-    /// Signs a browser in with a password: the secret of its cookie.
-    pub async fn sign_in_browser(&self, email: &Email, password: &Secret) -> Result<Secret, Error> {
-        let user = self.check_password(email, password).await?;
-        let secret = Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>(&*self.rng)));
-        let now = self.clock.now();
-        let browser = Browser {
-            id: BrowserId::generate(now, &*self.rng),
-            user_id: user.id,
-            authenticated_at: now,
-            expires_at: now.plus_secs(BROWSER_TTL_S),
-        };
-        let mut tx = self.store.begin(Scope::Job("sign-in")).await?;
-        tx.browser_insert(&self.master.hash(&secret), &browser).await?;
-        tx.commit().await?;
-        Ok(secret)
-    }
-
-    /// Who is signed in with a browser.
-    pub async fn browser(&self, secret: &Secret) -> Result<Option<Browser>, Error> {
-        let hash = self.master.hash(secret);
-        let browser = self.store.read(Scope::Job("sign-in")).await?.browser(&hash).await?;
-        Ok(browser.filter(|browser| self.clock.now() < browser.expires_at))
-    }
-
     /// A client by its id, for the authorization endpoint, where it has not authenticated.
     pub async fn client_by_id(&self, id: &str) -> Result<Option<Client>, Error> {
         let Ok(id) = id.parse() else { return Ok(None) };
@@ -128,6 +102,7 @@ impl Identity {
             nonce: request.nonce.clone(),
             scope: request.scope.clone(),
             authenticated_at: browser.authenticated_at,
+            proof: browser.proof,
             expires_at: now.plus_secs(CODE_TTL_S),
             used_at: None,
         };
@@ -174,7 +149,9 @@ impl Identity {
             client_id: Some(client.id),
             scope: code.scope.clone(),
             authenticated_at: code.authenticated_at,
+            proof: code.proof,
             created_at: now,
+            renewed_at: None,
             ended_at: None,
             browser_id: code.browser_id,
             parent_id: None,

@@ -95,6 +95,7 @@ impl Identity {
             tenant_id,
             browser_id: browser.id,
             authenticated_at: browser.authenticated_at,
+            proof: browser.proof,
         });
         let mut tx = self.store.begin(Scope::Job("device")).await?;
         let decided = tx.device_decide(&grant.user_code_hash, allowed.as_ref(), self.clock.now()).await?;
@@ -132,6 +133,8 @@ impl Identity {
             client_id: Some(client.id),
             scope: grant.scope,
             authenticated_at: allowed.authenticated_at,
+            proof: allowed.proof,
+            renewed_at: None,
             created_at: now,
             ended_at: None,
             // The device goes on when the person's browser is signed out: it is another machine.

@@ -26,6 +26,27 @@ pub enum Error {
     /// A password that is too easy to guess.
     #[error("{0}")]
     WeakPassword(String),
+    /// Too many wrong tries: wait.
+    #[error("there were too many tries; wait before the next one")]
+    TooManyTries {
+        /// How long, in seconds.
+        retry_after_s: u64,
+    },
+    /// The password was right, and a second factor is needed.
+    #[error("a second factor is needed: {}", if *.totp { "send a code as otp" } else { "sign in with a browser" })]
+    FactorNeeded {
+        /// Whether a code of an authenticator would do.
+        totp: bool,
+    },
+    /// The password was right, and the second factor was not.
+    #[error("the code is wrong, or was used before")]
+    WrongFactor,
+    /// A link that is not known, was used, or has expired.
+    #[error("the link is not valid any more; ask for another one")]
+    InvalidLink,
+    /// The user has factors that somebody of another tenant relies on, too.
+    #[error("the user belongs to other tenants as well: the platform administrator resets their factors")]
+    SharedUser,
     /// A client that is not known, or its secret is not.
     #[error("client authentication failed")]
     InvalidClient,

@@ -58,6 +58,8 @@ impl Identity {
             client_id: client.map(|client| client.id),
             scope: scope.clone(),
             authenticated_at: from.authenticated_at,
+            proof: from.proof,
+            renewed_at: None,
             created_at: now,
             ended_at: None,
             browser_id: from.browser_id,

@@ -10,8 +10,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Identity, LoginRequest, Session, StoredKey, Verifier,
+    Identity, LoginRequest, Origin, Session, StoredKey, Verifier,
     client_http::{ClientRequest, ClientView, Registrar},
+    me_http,
     oauth::{self, TokenView, token_response},
     pages,
 };
@@ -31,6 +32,7 @@ where
     OpenApiRouter::new()
         .merge(oauth::routes())
         .merge(pages::routes())
+        .merge(me_http::routes())
         .routes(routes!(login))
         .routes(routes!(list_clients, create_client))
         .routes(routes!(delete_client))
@@ -51,6 +53,9 @@ pub struct LoginBody {
     password: Option<Secret>,
     /// Which tenant, for who belongs to several.
     tenant_id: Option<String>,
+    /// A code of the authenticator, or a recovery code, for who has a second factor.
+    #[schema(value_type = Option<String>)]
+    otp: Option<Secret>,
 }
 
 impl LoginBody {
@@ -61,16 +66,21 @@ impl LoginBody {
             faults.add("password", "is required");
         }
         let tenant = self.tenant_id.as_deref().and_then(|text| faults.parse::<TenantId>("tenant_id", text));
-        let request = email.zip(self.password).map(|(email, password)| LoginRequest { email, password, tenant });
+        let otp = self.otp;
+        let request = email.zip(self.password).map(|(email, password)| LoginRequest { email, password, tenant, otp });
         faults.finish(request).map_err(|faults| Problem::invalid(&faults))
     }
 }
 
 /// Signs in with a password.
 #[utoipa::path(post, path = "/v1/login", tag = "sign-in", request_body = LoginBody,
-    responses((status = 200, body = TokenView), (status = 401), (status = 403), (status = 409), (status = 422)))]
-async fn login(State(identity): State<Identity>, Json(body): Json<LoginBody>) -> Result<Response, Problem> {
-    Ok(token_response(identity.login(body.parse()?).await?))
+    responses((status = 200, body = TokenView), (status = 401), (status = 403), (status = 409), (status = 422), (status = 429)))]
+async fn login(
+    State(identity): State<Identity>,
+    origin: Origin,
+    Json(body): Json<LoginBody>,
+) -> Result<Response, Problem> {
+    Ok(token_response(identity.login(body.parse()?, &origin).await?))
 }
 
 /// A list, of one tenant or of all.
@@ -113,7 +123,8 @@ async fn create_client(
     State(identity): State<Identity>,
     Json(request): Json<ClientRequest>,
 ) -> Result<(StatusCode, Json<ClientView>), Problem> {
-    let (client, secret) = identity.create_client((&scope).into(), request.parse(Registrar::Administrator)?).await?;
+    let request = request.parse(Registrar::Administrator)?;
+    let (client, secret) = identity.create_client((&scope).into(), scope.actor(), request).await?;
     Ok((StatusCode::CREATED, Json(ClientView::new(client, secret.as_ref()))))
 }
 
@@ -125,7 +136,7 @@ async fn delete_client(
     State(identity): State<Identity>,
     Path(id): Path<ClientId>,
 ) -> Result<StatusCode, Problem> {
-    identity.delete_client((&scope).into(), id).await?;
+    identity.delete_client((&scope).into(), scope.actor(), id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -152,7 +163,7 @@ async fn create_own_client(
 ) -> Result<(StatusCode, Json<ClientView>), Problem> {
     call.require_role(Role::Admin)?;
     let (client, secret) =
-        identity.create_client((&call).into(), request.parse(Registrar::Tenant(call.tenant))?).await?;
+        identity.create_client((&call).into(), call.actor(), request.parse(Registrar::Tenant(call.tenant))?).await?;
     Ok((StatusCode::CREATED, Json(ClientView::new(client, secret.as_ref()))))
 }
 
@@ -165,7 +176,7 @@ async fn delete_own_client(
     Path(id): Path<ClientId>,
 ) -> Result<StatusCode, Problem> {
     call.require_role(Role::Admin)?;
-    identity.delete_client((&call).into(), id).await?;
+    identity.delete_client((&call).into(), call.actor(), id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -224,7 +235,7 @@ async fn rotate_keys(
     if rotation.wait_s.is_some_and(|wait_s| wait_s > 86_400) {
         return Err(Problem::invalid_field("wait_s", "must be 0 to 86400"));
     }
-    let keys = identity.rotate_keys((&scope).into(), rotation.wait_s.map(i64::from)).await?;
+    let keys = identity.rotate_keys((&scope).into(), scope.actor(), rotation.wait_s.map(i64::from)).await?;
     // There is always an algorithm of access tokens.
     let first = keys.into_iter().next().ok_or(super::Error::Stopped)?;
     Ok((StatusCode::CREATED, Json(first.into())))
@@ -271,6 +282,6 @@ async fn delete_session(
     State(identity): State<Identity>,
     Path(id): Path<SessionId>,
 ) -> Result<StatusCode, Problem> {
-    identity.end_session((&scope).into(), id).await?;
+    identity.end_session((&scope).into(), scope.actor(), id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

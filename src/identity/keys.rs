@@ -77,7 +77,8 @@ impl MasterKey {
         Ok(LessSafeKey::new(key))
     }
 
-    fn seal(&self, kid: &str, plain: &[u8], rng: &dyn Rng) -> Result<Vec<u8>, Error> {
+    /// Seals something so that it opens under the same name alone.
+    pub(super) fn seal(&self, kid: &str, plain: &[u8], rng: &dyn Rng) -> Result<Vec<u8>, Error> {
         let nonce = random_bytes::<NONCE_LEN>(rng);
         let mut sealed = plain.to_vec();
         let tag = self
@@ -87,7 +88,8 @@ impl MasterKey {
         Ok([&nonce[..], &sealed, tag.as_ref()].concat())
     }
 
-    fn unseal(&self, kid: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    /// Opens what was sealed under a name.
+    pub(super) fn unseal(&self, kid: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         let wrong = || Error::Key("was sealed under another key file, or was altered");
         let (nonce, rest) = sealed.split_first_chunk::<NONCE_LEN>().ok_or_else(wrong)?;
         let mut buffer = Zeroizing::new(rest.to_vec());

@@ -14,26 +14,33 @@ mod codes;
 mod devices;
 pub mod error;
 mod exchange;
+mod factors;
 mod fixtures;
 pub mod http;
 mod id_tokens;
 mod introspection;
 mod keys;
 mod known_clients;
+mod me_http;
 pub mod model;
 pub mod oauth;
 pub mod pages;
+mod passkeys;
 mod password;
 mod password_grant;
 mod portal;
 mod pushed;
+mod recovery;
 mod registrations;
 mod revocation;
 pub mod rules;
 mod service;
 mod sessions;
+mod sign_in;
 mod sign_outs;
 pub(crate) mod signing;
+mod throttle;
+mod totp;
 mod verifier;
 
 pub use access::{ADMIN_SCOPE, Access, ScopeSet, Subject, TokenError};
@@ -43,17 +50,22 @@ pub use codes::Authorization;
 pub(crate) use codes::check_verifier;
 pub use devices::DeviceStart;
 pub use error::{Error, Waiting};
+pub use factors::{FactorChange, TotpOffer};
 pub use fixtures::KeyChoice;
 pub use id_tokens::IdTokenHint;
 pub use known_clients::KnownClients;
 pub use model::{
-    About, Allowed, AuthMethod, AuthorizationCode, Browser, Client, ClientMetadata, DeviceGrant, DeviceState,
-    GrantType, InitialToken, LogoutNotice, PasswordHash, RefreshToken, Session, SigningAlg, StoredKey, TokenSet,
+    About, Allowed, AuthMethod, AuthorizationCode, Browser, Client, ClientMetadata, DeviceGrant, DeviceState, Factors,
+    GrantType, InitialToken, LogoutNotice, PasskeyRow, PasswordHash, Proof, RefreshToken, Session, SigningAlg,
+    StoredKey, TokenSet, TotpFactor,
 };
+pub use pages::{failed, not_ours, same_origin, see_other};
 pub use portal::PortalGrant;
 pub use pushed::Stamp;
+pub use recovery::Keep;
 pub use registrations::NewInitialToken;
 pub use revocation::Revoked;
 pub use service::{Identity, IdentityConfig};
-pub use sessions::LoginRequest;
+pub use sign_in::{BrowserSignIn, LoginRequest};
+pub use throttle::Origin;
 pub use verifier::Verifier;

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use uuid::Uuid;
+
 use crate::{
     identity::access::ScopeSet,
     kernel::{BrowserId, ClientId, InitialTokenId, Secret, SessionId, TenantId, Timestamp, UserId},
@@ -22,8 +24,12 @@ pub struct Session {
     pub scope: ScopeSet,
     /// When they proved who they are.
     pub authenticated_at: Timestamp,
+    /// By what.
+    pub proof: Proof,
     /// When.
     pub created_at: Timestamp,
+    /// When its tokens were last renewed; `None` when never.
+    pub renewed_at: Option<Timestamp>,
     /// Since when it is over.
     pub ended_at: Option<Timestamp>,
     /// The browser it came out of; it ends with that.
@@ -194,6 +200,105 @@ impl FromStr for GrantType {
     }
 }
 
+/// By what a person proved who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Proof {
+    /// A password alone.
+    #[default]
+    Password,
+    /// A password, and a code that works once.
+    Code,
+    /// A password, and a passkey.
+    Passkey,
+}
+
+impl Proof {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Password, Self::Code, Self::Passkey];
+
+    /// The values of `amr` (RFC 8176 section 2).
+    pub const fn amr(self) -> &'static [&'static str] {
+        match self {
+            Self::Password => &["pwd"],
+            Self::Code => &["pwd", "otp"],
+            Self::Passkey => &["pwd", "hwk"],
+        }
+    }
+
+    /// Its name in the store: the values of `amr`, space-separated.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Password => "pwd",
+            Self::Code => "pwd otp",
+            Self::Passkey => "pwd hwk",
+        }
+    }
+}
+
+/// The text is no such proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a proof of ours")]
+pub struct ProofError;
+
+impl FromStr for Proof {
+    type Err = ProofError;
+
+    fn from_str(text: &str) -> Result<Self, ProofError> {
+        Self::ALL.into_iter().find(|proof| proof.name() == text).ok_or(ProofError)
+    }
+}
+
+/// An authenticator as kept.
+#[derive(Debug, Clone)]
+pub struct TotpFactor {
+    /// Its secret, sealed.
+    pub sealed_secret: Vec<u8>,
+    /// Since when it counts; before that it is an offer.
+    pub confirmed_at: Option<Timestamp>,
+}
+
+/// A passkey as kept.
+#[derive(Debug, Clone)]
+pub struct PasskeyRow {
+    /// Our name for it.
+    pub id: Uuid,
+    /// Whose.
+    pub user_id: UserId,
+    /// The authenticator's name for it.
+    pub credential_id: Vec<u8>,
+    /// What its owner calls it.
+    pub name: String,
+    /// Its public key and counter, as JSON.
+    pub passkey: String,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// When it was used last.
+    pub used_at: Option<Timestamp>,
+}
+
+/// What a person has beside the password.
+#[derive(Debug, Clone, Default)]
+pub struct Factors {
+    /// An authenticator that gives codes.
+    pub totp: bool,
+    /// Passkeys.
+    pub passkeys: Vec<PasskeyRow>,
+    /// Recovery codes that are left.
+    pub recovery_codes: i64,
+}
+
+impl Factors {
+    /// Whether a sign-in asks for more than the password.
+    pub const fn any(&self) -> bool {
+        self.totp || !self.passkeys.is_empty()
+    }
+
+    /// Whether a code can be what it asks for.
+    pub const fn by_code(&self) -> bool {
+        self.totp || self.recovery_codes > 0
+    }
+}
+
 /// A person signed in to our pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Browser {
@@ -201,6 +306,8 @@ pub struct Browser {
     pub id: BrowserId,
     /// Who.
     pub user_id: UserId,
+    /// By what they proved it.
+    pub proof: Proof,
     /// When they proved it.
     pub authenticated_at: Timestamp,
     /// Until when it holds.
@@ -234,6 +341,8 @@ pub struct AuthorizationCode {
     pub scope: ScopeSet,
     /// When the person proved who they are.
     pub authenticated_at: Timestamp,
+    /// By what.
+    pub proof: Proof,
     /// Until when it works.
     pub expires_at: Timestamp,
     /// When it was redeemed.
@@ -285,6 +394,8 @@ pub struct Allowed {
     pub browser_id: BrowserId,
     /// When they had proved who they are.
     pub authenticated_at: Timestamp,
+    /// By what.
+    pub proof: Proof,
 }
 
 /// What lets somebody register clients (RFC 7591 section 3), as kept.

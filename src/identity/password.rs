@@ -1,6 +1,11 @@
 //! Passwords: argon2id on blocking threads behind a semaphore, and what is too easy to guess.
+//!
+//! A password is the bytes that were sent; it is not normalised, so that what was set once keeps working.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc};
 use tokio::sync::Semaphore;
@@ -13,14 +18,19 @@ const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// Shortest password, in characters.
+/// Shortest password, in characters, whatever its strength.
 const MIN_CHARS: usize = 8;
+/// From this many characters on, a password need only not be a common one.
+const LONG_CHARS: usize = 12;
 /// Longest password, in bytes: more only costs time.
-const MAX_BYTES: usize = 512;
+const MAX_BYTES: usize = 256;
 /// zxcvbn is quadratic; what comes after this many characters cannot make a password weaker.
 const SCORED_CHARS: usize = 72;
 /// zxcvbn's scores run from 0 to 4; 3 is "safely unguessable" offline with a slow hash.
 const MIN_SCORE: zxcvbn::Score = zxcvbn::Score::Three;
+/// Below this, zxcvbn gets there within a million guesses by its lists (30,000 common passwords, names, words), keyboards,
+/// repetitions, dates and the hints: such a password is a common one, however long.
+const UNCOMMON: zxcvbn::Score = zxcvbn::Score::Two;
 
 /// Hashes and checks passwords.
 #[derive(Clone)]
@@ -29,24 +39,49 @@ pub(super) struct Passwords {
     rng: Arc<dyn Rng>,
     /// Checked for users that do not exist, so that they take as long.
     nobody: Arc<OnceLock<PasswordHash>>,
+    /// Hashes computed so far.
+    done: Arc<AtomicU64>,
+}
+
+/// What a check of a password found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is another.
+    Wrong,
+    /// It is this one.
+    Right,
+    /// It is this one, and its hash was made with other parameters than today's.
+    RightAndOutdated,
 }
 
 impl Passwords {
     /// At most `concurrency` hashes at once: each takes 19 MiB and a core.
     pub(super) fn new(concurrency: usize, rng: Arc<dyn Rng>) -> Self {
-        Self { permits: Arc::new(Semaphore::new(concurrency.max(1))), rng, nobody: Arc::default() }
+        let permits = Arc::new(Semaphore::new(concurrency.max(1)));
+        Self { permits, rng, nobody: Arc::default(), done: Arc::default() }
+    }
+
+    /// Hashes computed so far, for tests of who costs how much.
+    pub(super) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
     }
 
     pub(super) async fn hash(&self, password: &Secret) -> Result<PasswordHash, Error> {
         let (password, salt) = (password.clone(), random_bytes::<16>(&*self.rng));
-        self.on_a_blocking_thread(move || hash(&password, &salt)).await?
+        self.on_a_blocking_thread(|| Ok(()), move || hash(&password, &salt)).await?
     }
 
-    /// Whether a password is the one of a hash; without a hash the same work is done and the answer is no.
-    pub(super) async fn verify(&self, password: &Secret, stored: Option<PasswordHash>) -> Result<bool, Error> {
+    /// Whether a password is the one of a hash; without a hash the same work is done and the answer is no. `may_try` is asked
+    /// when it is this check's turn.
+    pub(super) async fn verify(
+        &self,
+        password: &Secret,
+        stored: Option<PasswordHash>,
+        may_try: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<Verdict, Error> {
         let (password, nobody) = (password.clone(), Arc::clone(&self.nobody));
         let salt = random_bytes::<16>(&*self.rng);
-        self.on_a_blocking_thread(move || {
+        self.on_a_blocking_thread(may_try, move || {
             let known = stored.is_some();
             let stored = match stored {
                 Some(stored) => stored,
@@ -59,20 +94,35 @@ impl Passwords {
                         .clone(),
                 },
             };
-            let Ok(parsed) = phc::PasswordHash::new(stored.as_str()) else { return false };
+            let Ok(parsed) = phc::PasswordHash::new(stored.as_str()) else { return Verdict::Wrong };
+            // A password that is too long was never set; it costs the same.
             let matches = argon2().verify_password(password.expose().as_bytes(), &parsed).is_ok();
-            matches && known
+            match (matches && known, is_outdated(&parsed)) {
+                (false, _) => Verdict::Wrong,
+                (true, false) => Verdict::Right,
+                (true, true) => Verdict::RightAndOutdated,
+            }
         })
         .await
     }
 
     async fn on_a_blocking_thread<T: Send + 'static>(
         &self,
+        may_begin: impl FnOnce() -> Result<(), Error>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
         let _permit = self.permits.acquire().await.map_err(|_| Error::Stopped)?;
+        may_begin()?;
+        self.done.fetch_add(1, Ordering::Relaxed);
         tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopped)
     }
+}
+
+/// Whether a hash was made with other parameters than today's.
+fn is_outdated(hash: &phc::PasswordHash) -> bool {
+    let wanted = [("m", MEMORY_KIB), ("t", PASSES), ("p", LANES)];
+    let same = wanted.iter().all(|(name, value)| hash.params.get_decimal(*name) == Some(*value));
+    !same || hash.algorithm.as_str() != "argon2id"
 }
 
 fn argon2() -> Argon2<'static> {
@@ -99,7 +149,8 @@ pub(super) fn check_strength(password: &Secret, hints: &[&str]) -> Result<(), Er
     }
     let scored: String = text.chars().take(SCORED_CHARS).collect();
     let entropy = zxcvbn::zxcvbn(&scored, hints);
-    if entropy.score() >= MIN_SCORE {
+    let long_enough = text.chars().count() >= LONG_CHARS && entropy.score() >= UNCOMMON;
+    if entropy.score() >= MIN_SCORE || long_enough {
         return Ok(());
     }
     let advice = entropy.feedback().map(|feedback| {
@@ -121,9 +172,27 @@ mod tests {
         let right = Secret::new("correct horse battery".into());
         let hash = passwords.hash(&right).await.unwrap();
         assert!(hash.as_str().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
-        assert!(passwords.verify(&right, Some(hash.clone())).await.unwrap());
-        assert!(!passwords.verify(&Secret::new("wrong".into()), Some(hash)).await.unwrap());
-        assert!(!passwords.verify(&Secret::new("nobody".into()), None).await.unwrap());
+        let check = async |text: &str, hash: Option<PasswordHash>| {
+            passwords.verify(&Secret::new(text.into()), hash, || Ok(())).await.unwrap()
+        };
+        assert_eq!(check(right.expose(), Some(hash.clone())).await, Verdict::Right);
+        assert_eq!(check("wrong", Some(hash)).await, Verdict::Wrong);
+        assert_eq!(check("nobody", None).await, Verdict::Wrong);
+        let refused = passwords.verify(&right, None, || Err(Error::WrongCredentials)).await;
+        assert!(refused.is_err());
+        // The hash of nobody is made once, within the first check that needs it.
+        assert_eq!(passwords.done(), 4, "a check that was refused costs nothing");
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_other_parameters_is_outdated() {
+        let passwords = Passwords::new(1, Arc::new(SeededRng::new(1)));
+        let params = Params::new(8 * 1024, 1, 1, None).unwrap();
+        let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let hash: phc::PasswordHash = weak.hash_password_with_salt(b"violet-Harbour-42", &[7; 16]).unwrap();
+        let hash = PasswordHash::from_phc(hash.to_string());
+        let verdict = passwords.verify(&Secret::new("violet-Harbour-42".into()), Some(hash), || Ok(())).await;
+        assert_eq!(verdict.unwrap(), Verdict::RightAndOutdated);
     }
 
     #[test]
@@ -132,7 +201,13 @@ mod tests {
         for text in ["", "short", "password", "12345678", "aaaaaaaaaaaa", "ada@example.com", "qwertyuiop"] {
             assert!(weak(text), "{text}");
         }
-        assert!(weak(&"x".repeat(600)));
-        assert!(!weak("wunderbar-Kaffee-7-Uhr"));
+        for common in ["password1234", "qwertyuiop123", "abcabcabcabcabc", "letmein123456", "iloveyou2026"] {
+            assert!(weak(common), "{common} is long, and common");
+        }
+        assert!(weak(&"violet-Harbour-42".repeat(20)), "too long");
+        // Long and not common, or short and strong.
+        for fine in ["wunderbar-Kaffee-7-Uhr", "kettle-trombone", "kV9#qLw2xZ"] {
+            assert!(!weak(fine), "{fine}");
+        }
     }
 }

@@ -7,7 +7,9 @@ use super::{
     model::{Client, GrantType, Session, TokenSet},
     rules,
     service::Identity,
-    sessions::{Also, Entry, LoginRequest},
+    sessions::{Also, Entry},
+    sign_in::LoginRequest,
+    throttle::Origin,
 };
 use crate::{kernel::SessionId, store::Scope};
 
@@ -23,8 +25,9 @@ impl Identity {
         client: Option<&Client>,
         request: LoginRequest,
         asked: Option<&ScopeSet>,
+        origin: &Origin,
     ) -> Result<TokenSet, Error> {
-        let user = self.check_password(&request.email, &request.password).await?;
+        let (user, proof) = self.prove(&request, origin).await?;
         let mut tx = self.store.begin(Scope::Job("password-grant")).await?;
         let tenant = client.and_then(|client| client.tenant_id).or(request.tenant);
         let (tenant_id, role, granted) = match self.entry(&mut tx, &user, tenant).await? {
@@ -47,6 +50,8 @@ impl Identity {
             parent_id: None,
             scope: scope.clone(),
             authenticated_at: now,
+            proof,
+            renewed_at: None,
             created_at: now,
             ended_at: None,
         };

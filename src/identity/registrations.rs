@@ -9,7 +9,7 @@ use super::{
     service::Identity,
 };
 use crate::{
-    kernel::{InitialTokenId, Secret, TenantId, rng::random_bytes},
+    kernel::{Actor, InitialTokenId, Secret, TenantId, rng::random_bytes},
     store::Scope,
 };
 
@@ -70,7 +70,7 @@ impl Identity {
         let mut tx = self.store.begin(Scope::Job("register")).await?;
         let used = tx.initial_token_use(&self.master.hash(token), self.clock.now()).await?;
         used.filter(|used| used.tenant_id == new.tenant).ok_or(Error::InvalidInitialToken)?;
-        let made = self.create_client_in(&mut tx, new).await?;
+        let made = self.create_client_in(&mut tx, Actor::Anonymous, new).await?;
         tx.commit().await?;
         Ok(made)
     }

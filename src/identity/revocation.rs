@@ -16,6 +16,8 @@ pub enum Revoked {
     Tenant(TenantId),
     /// A user's in a tenant.
     User(TenantId, UserId),
+    /// A person's everywhere.
+    Person(UserId),
     /// A client's: its own, and its users' with it.
     Client(ClientId),
     /// One sign-in's.
@@ -30,6 +32,7 @@ impl Revoked {
         match self {
             Self::Tenant(tenant) => format!("tenant {tenant}"),
             Self::User(tenant, user) => format!("user {tenant} {user}"),
+            Self::Person(user) => format!("person {user}"),
             Self::Client(client) => format!("client {client}"),
             Self::Session(session) => format!("session {session}"),
             Self::Token(token) => format!("token {token}"),
@@ -45,6 +48,7 @@ impl Revoked {
                 let (tenant, user) = rest.split_once(' ')?;
                 Self::User(tenant.parse().ok()?, user.parse().ok()?)
             }
+            "person" => Self::Person(rest.parse().ok()?),
             "client" => Self::Client(rest.parse().ok()?),
             "session" => Self::Session(rest.parse().ok()?),
             "token" => Self::Token(rest.parse().ok()?),
@@ -87,8 +91,8 @@ impl Revocations {
         // A session that ended stays so, whenever its last token was signed.
         let over = |revoked: Revoked| self.until.contains_key(&revoked);
         let by_subject = match (access.subject, access.tenant) {
-            (Subject::User(user), Some(tenant)) => dead(Revoked::User(tenant, user)),
-            (Subject::User(_), None) => false,
+            (Subject::User(user), Some(tenant)) => dead(Revoked::User(tenant, user)) || dead(Revoked::Person(user)),
+            (Subject::User(user), None) => dead(Revoked::Person(user)),
             (Subject::Client(client), _) => dead(Revoked::Client(client)),
         };
         by_subject

@@ -94,6 +94,31 @@ pub fn is_gone(tenant: &Tenant) -> bool {
     matches!(tenant.status, Status::Deleted { .. } | Status::Offboarding)
 }
 
+/// Failures of one kind: how many are free, and the longest wait after them.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// So many cost nothing.
+    pub free: u32,
+    /// The longest wait, in seconds.
+    pub longest_s: i64,
+}
+
+/// Failures are forgotten when there was none for this long, in seconds.
+const FORGOTTEN_S: i64 = 900;
+
+/// Whether failures are so long ago that they do not count any more.
+pub fn is_forgotten(last: Timestamp, now: Timestamp) -> bool {
+    now > last.plus_secs(FORGOTTEN_S)
+}
+
+/// When the next try may be made after a number of failures: each wait is twice the one before.
+pub fn next_try(limit: Limit, failures: u32, last: Timestamp) -> Timestamp {
+    match failures.checked_sub(limit.free) {
+        None => last,
+        Some(beyond) => last.plus_secs((1_i64 << beyond.min(30)).min(limit.longest_s)),
+    }
+}
+
 /// What it means that a refresh token had been used before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reuse {

@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde::Serialize;
 use serde_json::Value;
+use webauthn_rs::Webauthn;
 
 use super::{
     access::{ScopeSet, Subject},
@@ -11,13 +12,16 @@ use super::{
     keys::{self, KeyRing, MasterKey},
     known_clients::KnownClients,
     model::{PasswordHash, SigningAlg, StoredKey},
+    passkeys,
     password::{Passwords, check_strength},
     revocation::Revoked,
     signing::compact,
+    throttle::Throttle,
     verifier::{Claims, Verifier},
 };
 use crate::{
-    kernel::{Act, Clock, Rng, Secret, SessionId, TenantId, Timestamp, UserId, ids::uuid_v7},
+    kernel::{Act, Actor, Clock, Rng, Secret, SessionId, TenantId, Timestamp, UserId, ids::uuid_v7},
+    mail::Mail,
     store::{Scope, Store, Tx},
     users::Role,
 };
@@ -43,7 +47,7 @@ pub struct IdentityConfig {
     pub hash_concurrency: usize,
     /// Whether the token endpoint takes passwords (RFC 6749 section 4.3): in a laboratory alone.
     pub allow_password_grant: bool,
-    /// Whether wrong passwords slow sign-ins down; off in a laboratory alone.
+    /// Whether wrong tries are slowed down; off in a laboratory alone.
     pub login_throttle: bool,
     /// The file under whose key private keys are sealed.
     pub key_file: PathBuf,
@@ -67,6 +71,9 @@ pub struct Identity {
     pub(super) master: Arc<MasterKey>,
     pub(super) passwords: Passwords,
     pub(super) known_clients: KnownClients,
+    pub(super) throttle: Arc<Throttle>,
+    pub(super) passkeys: Option<Arc<Webauthn>>,
+    pub(super) mail: Mail,
     verifier: Verifier,
 }
 
@@ -87,6 +94,7 @@ impl Identity {
         store: Store,
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
+        mail: Mail,
         config: IdentityConfig,
         known_clients: KnownClients,
     ) -> Result<Self, Error> {
@@ -106,8 +114,10 @@ impl Identity {
             }
         }
         let passwords = Passwords::new(config.hash_concurrency, Arc::clone(&rng));
+        let throttle = Arc::new(Throttle::new(config.login_throttle));
+        let passkeys = passkeys::relying_party(&config.issuer);
         let config = Arc::new(config);
-        Ok(Self { store, clock, rng, config, master, passwords, known_clients, verifier })
+        Ok(Self { store, clock, rng, config, master, passwords, known_clients, throttle, passkeys, mail, verifier })
     }
 
     /// Two nodes that start together each make keys; all verify, the newest sign.
@@ -162,7 +172,7 @@ impl Identity {
 
     /// Makes new signing keys, one of each algorithm, which are published at once and sign after a wait. Those before sign
     /// until then, and verify until the last token they signed has expired. The key of access tokens comes first.
-    pub async fn rotate_keys(&self, scope: Scope, wait_s: Option<i64>) -> Result<Vec<StoredKey>, Error> {
+    pub async fn rotate_keys(&self, scope: Scope, actor: Actor, wait_s: Option<i64>) -> Result<Vec<StoredKey>, Error> {
         let now = self.clock.now();
         let signs_from = now.plus_secs(wait_s.unwrap_or(self.config.key_wait_s));
         let algorithms: Vec<SigningAlg> = self.config.algorithms().collect();
@@ -176,6 +186,8 @@ impl Identity {
         tx.signing_keys_retire(signs_from).await?;
         for key in &made {
             tx.signing_key_insert(key).await?;
+            let (subject, detail) = (key.kid.clone(), Some(format!("{} signs from {signs_from}", key.algorithm)));
+            self.note(&mut tx, Act { actor, action: "key.made", tenant: None, subject, detail }).await?;
         }
         tx.commit().await?;
         self.reload_keys().await?;
@@ -262,7 +274,7 @@ impl Identity {
     }
 
     /// Notes an act within the caller's transaction.
-    pub(super) async fn note(&self, tx: &mut Tx, act: Act) -> Result<(), Error> {
+    pub async fn note(&self, tx: &mut Tx, act: Act) -> Result<(), Error> {
         let now = self.clock.now();
         Ok(tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?)
     }

@@ -1,4 +1,4 @@
-//! Signing in, refreshing, and ending sign-ins.
+//! Which tenant a sign-in is for, refreshing, and ending sign-ins.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
@@ -7,26 +7,13 @@ use super::{
     error::Error,
     model::{Client, RefreshToken, Session, TokenSet},
     rules::{self, FIRST_PARTY, Reuse},
-    service::{Grant, Identity},
+    service::{Grant, Identity, Withdrawal},
 };
 use crate::{
-    kernel::{
-        Act, Actor, ClientId, Email, Page, PageRequest, Secret, SessionId, TenantId, Timestamp, rng::random_bytes,
-    },
+    kernel::{Act, Actor, ClientId, Page, PageRequest, Secret, SessionId, TenantId, Timestamp, rng::random_bytes},
     store::{Scope, Tx},
     users::{Membership, MembershipStatus, Role, User},
 };
-
-/// Somebody signs in with a password.
-#[derive(Debug, Clone)]
-pub struct LoginRequest {
-    /// Who.
-    pub email: Email,
-    /// Proof.
-    pub password: Secret,
-    /// To which tenant; may be left out by who belongs to one.
-    pub tenant: Option<TenantId>,
-}
 
 /// A secret that works once was used by two.
 pub(super) struct Theft {
@@ -55,50 +42,6 @@ pub(super) enum Entry {
 }
 
 impl Identity {
-    /// Signs in with a password. Wrong password, unknown email and a tenant that is not the user's are one error, with
-    /// the same work done.
-    pub async fn login(&self, request: LoginRequest) -> Result<TokenSet, Error> {
-        let user = self.check_password(&request.email, &request.password).await?;
-        let mut tx = self.store.begin(Scope::Job("login")).await?;
-        let entry = self.entry(&mut tx, &user, request.tenant).await?;
-        let now = self.clock.now();
-        let (tenant_id, role, scope) = match &entry {
-            Entry::Platform => (None, None, rules::admin_scope()),
-            Entry::Tenant(place) => (Some(place.tenant_id), Some(place.role), rules::user_scope(place.role)),
-        };
-        let (id, user_id) = (SessionId::generate(now, &*self.rng), user.id);
-        let session = Session {
-            id,
-            user_id,
-            tenant_id,
-            client_id: None,
-            scope,
-            authenticated_at: now,
-            created_at: now,
-            ended_at: None,
-            browser_id: None,
-            parent_id: None,
-        };
-        tx.session_insert(&session, None).await?;
-        let refresh_token = self.new_refresh_token(&mut tx, id).await?;
-        tx.commit().await?;
-        let also = Also { refresh_token: Some(refresh_token), ..Also::default() };
-        self.token_set(&session, role, session.scope.clone(), also)
-    }
-
-    /// The user whose password this is. Wrong password and unknown email are one error, with the same work done.
-    pub(super) async fn check_password(&self, email: &Email, password: &Secret) -> Result<User, Error> {
-        let mut tx = self.store.read(Scope::Job("login")).await?;
-        let user = tx.user_by_email(email).await?;
-        let hash = match &user {
-            Some(user) => tx.credential(user.id).await?,
-            None => None,
-        };
-        drop(tx);
-        let matches = self.passwords.verify(password, hash).await?;
-        user.filter(|_| matches).ok_or(Error::WrongCredentials)
-    }
-
     /// Which tenant a user signs in to.
     pub(super) async fn entry(&self, tx: &mut Tx, user: &User, asked: Option<TenantId>) -> Result<Entry, Error> {
         if user.platform_admin {
@@ -168,6 +111,7 @@ impl Identity {
         };
         let scope = rules::narrowed(&granted, asked)?;
         let refresh_token = self.new_refresh_token(&mut tx, session.id).await?;
+        tx.session_renewed(session.id, now).await?;
         tx.commit().await?;
         let id_token = scope.contains("openid").then_some(client).flatten().map(|client| (client, None));
         self.token_set(&session, role, scope, Also { refresh_token: Some(refresh_token), id_token, until: None })
@@ -253,12 +197,22 @@ impl Identity {
     }
 
     /// Ends a session; its tokens die at once.
-    pub async fn end_session(&self, scope: Scope, id: SessionId) -> Result<(), Error> {
+    pub async fn end_session(&self, scope: Scope, actor: Actor, id: SessionId) -> Result<(), Error> {
         let mut tx = self.store.begin(scope).await?;
-        tx.session(id).await?.filter(|session| session.ended_at.is_none()).ok_or(Error::UnknownSession(id))?;
-        let withdrawals = self.end_session_in(&mut tx, id, "ended by an administrator").await?;
+        let session = tx.session(id).await?.ok_or(Error::UnknownSession(id))?;
+        let withdrawals = self.end_in(&mut tx, actor, &session).await?;
         tx.commit().await?;
         self.revoke_all_now(withdrawals);
         Ok(())
+    }
+
+    /// Ends a session that runs, and those it was switched to, within the caller's transaction.
+    pub(super) async fn end_in(&self, tx: &mut Tx, actor: Actor, session: &Session) -> Result<Vec<Withdrawal>, Error> {
+        if session.ended_at.is_some() {
+            return Err(Error::UnknownSession(session.id));
+        }
+        let (tenant, subject) = (session.tenant_id, session.id.to_string());
+        self.note(tx, Act { actor, action: "session.revoked", tenant, subject, detail: None }).await?;
+        self.end_session_in(tx, session.id, &format!("ended by {actor}")).await
     }
 }

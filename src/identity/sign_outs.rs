@@ -9,7 +9,7 @@ use super::{
     service::{Identity, Withdrawal},
 };
 use crate::{
-    kernel::{Secret, SessionId, Timestamp},
+    kernel::{Act, Actor, Secret, SessionId, Timestamp},
     store::{Scope, Tx},
 };
 
@@ -28,6 +28,8 @@ impl Identity {
             for session in tx.sessions_of_browser(browser.id).await? {
                 withdrawals.extend(self.end_session_in(&mut tx, session, "signed out").await?);
             }
+            let (actor, subject) = (Actor::User(browser.user_id), browser.user_id.to_string());
+            self.note(&mut tx, Act { actor, action: "sign_out", tenant: None, subject, detail: None }).await?;
         }
         tx.browser_delete(&hash).await?;
         tx.commit().await?;

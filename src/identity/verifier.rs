@@ -5,7 +5,7 @@
 //! leeway for `exp`. Verified tokens are remembered by their SHA-256; a remembered one is checked for expiry and
 //! withdrawal each time.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -23,7 +23,10 @@ use super::{
     signing::of_library,
 };
 use crate::{
-    kernel::{ClientId, Clock, SessionId, TenantId, Timestamp, UserId},
+    kernel::{
+        ClientId, Clock, SessionId, Standing, TenantId, Timestamp, UserId,
+        observer::{StandingError, TenantGate},
+    },
     users::Role,
 };
 
@@ -76,6 +79,7 @@ struct Shared {
     master: Arc<MasterKey>,
     keys: RwLock<Arc<KeyRing>>,
     revocations: Revocations,
+    gate: OnceLock<Arc<dyn TenantGate>>,
     remembered: Cache<[u8; 32], Arc<Access>>,
 }
 
@@ -87,6 +91,7 @@ impl Verifier {
             master,
             keys: RwLock::new(Arc::new(keys)),
             revocations: Revocations::default(),
+            gate: OnceLock::new(),
             remembered: Cache::new(REMEMBERED),
         };
         Self { shared: Arc::new(shared) }
@@ -117,6 +122,19 @@ impl Verifier {
 
     pub(super) fn revocations(&self) -> &Revocations {
         &self.shared.revocations
+    }
+
+    /// Says who knows whether a tenant may call; a second call changes nothing.
+    pub fn connect(&self, gate: Arc<dyn TenantGate>) {
+        drop(self.shared.gate.set(gate));
+    }
+
+    /// Whether a tenant may call now; as long as nobody knows, it may.
+    pub async fn standing(&self, tenant: TenantId) -> Result<Standing, StandingError> {
+        match self.shared.gate.get() {
+            Some(gate) => gate.standing(tenant).await,
+            None => Ok(Standing::Active),
+        }
     }
 
     /// What a token says, if it is one of ours and alive.

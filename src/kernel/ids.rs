@@ -90,6 +90,8 @@ id!(/// What lets somebody register clients.
     InitialTokenId);
 id!(/// A machine client of OAuth 2.0.
     ClientId);
+id!(/// An invitation to a tenant.
+    InvitationId);
 id!(/// A meter.
     MeterId);
 id!(/// A node's journal: random, made with its data folder.

@@ -20,7 +20,7 @@ pub use fault::{Fault, Faults};
 pub use ids::*;
 pub use money::{Currency, Money, MoneyError};
 pub use names::{CustomerName, Email, ExternalId, Isolation, NameError, TierName};
-pub use observer::{Observers, TenantObserver};
+pub use observer::{Observers, Standing, TenantObserver};
 pub use page::{Cursor, Page, PageRequest};
 pub use quantity::{Quantity, QuantityError};
 pub use rng::{Rng, SeededRng, SystemRng};

@@ -1,4 +1,6 @@
-//! Who must hear of a change on this node before the next request.
+//! Who must hear of a change on this node before the next request, and who is asked at each.
+
+use std::{future::Future, pin::Pin};
 
 use std::sync::Arc;
 
@@ -24,4 +26,29 @@ impl TenantObserver for Observers {
     fn all_changed(&self) {
         self.0.iter().for_each(|observer| observer.all_changed());
     }
+}
+
+/// Whether a tenant may call now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Yes.
+    Active,
+    /// Not now: its state's name.
+    Refused(&'static str),
+    /// Never again.
+    Gone,
+}
+
+/// A tenant's standing could not be found out.
+#[derive(Debug, thiserror::Error)]
+#[error("the tenant's state could not be loaded")]
+pub struct StandingError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// An answer that may take a while: at a tenant's first request, and its first after a change.
+pub type StandingFuture<'a> = Pin<Box<dyn Future<Output = Result<Standing, StandingError>> + Send + 'a>>;
+
+/// Who knows whether a tenant may call now: the gateway's directory, which has it in memory.
+pub trait TenantGate: Send + Sync {
+    /// Whether the tenant may call now.
+    fn standing(&self, id: TenantId) -> StandingFuture<'_>;
 }

@@ -8,7 +8,7 @@
 use super::Error;
 use crate::{
     identity::{Identity, NewClient},
-    kernel::TenantId,
+    kernel::{Actor, TenantId},
     onboarding::{self, Entrance, NewMember, Onboarding, RegistrationStatus, Request},
     settings::{SeedClient, SeedSettings, SeedTenant, SeedUser},
     store::Scope,
@@ -110,7 +110,7 @@ impl Services {
             password: None,
             known_email: KnownEmail::AnyTenant,
         };
-        let user = match self.onboarding.add_member(SEED, tenant.id, new).await {
+        let user = match self.onboarding.add_member(SEED, Actor::Job("seed"), tenant.id, new).await {
             Ok(member) => member.user.id,
             Err(onboarding::Error::Users(users::Error::AlreadyMember(user))) => {
                 let member = self.users.find(SEED, tenant.id, user).await.map_err(|error| failed(path, error))?;

@@ -2,7 +2,7 @@
 
 use crate::{
     billing, identity,
-    kernel::{CustomerName, RegistrationId, TierName},
+    kernel::{CustomerName, InvitationId, RegistrationId, TierName},
     provisioning,
     store::StoreError,
     tenants, users,
@@ -34,6 +34,9 @@ pub enum Error {
         /// Its status.
         status: &'static str,
     },
+    /// No such invitation that is pending.
+    #[error("there is no invitation {0} that is pending")]
+    UnknownInvitation(InvitationId),
     /// From the tenants service.
     #[error(transparent)]
     Tenants(#[from] tenants::Error),

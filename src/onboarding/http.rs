@@ -10,12 +10,12 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Entrance, Onboarding, Registration, RegistrationStatus, Request, customer_http, me_http, people_http, portal_http,
-    tier_change_http,
+    Entrance, Onboarding, Registration, RegistrationStatus, Request, SignedUp, customer_http, invitation_http, me_http,
+    pages, people_http, portal_http, tier_change_http,
 };
 use crate::{
     billing::{AddressBody, Billing, BillingAddress},
-    identity::Identity,
+    identity::{Identity, Origin},
     kernel::{Faults, RegistrationId, Secret, TenantId, Timestamp, UserId},
     metering::Metering,
     tenants::{TenantPatch, TenantView, Tenants},
@@ -46,6 +46,8 @@ where
         .merge(people_http::routes())
         .merge(customer_http::routes())
         .merge(portal_http::routes())
+        .merge(invitation_http::routes())
+        .merge(pages::routes())
 }
 
 /// A registration by the administrator.
@@ -88,7 +90,7 @@ pub struct SignUpRequest {
 }
 
 /// The tier of a sign-up that names none.
-const SIGN_UP_TIER: &str = "free";
+pub(super) const SIGN_UP_TIER: &str = "free";
 
 impl RegistrationRequest {
     fn parse(self) -> Result<Request, Problem> {
@@ -263,17 +265,36 @@ async fn retry_registration(
     Ok(Json(onboarding.retry((&scope).into(), id).await?.into()))
 }
 
-/// Self-service sign-up of a new customer.
+/// A sign-up that waits for its email to be verified.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UnverifiedView {
+    /// `unverified`.
+    status: &'static str,
+    email: String,
+}
+
+/// Self-service sign-up of a new customer. Where emails are verified (`identity.verify_email`), the answer is 202 for any
+/// email, and the account is there once the link in the letter was followed.
 #[utoipa::path(post, path = "/v1/signup", tag = "sign-up", request_body = SignUpRequest,
-    responses((status = 201, body = RegistrationView), (status = 403), (status = 409), (status = 422)))]
+    responses((status = 201, body = RegistrationView), (status = 202, body = UnverifiedView), (status = 403),
+        (status = 409), (status = 422), (status = 429)))]
 async fn sign_up(
     State(onboarding): State<Onboarding>,
+    origin: Origin,
     Json(request): Json<SignUpRequest>,
 ) -> Result<Response, Problem> {
-    let registration = onboarding.sign_up(request.parse()?).await?;
-    let mut response = registered(registration);
-    response.headers_mut().remove(header::LOCATION);
-    Ok(response)
+    let request = request.parse()?;
+    let email = request.email.to_string();
+    match onboarding.sign_up(request, &origin).await? {
+        SignedUp::Done(registration) => {
+            let mut response = registered(*registration);
+            response.headers_mut().remove(header::LOCATION);
+            Ok(response)
+        }
+        SignedUp::Unverified => {
+            Ok((StatusCode::ACCEPTED, Json(UnverifiedView { status: "unverified", email })).into_response())
+        }
+    }
 }
 
 /// Takes a tenant out: infrastructure, billing account, users, tenant. Twice gives the same answer.
@@ -284,7 +305,7 @@ async fn offboard_tenant(
     State(onboarding): State<Onboarding>,
     Path(id): Path<TenantId>,
 ) -> Result<Json<TenantView>, Problem> {
-    Ok(Json(onboarding.offboard((&scope).into(), id).await?.into()))
+    Ok(Json(onboarding.offboard((&scope).into(), scope.actor(), id).await?.into()))
 }
 
 /// What may be changed of a tenant directly; an absent field stays as it is.

@@ -10,19 +10,24 @@
 mod customer_http;
 pub mod error;
 pub mod http;
+mod invitation_http;
+pub mod invitations;
 mod me_http;
 pub mod model;
 mod offboard;
+mod pages;
 pub mod people;
 mod people_http;
 mod portal_http;
 pub mod rules;
 mod service;
+mod sign_up;
 mod tier_change;
 mod tier_change_http;
 
 pub use error::Error;
-pub use model::{Entrance, Registration, RegistrationStatus, Request, Step, StepName, StepStatus};
+pub use model::{Entrance, Invitation, Registration, RegistrationStatus, Request, Step, StepName, StepStatus};
 pub use people::NewMember;
-pub use service::{Onboarding, Services};
+pub use service::{Onboarding, Services, SignUps};
+pub use sign_up::SignedUp;
 pub use tier_change::{Move, TierChange};

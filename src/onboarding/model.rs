@@ -4,7 +4,10 @@ use std::str::FromStr;
 
 use crate::{
     billing::BillingAddress,
-    kernel::{CustomerName, Email, ExternalId, RegistrationId, Secret, TenantId, TierName, Timestamp, UserId},
+    kernel::{
+        CustomerName, Email, ExternalId, InvitationId, RegistrationId, Secret, TenantId, TierName, Timestamp, UserId,
+    },
+    users::Role,
 };
 
 /// What somebody asks for when they register, already checked field by field.
@@ -153,3 +156,26 @@ names!(StepName {
     Provisioning = "provisioning"
 });
 names!(StepStatus { Pending = "pending", Running = "running", Done = "done", Failed = "failed", Undone = "undone" });
+
+/// An invitation to a tenant, as kept; its link is known to who got it alone.
+#[derive(Debug, Clone)]
+pub struct Invitation {
+    /// Which.
+    pub id: InvitationId,
+    /// To which tenant.
+    pub tenant_id: TenantId,
+    /// Whom.
+    pub email: Email,
+    /// As what.
+    pub role: Role,
+    /// Who invited them, as the audit names them.
+    pub invited_by: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// Until when it works.
+    pub expires_at: Timestamp,
+    /// When it was accepted.
+    pub accepted_at: Option<Timestamp>,
+    /// When it was taken back.
+    pub revoked_at: Option<Timestamp>,
+}

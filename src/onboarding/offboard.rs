@@ -2,7 +2,7 @@
 
 use super::{error::Error, service::Onboarding};
 use crate::{
-    kernel::TenantId,
+    kernel::{Actor, TenantId},
     store::Scope,
     tenants::{Status, Tenant},
 };
@@ -10,13 +10,13 @@ use crate::{
 impl Onboarding {
     /// Takes a tenant out: provisioning ← billing account ← users ← tenant. Doing it twice gives the same answer.
     /// The tombstone and the usage stay: what was used until now can still be billed.
-    pub async fn offboard(&self, scope: Scope, id: TenantId) -> Result<Tenant, Error> {
+    pub async fn offboard(&self, scope: Scope, actor: Actor, id: TenantId) -> Result<Tenant, Error> {
         let tenant = self.services.tenants.find(scope, id).await?;
         if matches!(tenant.status, Status::Deleted { .. }) {
             return Ok(tenant);
         }
         // From here on no call gets through and nobody signs in.
-        self.services.tenants.change(scope, id, Tenant::begin_offboarding).await?;
+        self.services.tenants.change_by(scope, actor, "tenant.offboarded", id, Tenant::begin_offboarding).await?;
         let this = self.clone();
         let work = self.run_detached(async move { this.take_out(scope, id).await });
         match work.await {
@@ -32,6 +32,7 @@ impl Onboarding {
         self.services.billing.close_account_in(&mut tx, id).await?;
         let withdrawal = self.services.identity.forget_tenant_in(&mut tx, id).await?;
         self.services.users.remove_all_in(&mut tx, id).await?;
+        tx.invitations_forget(id).await?;
         for registration in tx.registrations_of_tenant(id).await? {
             tx.registration_put(&registration.compensated(now)).await?;
         }

@@ -29,6 +29,8 @@ where
         .routes(routes!(enable_tenant_user))
         .routes(routes!(list_own_users, create_own_user))
         .routes(routes!(delete_own_user))
+        .routes(routes!(reset_tenant_user_factors))
+        .routes(routes!(reset_own_user_factors))
 }
 
 /// A user of a tenant.
@@ -106,7 +108,7 @@ async fn create_tenant_user(
     Path(tenant): Path<TenantId>,
     Json(request): Json<UserRequest>,
 ) -> Result<(StatusCode, Json<UserView>), Problem> {
-    let member = onboarding.add_member((&scope).into(), tenant, request.parse()?).await?;
+    let member = onboarding.add_member((&scope).into(), scope.actor(), tenant, request.parse()?).await?;
     Ok((StatusCode::CREATED, Json(member.into())))
 }
 
@@ -119,7 +121,7 @@ async fn delete_tenant_user(
     State(onboarding): State<Onboarding>,
     Path((tenant, user)): Path<(TenantId, UserId)>,
 ) -> Result<StatusCode, Problem> {
-    onboarding.remove_member((&scope).into(), tenant, user).await?;
+    onboarding.remove_member((&scope).into(), scope.actor(), tenant, user).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -132,7 +134,7 @@ async fn disable_tenant_user(
     State(onboarding): State<Onboarding>,
     Path((tenant, user)): Path<(TenantId, UserId)>,
 ) -> Result<Json<UserView>, Problem> {
-    Ok(Json(onboarding.disable_member((&scope).into(), tenant, user).await?.into()))
+    Ok(Json(onboarding.disable_member((&scope).into(), scope.actor(), tenant, user).await?.into()))
 }
 
 /// Puts a user back in force in a tenant.
@@ -144,7 +146,7 @@ async fn enable_tenant_user(
     State(onboarding): State<Onboarding>,
     Path((tenant, user)): Path<(TenantId, UserId)>,
 ) -> Result<Json<UserView>, Problem> {
-    Ok(Json(onboarding.enable_member((&scope).into(), tenant, user).await?.into()))
+    Ok(Json(onboarding.enable_member((&scope).into(), scope.actor(), tenant, user).await?.into()))
 }
 
 /// Lists the users of the caller's tenant.
@@ -171,7 +173,7 @@ async fn create_own_user(
     let mut new = request.parse()?;
     call.require_role(new.role)?;
     new.known_email = KnownEmail::OnlyOwnTenant;
-    let member = onboarding.add_member((&call).into(), call.tenant, new).await?;
+    let member = onboarding.add_member((&call).into(), call.actor(), call.tenant, new).await?;
     Ok((StatusCode::CREATED, Json(member.into())))
 }
 
@@ -187,6 +189,35 @@ async fn delete_own_user(
     call.require_role(Role::Admin)?;
     let target = users.find((&call).into(), call.tenant, user).await?;
     call.require_role(target.membership.role)?;
-    onboarding.remove_member((&call).into(), call.tenant, user).await?;
+    onboarding.remove_member((&call).into(), call.actor(), call.tenant, user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes a user's second factors away, for who lost them.
+#[utoipa::path(delete, path = "/admin/v1/tenants/{tenant_id}/users/{user_id}/factors", tag = "users",
+    params(("tenant_id" = TenantId, Path), ("user_id" = UserId, Path)), responses((status = 204), (status = 404)))]
+async fn reset_tenant_user_factors(
+    scope: AdminScope,
+    State(onboarding): State<Onboarding>,
+    Path((tenant, user)): Path<(TenantId, UserId)>,
+) -> Result<StatusCode, Problem> {
+    onboarding.reset_factors((&scope).into(), scope.actor(), tenant, user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes the second factors of a user of the caller's tenant away, for who lost them. A user who belongs to other tenants as
+/// well is left to the platform's administrator.
+#[utoipa::path(delete, path = "/v1/users/{user_id}/factors", tag = "tenant", params(("user_id" = UserId, Path)),
+    responses((status = 204), (status = 403), (status = 404), (status = 409)))]
+async fn reset_own_user_factors(
+    call: TenantAccess,
+    State(onboarding): State<Onboarding>,
+    State(users): State<Users>,
+    Path(user): Path<UserId>,
+) -> Result<StatusCode, Problem> {
+    call.require_role(Role::Admin)?;
+    let target = users.find((&call).into(), call.tenant, user).await?;
+    call.require_role(target.membership.role)?;
+    onboarding.reset_factors((&call).into(), call.actor(), call.tenant, user).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     billing::{Billing, BillingAddress},
-    identity::{Identity, PasswordHash},
+    identity::{self, Identity, PasswordHash},
     kernel::{Clock, Page, PageRequest, RegistrationId, Rng, TenantId},
+    mail::Mail,
     provisioning::Provisioning,
     store::{Scope, Store, Tx},
     tenants::{self, Failure, Status, Tenant, TenantFilter, TenantPatch, Tenants},
@@ -34,6 +35,17 @@ pub struct Services {
     pub billing: Billing,
     /// Infrastructure.
     pub provisioning: Provisioning,
+    /// Letters.
+    pub mail: Mail,
+}
+
+/// Who may sign up by themselves, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct SignUps {
+    /// Whether anybody may.
+    pub allowed: bool,
+    /// Whether nothing exists until the email is verified.
+    pub verify_email: bool,
 }
 
 /// The onboarding service; cheap to clone.
@@ -44,7 +56,7 @@ pub struct Onboarding {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) rng: Arc<dyn Rng>,
     pub(super) tasks: TaskTracker,
-    pub(super) allow_signup: bool,
+    pub(super) sign_ups: SignUps,
 }
 
 impl Onboarding {
@@ -55,35 +67,42 @@ impl Onboarding {
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
         tasks: TaskTracker,
-        allow_signup: bool,
+        sign_ups: SignUps,
     ) -> Self {
-        Self { store, services, clock, rng, tasks, allow_signup }
+        Self { store, services, clock, rng, tasks, sign_ups }
     }
 
     /// Registers a customer. Refused input changes nothing. The answer is the registration as it stands when it is
     /// done, or after a few seconds, while it goes on in the background.
     pub async fn register(&self, scope: Scope, request: Request) -> Result<Registration, Error> {
-        if request.entrance == Entrance::SignUp && !self.allow_signup {
+        let password = self.checked_password(&request).await?;
+        self.begin(scope, request, password, None).await
+    }
+
+    /// The hash of a request's password, after what can be refused without looking at people was refused.
+    pub(super) async fn checked_password(&self, request: &Request) -> Result<Option<PasswordHash>, Error> {
+        if request.entrance == Entrance::SignUp && !self.sign_ups.allowed {
             return Err(Error::SignUpClosed);
         }
         if self.services.billing.plan(&request.tier).is_none() {
-            return Err(Error::UnknownTier(request.tier));
+            return Err(Error::UnknownTier(request.tier.clone()));
         }
-        let password = match &request.password {
-            Some(password) => {
-                let hints = [request.email.as_str(), request.customer_name.as_str()];
-                Some(self.services.identity.hash_new_password(password, &hints).await?)
-            }
-            None => None,
-        };
-        let registration = self.commit_facts(scope, &request, password).await?;
-        self.services.tenants.announce(registration.tenant_id);
-        self.in_background(scope, registration).await
+        let Some(password) = &request.password else { return Ok(None) };
+        let hints = [request.email.as_str(), request.customer_name.as_str()];
+        Ok(Some(self.services.identity.hash_new_password(password, &hints).await?))
     }
 
-    /// Registers a customer who came by themselves.
-    pub async fn sign_up(&self, request: Request) -> Result<Registration, Error> {
-        self.register(Scope::Job("sign-up"), request).await
+    /// Makes a registration, using up the link of the sign-up that it came from.
+    pub(super) async fn begin(
+        &self,
+        scope: Scope,
+        request: Request,
+        password: Option<PasswordHash>,
+        link: Option<&[u8; 32]>,
+    ) -> Result<Registration, Error> {
+        let registration = self.commit_facts(scope, &request, password, link).await?;
+        self.services.tenants.announce(registration.tenant_id);
+        self.in_background(scope, registration).await
     }
 
     /// Tries a failed registration again.
@@ -151,8 +170,16 @@ impl Onboarding {
         scope: Scope,
         request: &Request,
         password: Option<PasswordHash>,
+        link: Option<&[u8; 32]>,
     ) -> Result<Registration, Error> {
         let mut tx = self.store.begin(scope).await?;
+        let password = match link {
+            None => password,
+            Some(link) => {
+                let used = tx.sign_up_use(link, self.clock.now()).await?;
+                Some(used.ok_or(identity::Error::InvalidLink)?.1)
+            }
+        };
         let mut notes = Vec::new();
         let tenant = self.create_or_join(&mut tx, request, &mut notes).await?;
 

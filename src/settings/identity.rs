@@ -31,6 +31,8 @@ pub struct IdentitySettings {
     pub refresh_grace_s: i64,
     /// Whether anybody may sign up.
     pub allow_signup: bool,
+    /// Whether the account of a sign-up works only after its email was verified; where mail goes to people when absent.
+    pub verify_email: Option<bool>,
     /// Passwords hashed at once.
     pub hash_concurrency: usize,
     /// Whether the token endpoint takes passwords (RFC 6749 section 4.3): in a laboratory alone.
@@ -45,9 +47,17 @@ impl IdentitySettings {
         let refresh = reader.number("identity.refresh_token_ttl_s", REFRESH_TOKEN_TTL_S, 60, 365 * 86_400);
         let grace = reader.number("identity.refresh_grace_s", REFRESH_GRACE_S, 0, 300);
         let allow_signup = reader.switch("identity.allow_signup", true);
+        let verify_email = match reader.take("identity.verify_email") {
+            None => None,
+            Some(toml::Value::Boolean(value)) => Some(value),
+            Some(_) => {
+                reader.fault("identity.verify_email", "must be true or false");
+                None
+            }
+        };
+        let login_throttle = reader.switch("identity.login_throttle", true);
         let concurrency = reader.number("identity.hash_concurrency", HASH_CONCURRENCY, 1, 64);
         let password_grant = reader.switch("identity.allow_password_grant", false);
-        let throttle = reader.switch("identity.login_throttle", true);
         let signing_alg = reader.parsed("identity.signing_alg", SigningAlg::Es256.name());
         let published = reader.strings("identity.published_algs", &SigningAlg::ALL.map(SigningAlg::name));
         let algorithm = |text: String| {
@@ -63,9 +73,10 @@ impl IdentitySettings {
             refresh_token_ttl_s: refresh?,
             refresh_grace_s: grace?,
             allow_signup: allow_signup?,
+            verify_email,
+            login_throttle: login_throttle?,
             hash_concurrency: usize::try_from(concurrency?).unwrap_or(1),
             allow_password_grant: password_grant?,
-            login_throttle: throttle?,
         })
     }
 }

@@ -6,6 +6,7 @@
 mod gateway;
 mod identity;
 mod lab;
+mod mail;
 mod metering;
 pub mod read;
 mod seed;
@@ -20,6 +21,7 @@ use toml::{Table, Value};
 pub use gateway::{GatewaySettings, UpstreamSettings};
 pub use identity::IdentitySettings;
 pub use lab::LabSettings;
+pub use mail::MailSettings;
 pub use metering::MeteringSettings;
 pub use read::{SettingFault, SettingFaults};
 pub use seed::{SeedClient, SeedSettings, SeedTenant, SeedUser};
@@ -42,6 +44,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// `[identity]`
     pub identity: IdentitySettings,
+    /// `[mail]`
+    pub mail: MailSettings,
     /// `[gateway]`
     pub gateway: GatewaySettings,
     /// `[metering]`
@@ -182,6 +186,7 @@ impl Settings {
         let server = ServerSettings::read(reader);
         let store = StoreSettings::read(reader);
         let identity = IdentitySettings::read(reader);
+        let mail = MailSettings::read(reader);
         let gateway = GatewaySettings::read(reader);
         let metering = MeteringSettings::read(reader);
         let billing = BillingSettings::read(reader);
@@ -198,6 +203,7 @@ impl Settings {
             server: server?,
             store: store?,
             identity: identity?,
+            mail: mail?,
             gateway: gateway?,
             metering: metering?,
             billing: billing?,

@@ -2,7 +2,7 @@
 
 use super::{StoreError, Tx, value::Row};
 use crate::{
-    identity::{PasswordHash, RefreshToken, ScopeSet, Session, StoredKey},
+    identity::{PasswordHash, Proof, RefreshToken, ScopeSet, Session, StoredKey},
     kernel::{PageRequest, SessionId, TenantId, Timestamp, UserId},
 };
 
@@ -13,6 +13,14 @@ pub(super) fn hash(row: &Row, name: &str) -> Result<[u8; 32], StoreError> {
 
 pub(super) fn scope_set(row: &Row) -> Result<ScopeSet, StoreError> {
     Ok(ScopeSet::parse(&row.get::<String>("scope")?))
+}
+
+/// Sign-ins from before there were second factors have none.
+pub(super) fn proof(row: &Row) -> Result<Proof, StoreError> {
+    match row.get::<Option<String>>("amr")? {
+        Some(_) => row.parse("amr"),
+        None => Ok(Proof::Password),
+    }
 }
 
 fn read_key(row: &Row) -> Result<StoredKey, StoreError> {
@@ -36,6 +44,8 @@ pub(super) fn read_session(row: &Row) -> Result<Session, StoreError> {
         client_id: row.get("client_id")?,
         scope: scope_set(row)?,
         authenticated_at: row.get::<Option<Timestamp>>("authenticated_at")?.unwrap_or(row.get("created_at")?),
+        proof: proof(row)?,
+        renewed_at: row.get("renewed_at")?,
         created_at: row.get("created_at")?,
         ended_at: row.get("ended_at")?,
         browser_id: row.get("browser_id")?,
@@ -112,9 +122,9 @@ impl Tx {
         logout_due_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         self.query(
-            "INSERT INTO sessions (session_id, user_id, tenant_id, client_id, scope, authenticated_at, created_at,
+            "INSERT INTO sessions (session_id, user_id, tenant_id, client_id, scope, authenticated_at, amr, created_at,
                  browser_id, parent_id, logout_due_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         )
         .bind(session.id)
         .bind(session.user_id)
@@ -122,6 +132,7 @@ impl Tx {
         .bind(session.client_id)
         .bind(session.scope.to_string())
         .bind(session.authenticated_at)
+        .bind(session.proof.name())
         .bind(session.created_at)
         .bind(session.browser_id)
         .bind(session.parent_id)
@@ -163,6 +174,47 @@ impl Tx {
         .bind(now)
         .execute()
         .await
+    }
+
+    /// Notes that a session's tokens were renewed.
+    pub async fn session_renewed(&mut self, id: SessionId, now: Timestamp) -> Result<(), StoreError> {
+        self.query("UPDATE sessions SET renewed_at = $2 WHERE session_id = $1").bind(id).bind(now).execute().await?;
+        Ok(())
+    }
+
+    /// A person's sessions that run, within the scope's reach, the oldest first.
+    pub async fn sessions_of_user(&mut self, user: UserId) -> Result<Vec<Session>, StoreError> {
+        let scope = self.tenant();
+        self.query(
+            "SELECT * FROM sessions WHERE user_id = $1 AND ended_at IS NULL AND ($2 IS NULL OR tenant_id = $2)
+             ORDER BY session_id",
+        )
+        .bind(user)
+        .bind(scope)
+        .map(read_session)
+        .await
+    }
+
+    /// Ends all of a person's sessions everywhere, signs their browsers out and uses their codes up.
+    pub async fn sign_ins_end_of_person(
+        &mut self,
+        user: UserId,
+        now: Timestamp,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        self.query("UPDATE sessions SET ended_at = $2, end_reason = $3 WHERE user_id = $1 AND ended_at IS NULL")
+            .bind(user)
+            .bind(now)
+            .bind(reason)
+            .execute()
+            .await?;
+        self.query("DELETE FROM authorization_codes WHERE user_id = $1 AND used_at IS NULL")
+            .bind(user)
+            .execute()
+            .await?;
+        self.query("DELETE FROM browsers WHERE user_id = $1").bind(user).execute().await?;
+        self.query("DELETE FROM pending_browsers WHERE user_id = $1").bind(user).execute().await?;
+        Ok(())
     }
 
     /// Ends all sessions of a tenant.
@@ -224,7 +276,7 @@ impl Tx {
         self.query(
             "SELECT r.token_hash, r.issued_at, r.expires_at, r.used_at,
                     s.session_id, s.user_id, s.tenant_id, s.client_id, s.scope, s.authenticated_at, s.created_at,
-                    s.ended_at, s.browser_id, s.parent_id
+                    s.ended_at, s.amr, s.renewed_at, s.browser_id, s.parent_id
              FROM refresh_tokens r JOIN sessions s ON s.session_id = r.session_id WHERE r.token_hash = $1",
         )
         .bind(&token_hash[..])

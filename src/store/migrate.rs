@@ -13,6 +13,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_clients.sql"),
     include_str!("migrations/0005_audit.sql"),
     include_str!("migrations/0030_amendments.sql"),
+    include_str!("migrations/0060_mail.sql"),
+    include_str!("migrations/0061_links.sql"),
+    include_str!("migrations/0062_factors.sql"),
     include_str!("migrations/0070_protocol.sql"),
 ];
 

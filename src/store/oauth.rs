@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     StoreError, Tx,
-    identity::{hash, scope_set},
+    identity::{hash, proof, scope_set},
     value::Row,
 };
 use crate::{
@@ -178,12 +178,13 @@ impl Tx {
     /// Notes that a browser is signed in.
     pub async fn browser_insert(&mut self, secret_hash: &[u8; 32], browser: &Browser) -> Result<(), StoreError> {
         self.query(
-            "INSERT INTO browsers (secret_hash, browser_id, user_id, authenticated_at, expires_at)
-             VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO browsers (secret_hash, browser_id, user_id, amr, authenticated_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(&secret_hash[..])
         .bind(browser.id)
         .bind(browser.user_id)
+        .bind(browser.proof.name())
         .bind(browser.authenticated_at)
         .bind(browser.expires_at)
         .execute()
@@ -194,7 +195,7 @@ impl Tx {
     /// Who is signed in with a browser.
     pub async fn browser(&mut self, secret_hash: &[u8; 32]) -> Result<Option<Browser>, StoreError> {
         self.query(
-            "SELECT browser_id, user_id, authenticated_at, expires_at FROM browsers
+            "SELECT browser_id, user_id, amr, authenticated_at, expires_at FROM browsers
              WHERE secret_hash = $1 AND browser_id IS NOT NULL",
         )
         .bind(&secret_hash[..])
@@ -202,11 +203,36 @@ impl Tx {
             Ok(Browser {
                 id: row.get("browser_id")?,
                 user_id: row.get("user_id")?,
+                proof: proof(row)?,
                 authenticated_at: row.get("authenticated_at")?,
                 expires_at: row.get("expires_at")?,
             })
         })
         .await
+    }
+
+    /// Signs a person's browsers out, but for one.
+    pub async fn browsers_delete_but(&mut self, user: UserId, kept: Option<&[u8; 32]>) -> Result<(), StoreError> {
+        self.query("DELETE FROM browsers WHERE user_id = $1 AND ($2 IS NULL OR secret_hash <> $2)")
+            .bind(user)
+            .bind(kept.map(|hash| hash.to_vec()))
+            .execute()
+            .await?;
+        self.query("DELETE FROM pending_browsers WHERE user_id = $1").bind(user).execute().await?;
+        self.query("DELETE FROM authorization_codes WHERE user_id = $1 AND used_at IS NULL")
+            .bind(user)
+            .execute()
+            .await?;
+        Ok(())
+    }
+
+    /// What a client is called.
+    pub async fn client_name(&mut self, id: ClientId) -> Result<Option<String>, StoreError> {
+        // A client that is every tenant's is nobody's secret.
+        self.query("SELECT client_name FROM clients WHERE client_id = $1")
+            .bind(id)
+            .map_one(|row| row.get("client_name"))
+            .await
     }
 
     /// Signs a browser out.
@@ -219,6 +245,10 @@ impl Tx {
     pub async fn sign_ins_forget(&mut self, before: Timestamp) -> Result<(), StoreError> {
         self.query("DELETE FROM browsers WHERE expires_at < $1").bind(before).execute().await?;
         self.query("DELETE FROM authorization_codes WHERE expires_at < $1").bind(before).execute().await?;
+        self.query("DELETE FROM pending_browsers WHERE expires_at < $1").bind(before).execute().await?;
+        self.query("DELETE FROM passkey_challenges WHERE expires_at < $1").bind(before).execute().await?;
+        self.query("DELETE FROM reset_links WHERE expires_at < $1").bind(before).execute().await?;
+        self.query("DELETE FROM sign_ups WHERE expires_at < $1").bind(before).execute().await?;
         Ok(())
     }
 
@@ -226,8 +256,8 @@ impl Tx {
     pub async fn code_insert(&mut self, code: &AuthorizationCode) -> Result<(), StoreError> {
         self.query(
             "INSERT INTO authorization_codes (code_hash, client_id, session_id, user_id, tenant_id, redirect_uri,
-                 code_challenge, nonce, scope, authenticated_at, expires_at, browser_id, redirect_uri_given)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+                 code_challenge, nonce, scope, authenticated_at, amr, expires_at, browser_id, redirect_uri_given)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         )
         .bind(&code.hash[..])
         .bind(code.client_id)
@@ -239,6 +269,7 @@ impl Tx {
         .bind(code.nonce.as_deref())
         .bind(code.scope.to_string())
         .bind(code.authenticated_at)
+        .bind(code.proof.name())
         .bind(code.expires_at)
         .bind(code.browser_id)
         .bind(code.redirect_uri_given)
@@ -274,6 +305,7 @@ impl Tx {
                     nonce: row.get("nonce")?,
                     scope: scope_set(row)?,
                     authenticated_at: row.get("authenticated_at")?,
+                    proof: proof(row)?,
                     expires_at: row.get("expires_at")?,
                     used_at: row.get("used_at")?,
                 })

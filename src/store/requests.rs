@@ -2,7 +2,7 @@
 
 use super::{
     StoreError, Tx,
-    identity::{hash, scope_set},
+    identity::{hash, proof, scope_set},
     value::Row,
 };
 use crate::{
@@ -21,6 +21,7 @@ fn read_state(row: &Row) -> Result<DeviceState, StoreError> {
             tenant_id: row.get("tenant_id")?,
             browser_id: row.get("browser_id")?,
             authenticated_at: row.get("authenticated_at")?,
+            proof: proof(row)?,
         }),
         other => return Err(StoreError::Corrupt(format!("status: {other:?}"))),
     })
@@ -161,8 +162,9 @@ impl Tx {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         self.query(
-            "UPDATE device_grants SET status = $2, user_id = $3, tenant_id = $4, browser_id = $5, authenticated_at = $6
-             WHERE user_code_hash = $1 AND status = 'pending' AND expires_at > $7",
+            "UPDATE device_grants SET status = $2, user_id = $3, tenant_id = $4, browser_id = $5, authenticated_at = $6,
+                 amr = $7
+             WHERE user_code_hash = $1 AND status = 'pending' AND expires_at > $8",
         )
         .bind(&user_code_hash[..])
         .bind(if allowed.is_some() { "allowed" } else { "denied" })
@@ -170,6 +172,7 @@ impl Tx {
         .bind(allowed.map(|by| by.tenant_id))
         .bind(allowed.map(|by| by.browser_id))
         .bind(allowed.map(|by| by.authenticated_at))
+        .bind(allowed.map(|by| by.proof.name()))
         .bind(now)
         .changed_one()
         .await

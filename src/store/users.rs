@@ -186,7 +186,15 @@ impl Tx {
             .changed_one()
             .await?;
         if forgotten {
-            self.query("DELETE FROM credentials WHERE user_id = $1").bind(id).execute().await?;
+            for sql in [
+                "DELETE FROM credentials WHERE user_id = $1",
+                "DELETE FROM totp_factors WHERE user_id = $1",
+                "DELETE FROM recovery_codes WHERE user_id = $1",
+                "DELETE FROM passkeys WHERE user_id = $1",
+                "DELETE FROM browsers WHERE user_id = $1",
+            ] {
+                self.query(sql).bind(id).execute().await?;
+            }
         }
         Ok(forgotten)
     }

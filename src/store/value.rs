@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::{StoreError, dialect::PgTime};
 use crate::kernel::{
-    BillingAccountId, BrowserId, ClientId, InfrastructureId, InitialTokenId, MeterId, NodeId, Quantity, RegistrationId,
-    SessionId, TenantId, Timestamp, UserId,
+    BillingAccountId, BrowserId, ClientId, InfrastructureId, InitialTokenId, InvitationId, MeterId, NodeId, Quantity,
+    RegistrationId, SessionId, TenantId, Timestamp, UserId,
 };
 
 /// Bound parameters of one statement.
@@ -152,7 +152,8 @@ ids!(
     NodeId,
     MeterId,
     BrowserId,
-    InitialTokenId
+    InitialTokenId,
+    InvitationId
 );
 
 impl Bind for Timestamp {

@@ -150,7 +150,7 @@ async fn suspend_tenant(
     State(tenants): State<Tenants>,
     Path(id): Path<TenantId>,
 ) -> Result<Json<TenantView>, Problem> {
-    Ok(Json(tenants.suspend((&scope).into(), id).await?.into()))
+    Ok(Json(tenants.suspend((&scope).into(), scope.actor(), id).await?.into()))
 }
 
 /// Lets calls and sign-ins through again.
@@ -161,5 +161,5 @@ async fn activate_tenant(
     State(tenants): State<Tenants>,
     Path(id): Path<TenantId>,
 ) -> Result<Json<TenantView>, Problem> {
-    Ok(Json(tenants.activate((&scope).into(), id).await?.into()))
+    Ok(Json(tenants.activate((&scope).into(), scope.actor(), id).await?.into()))
 }

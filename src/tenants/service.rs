@@ -7,7 +7,10 @@ use super::{
     model::{Status, Tenant, TenantFilter, TierSpan},
 };
 use crate::{
-    kernel::{Clock, CustomerName, ExternalId, Page, PageRequest, Rng, TenantId, TenantObserver, TierName},
+    kernel::{
+        Act, Actor, Clock, CustomerName, ExternalId, Page, PageRequest, Rng, TenantId, TenantObserver, TierName,
+        ids::uuid_v7,
+    },
     store::{Scope, Store, StoreError, Tx},
 };
 
@@ -117,8 +120,8 @@ impl Tenants {
     }
 
     /// Lets calls through again.
-    pub async fn activate(&self, scope: Scope, id: TenantId) -> Result<Tenant, Error> {
-        self.change(scope, id, |tenant| match tenant.status {
+    pub async fn activate(&self, scope: Scope, actor: Actor, id: TenantId) -> Result<Tenant, Error> {
+        self.change_by(scope, actor, "tenant.activated", id, |tenant| match tenant.status {
             Status::Suspended | Status::Active => tenant.activate(),
             _ => Err(Error::WrongState { id, status: tenant.status.name(), verb: "be activated" }),
         })
@@ -126,8 +129,27 @@ impl Tenants {
     }
 
     /// Stops every call.
-    pub async fn suspend(&self, scope: Scope, id: TenantId) -> Result<Tenant, Error> {
-        self.change(scope, id, Tenant::suspend).await
+    pub async fn suspend(&self, scope: Scope, actor: Actor, id: TenantId) -> Result<Tenant, Error> {
+        self.change_by(scope, actor, "tenant.suspended", id, Tenant::suspend).await
+    }
+
+    /// [`Self::change`], noted in the audit.
+    pub async fn change_by(
+        &self,
+        scope: Scope,
+        actor: Actor,
+        action: &'static str,
+        id: TenantId,
+        transition: impl FnOnce(Tenant) -> Result<Tenant, Error>,
+    ) -> Result<Tenant, Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin(scope).await?;
+        let tenant = self.change_in(&mut tx, id, transition).await?;
+        let act = Act { actor, action, tenant: Some(id), subject: id.to_string(), detail: None };
+        tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?;
+        tx.commit().await?;
+        self.observer.tenant_changed(id);
+        Ok(tenant)
     }
 
     /// Applies a transition of `rules.rs`, written only if nobody else changed the tenant meanwhile; refused otherwise.

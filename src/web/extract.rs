@@ -1,23 +1,47 @@
 //! Extractors: who calls and in which scope, bodies, paths and queries, each refusing with a problem that names the
 //! field. Scopes of requests are made here and nowhere else.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     body::to_bytes,
     extract::{FromRef, FromRequest, FromRequestParts, OptionalFromRequest, Request},
-    http::{HeaderValue, header, request::Parts},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{kinds::Kind, problem::Problem};
 use crate::{
-    identity::{ADMIN_SCOPE, Access, PortalGrant, Subject, TokenError, Verifier, rules::FIRST_PARTY},
-    kernel::{TenantId, UserId},
+    identity::{ADMIN_SCOPE, Access, Origin, PortalGrant, Subject, TokenError, Verifier, rules::FIRST_PARTY},
+    kernel::{Actor, SessionId, Standing, TenantId, UserId},
     store::Scope,
     users::Role,
 };
+
+/// The cookie of a browser that signed in here before.
+pub const DEVICE_COOKIE: &str = "tollgate_device";
+
+/// The other end of a request's connection, noted by who accepted it.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+impl<S: Send + Sync> FromRequestParts<S> for Origin {
+    type Rejection = std::convert::Infallible;
+
+    /// `Forwarded` and `X-Forwarded-For` are whatever a client likes, and are not read.
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let address = parts.extensions.get::<Peer>().map(|Peer(address)| *address);
+        Ok(Self { address, device: cookie(&parts.headers, DEVICE_COOKIE).map(str::to_owned) })
+    }
+}
+
+/// The value of a cookie.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(own, _)| *own == name).map(|(_, value)| value)
+}
 
 /// The largest JSON body taken, in bytes.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -27,6 +51,13 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 pub struct AdminScope {
     /// Who.
     pub admin: UserId,
+}
+
+impl AdminScope {
+    /// Who acts, for the audit.
+    pub const fn actor(&self) -> Actor {
+        Actor::Admin(self.admin)
+    }
 }
 
 impl From<&AdminScope> for Scope {
@@ -51,6 +82,22 @@ impl From<&TenantAccess> for Scope {
 }
 
 impl TenantAccess {
+    /// Who acts, for the audit.
+    pub fn actor(&self) -> Actor {
+        match self.access.subject {
+            Subject::User(user) => Actor::User(user),
+            Subject::Client(client) => Actor::Client(client),
+        }
+    }
+
+    /// The person who calls, and their sign-in; a machine has neither.
+    pub fn person(&self) -> Result<(UserId, SessionId), Problem> {
+        match (self.access.subject, self.access.session) {
+            (Subject::User(user), Some(session)) => Ok((user, session)),
+            _ => Err(Problem::new(Kind::FORBIDDEN, "this is a person's own; the token is a machine's")),
+        }
+    }
+
     /// An error unless the token carries a scope value.
     pub fn require_scope(&self, value: &str) -> Result<(), Problem> {
         if self.access.scope.contains(value) { Ok(()) } else { Err(insufficient_scope(value)) }
@@ -102,7 +149,10 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let access = access(parts, state)?;
         match access.tenant {
-            Some(tenant) => Ok(Self { scope: Scope::Tenant(tenant), access }),
+            Some(tenant) => {
+                must_stand(tenant, state).await?;
+                Ok(Self { scope: Scope::Tenant(tenant), access })
+            }
             None if access.scope.contains(ADMIN_SCOPE) => Ok(Self { scope: Scope::Platform, access }),
             None => Err(insufficient_scope(ADMIN_SCOPE)),
         }
@@ -157,7 +207,7 @@ where
 
 /// The bearer token of a request: exactly one `Authorization` header of that scheme. Without one, the challenge names no
 /// error (RFC 6750 section 3.1).
-pub fn bearer(headers: &axum::http::HeaderMap) -> Result<&str, Problem> {
+pub fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let only = values.next().filter(|_| values.next().is_none());
     let token = only.and_then(|value| value.to_str().ok()).and_then(|text| {
@@ -193,6 +243,21 @@ where
     Verifier::from_ref(state).verify(bearer(&parts.headers)?).map_err(|error| unauthenticated(&error))
 }
 
+/// An error unless the tenant of a token may call now.
+async fn must_stand<S>(tenant: TenantId, state: &S) -> Result<(), Problem>
+where
+    Verifier: FromRef<S>,
+{
+    match Verifier::from_ref(state).standing(tenant).await {
+        Ok(Standing::Active) => Ok(()),
+        Ok(Standing::Refused(status)) => Err(Problem::new(Kind::TENANT_NOT_ACTIVE, format!("the tenant is {status}"))),
+        Ok(Standing::Gone) => Err(unauthenticated(&TokenError::Invalid("its tenant is gone"))),
+        Err(error) => {
+            Err(Problem::new(Kind::UNAVAILABLE, "the tenant's state is not known now").retry_after(1).caused_by(error))
+        }
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for AdminScope
 where
     Verifier: FromRef<S>,
@@ -219,6 +284,7 @@ where
         let Some(tenant) = access.tenant else {
             return Err(Problem::new(Kind::FORBIDDEN, "this is a tenant's own view; the token names no tenant"));
         };
+        must_stand(tenant, state).await?;
         Ok(Self { tenant, access })
     }
 }

@@ -23,13 +23,13 @@ pub struct Page {
     title: String,
     body: Markup,
     form_targets: String,
-    sends_itself: bool,
+    script: Option<&'static str>,
 }
 
 impl Page {
     /// A page with a title and what comes below it.
     pub fn new(title: impl Into<String>, body: Markup) -> Self {
-        Self { status: StatusCode::OK, title: title.into(), body, form_targets: String::new(), sends_itself: false }
+        Self { status: StatusCode::OK, title: title.into(), body, form_targets: String::new(), script: None }
     }
 
     /// Another status than 200.
@@ -38,22 +38,22 @@ impl Page {
         self
     }
 
-    /// Its form is sent by a script of ours where scripts run; elsewhere somebody presses its button.
-    pub const fn sends_itself(mut self) -> Self {
-        self.sends_itself = true;
-        self
-    }
-
     /// Answers to its forms may redirect to these origins, too: browsers hold `form-action` over redirects.
     pub fn forms_lead_to(mut self, origins: &str) -> Self {
         origins.clone_into(&mut self.form_targets);
+        self
+    }
+
+    /// A script of ours that the page is more comfortable with; it works without.
+    pub const fn script(mut self, path: &'static str) -> Self {
+        self.script = Some(path);
         self
     }
 }
 
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
-        let Self { status, title, body, form_targets, sends_itself } = self;
+        let Self { status, title, body, form_targets, script } = self;
         let document = html! {
             (DOCTYPE)
             html lang="en" {
@@ -62,12 +62,12 @@ impl IntoResponse for Page {
                     title { (title) }
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     link rel="stylesheet" href=(STYLE_PATH);
-                    @if sends_itself { script src=(SEND_PATH) defer {} }
+                    @if let Some(path) = script { script src=(path) defer {} }
                 }
                 body { main { h1 { (title) } (body) } }
             }
         };
-        let scripts = if sends_itself { "script-src 'self'; " } else { "" };
+        let scripts = if script.is_some() { "script-src 'self'; connect-src 'self'; " } else { "" };
         let policy = format!(
             "default-src 'none'; {scripts}style-src 'self'; img-src 'self' data:; form-action 'self' {form_targets}; \
              frame-ancestors 'none'; base-uri 'none'"
@@ -83,6 +83,11 @@ impl IntoResponse for Page {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
         response
     }
+}
+
+/// What was done, above a form.
+pub fn notice(text: Option<&str>) -> Markup {
+    html! { @if let Some(text) = text { p role="status" { (text) } } }
 }
 
 /// What was wrong, above a form.

@@ -38,6 +38,14 @@ kinds! {
         "Send a valid access token in `Authorization: Bearer …`. `WWW-Authenticate` says what was wrong with it.";
     WRONG_CREDENTIALS = UNAUTHORIZED, "/docs/problems#wrong-credentials", "Wrong credentials",
         "Email and password do not belong together. An unknown email gets the same answer.";
+    SECOND_FACTOR = UNAUTHORIZED, "/docs/problems#second-factor", "Second factor needed",
+        "The password was right. Send the same again with a code of the authenticator, or a recovery code, as `otp`; a passkey works on the sign-in page.";
+    WRONG_SECOND_FACTOR = UNAUTHORIZED, "/docs/problems#wrong-second-factor", "Wrong second factor",
+        "The password was right and the code was not, or it was used before. A code counts once; wait for the next one.";
+    TOO_MANY_TRIES = TOO_MANY_REQUESTS, "/docs/problems#too-many-tries", "Too many tries",
+        "There were too many wrong tries from here. Wait as long as `Retry-After` says; nobody is locked out for good.";
+    INVALID_LINK = NOT_FOUND, "/docs/problems#invalid-link", "Link not valid",
+        "The link is not known, was used before, or has expired. Ask for another one.";
     FORBIDDEN = FORBIDDEN, "/docs/problems#forbidden", "Not allowed",
         "The token is valid but may not do this: another scope or role is needed.";
     TENANT_NOT_ACTIVE = FORBIDDEN, "/docs/problems#tenant-not-active", "Tenant not active",

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod docs;
 pub mod extract;
+pub mod form;
 pub mod html;
 pub mod idempotency;
 pub mod instance;

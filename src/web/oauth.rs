@@ -81,6 +81,10 @@ impl From<identity::Error> for OAuthError {
             | Error::WrongCredentials
             | Error::ChooseTenant(_)
             | Error::Disabled
+            | Error::FactorNeeded { .. }
+            | Error::WrongFactor
+            | Error::InvalidLink
+            | Error::SharedUser
             | Error::UnknownTenant(_)
             | Error::UnknownSession(_)
             | Error::UnknownInitialToken(_)
@@ -92,6 +96,7 @@ impl From<identity::Error> for OAuthError {
             Error::InvalidRequest(_) => Self::invalid_request(text),
             Error::InvalidTarget(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_target", text),
             Error::InvalidInitialToken => Self::invalid_token(text),
+            Error::TooManyTries { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, "slow_down", text),
             Error::TooManyGuesses => Self::new(StatusCode::TOO_MANY_REQUESTS, "access_denied", text),
             Error::Waiting(waiting) => Self::new(StatusCode::BAD_REQUEST, of_waiting(waiting), text),
             Error::KeyFile { .. } | Error::Key(_) | Error::Stopped => {

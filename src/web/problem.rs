@@ -5,7 +5,7 @@ use axum::http::HeaderValue;
 use serde_json::json;
 
 use super::{instance::Parts, kinds::Kind};
-use crate::{billing, identity, metering, onboarding, provisioning, store::StoreError, tenants, users};
+use crate::{billing, identity, mail, metering, onboarding, provisioning, store::StoreError, tenants, users};
 
 /// An RFC 9457 problem document in the making.
 #[derive(Debug)]
@@ -80,6 +80,13 @@ impl From<identity::Error> for Problem {
                 Self::new(Kind::CHOOSE_TENANT, text).member("tenants", tenants.collect())
             }
             Error::TenantNotActive(_) => Self::new(Kind::TENANT_NOT_ACTIVE, text),
+            Error::TooManyTries { retry_after_s } => Self::new(Kind::TOO_MANY_TRIES, text).retry_after(retry_after_s),
+            Error::FactorNeeded { .. } => Self::new(Kind::SECOND_FACTOR, text)
+                .header(axum::http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tollgate\"")),
+            Error::WrongFactor => Self::new(Kind::WRONG_SECOND_FACTOR, text)
+                .header(axum::http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tollgate\"")),
+            Error::InvalidLink => Self::new(Kind::INVALID_LINK, text),
+            Error::SharedUser => Self::new(Kind::CONFLICT, text),
             Error::WeakPassword(why) => Self::invalid_field("password", why),
             Error::InvalidGrant(_) | Error::InvalidInitialToken | Error::Waiting(_) => {
                 Self::new(Kind::UNAUTHENTICATED, text)
@@ -92,6 +99,16 @@ impl From<identity::Error> for Problem {
             | Error::UnknownSession(_)
             | Error::UnknownInitialToken(_) => Self::new(Kind::NOT_FOUND, text),
             Error::KeyFile { .. } | Error::Key(_) | Error::Stopped => Self::internal(error),
+            Error::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<mail::Error> for Problem {
+    fn from(error: mail::Error) -> Self {
+        use mail::Error;
+        match error {
+            Error::SetUp(_) | Error::Letter(_) | Error::Folder(_) | Error::Server(_) => Self::internal(error),
             Error::Store(error) => error.into(),
         }
     }
@@ -161,7 +178,7 @@ impl From<onboarding::Error> for Problem {
         use onboarding::Error;
         let text = error.to_string();
         match error {
-            Error::Unknown(_) => Self::new(Kind::NOT_FOUND, text),
+            Error::Unknown(_) | Error::UnknownInvitation(_) => Self::new(Kind::NOT_FOUND, text),
             Error::UnknownTier(_) => Self::invalid_field("tier", text),
             Error::NameTaken(_) | Error::EmailTaken | Error::NothingToRetry { .. } => Self::new(Kind::CONFLICT, text),
             Error::SignUpClosed => Self::new(Kind::FORBIDDEN, text),

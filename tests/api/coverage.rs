@@ -10,19 +10,39 @@ use crate::support::{
 };
 
 /// Operations that need no token. This list only shrinks.
-const PUBLIC: [&str; 21] = [
+const PUBLIC: &[&str] = &[
     "GET /.well-known/jwks.json",
     "GET /.well-known/oauth-authorization-server",
     "GET /.well-known/openid-configuration",
-    // Pages on which people prove who they are.
+    // Pages of people, who prove who they are by a cookie or are about to; without one they lead to the sign-in.
+    "GET /account",
+    "GET /account/factors",
+    "GET /account/password",
     "GET /device",
+    "GET /invitation",
     "GET /login",
+    "GET /login/factor",
     "GET /oauth2/authorize",
     "GET /oauth2/logout",
     // Answers in the shape of RFC 6750, which tests/oidc holds.
     "GET /oauth2/userinfo",
+    "GET /reset",
+    "GET /signup",
+    "GET /signup/verify",
+    // Whoever has the link of a letter is who it was sent to.
+    "GET /v1/invitations/{token}",
+    "POST /account/factors",
+    "POST /account/factors/passkey",
+    "POST /account/factors/passkey/options",
+    "POST /account/password",
+    "POST /account/sessions",
+    "POST /account/sign-out",
     "POST /device",
+    "POST /invitation",
     "POST /login",
+    "POST /login/factor",
+    "POST /login/factor/passkey",
+    "POST /login/factor/passkey/options",
     "POST /oauth2/authorize",
     // Clients authenticate by secret, sign-ins by password, and a sign-up makes somebody new.
     "POST /oauth2/device_authorization",
@@ -33,8 +53,13 @@ const PUBLIC: [&str; 21] = [
     "POST /oauth2/revoke",
     "POST /oauth2/token",
     "POST /oauth2/userinfo",
+    "POST /reset",
+    "POST /signup",
+    "POST /signup/verify",
+    "POST /v1/invitations/{token}",
     "POST /v1/login",
     "POST /v1/signup",
+    "POST /v1/signup/verify",
 ];
 
 /// Every operation, as method and path.
@@ -67,6 +92,8 @@ async fn things_of(app: &TestApp, name: &str) -> Vec<(&'static str, String)> {
     let client = owner.post("/v1/clients", json!({"client_name": "robot"})).await.expect(201);
     let member = json!({"email": format!("second-{}", email_of(name)), "role": "member", "password": PASSWORD});
     let user = owner.post("/v1/users", member).await.expect(201);
+    let guest = json!({"email": format!("guest-{}", email_of(name))});
+    let invitation = owner.post("/v1/invitations", guest).await.expect(201).text("/invitation_id");
     let sessions = admin.get(&format!("/admin/v1/sessions?tenant_id={tenant_id}")).await.expect(200);
     let registrations = admin.get("/admin/v1/registrations").await.expect(200);
     let tenant_of_customer = tenant_id.clone();
@@ -77,6 +104,8 @@ async fn things_of(app: &TestApp, name: &str) -> Vec<(&'static str, String)> {
         ("session_id", sessions.text("/items/0/session_id")),
         ("registration_id", registrations.text("/items/0/registration_id")),
         ("token_id", "01900000-0000-7000-8000-000000000000".into()),
+        ("token", invitation.clone()),
+        ("invitation_id", invitation),
         ("tier", "standard".into()),
         ("event_id", "nothing".into()),
         ("id_or_slug", "apis".into()),
@@ -128,7 +157,17 @@ async fn a_tenant_has_no_part_in_the_administration() {
 async fn a_listener_of_its_own_takes_the_administration_off_the_public_one() {
     let app = TestApp::with("[server]\nadmin_listen = \"127.0.0.1:0\"").await;
     let admin = app.admin().await;
-    let names = ["tenant_id", "client_id", "user_id", "session_id", "registration_id", "tier", "event_id", "token_id"];
+    let names = [
+        "tenant_id",
+        "client_id",
+        "user_id",
+        "session_id",
+        "registration_id",
+        "tier",
+        "event_id",
+        "token_id",
+        "invitation_id",
+    ];
     let ids = names.map(|name| (name, "x".into()));
     for (method, path) in operations(&app).await.into_iter().filter(|(_, path)| path.starts_with("/admin/")) {
         let reply = app.call(method.clone(), &filled(&path, &ids), &admin.token, Value::Null).await;
@@ -169,8 +208,17 @@ async fn what_is_not_there_is_404_for_the_administrator_too() {
     let app = TestApp::new().await;
     let admin = app.admin().await;
     for unknown in ["01900000-0000-7000-8000-000000000000", "not-an-id"] {
-        let names =
-            ["tenant_id", "client_id", "user_id", "session_id", "registration_id", "tier", "event_id", "token_id"];
+        let names = [
+            "tenant_id",
+            "client_id",
+            "user_id",
+            "session_id",
+            "registration_id",
+            "tier",
+            "event_id",
+            "token_id",
+            "invitation_id",
+        ];
         let ids = names.map(|name| (name, unknown.to_owned()));
         let one = |(method, path): &(Method, String)| {
             // These read no body, so that what they miss is the thing itself.

@@ -100,9 +100,14 @@ impl TestApp {
 
     /// On PostgreSQL, where it is installed.
     pub async fn on_postgres() -> Option<Self> {
+        Self::on_postgres_with("").await
+    }
+
+    /// The same with settings of its own, as TOML.
+    pub async fn on_postgres_with(settings: &str) -> Option<Self> {
         let database = super::postgres::shared()?.database().await;
         let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
-        Some(Self::start("", Some(database), clock, Arc::new(tempfile::tempdir().unwrap())).await)
+        Some(Self::start(settings, Some(database), clock, Arc::new(tempfile::tempdir().unwrap())).await)
     }
 
     /// Another node on the same database, with a folder of its own.

@@ -24,10 +24,10 @@ use super::refuse;
 use crate::{
     gateway::{
         admission::{Counter, Left, Taken},
-        directory::{BoxFuture, Directory, Entry, Loaded, QuotaFact, SourceError, Standing},
+        directory::{BoxFuture, Directory, Entry, Loaded, QuotaFact, SourceError},
     },
     identity::{Access, TokenError},
-    kernel::{CalendarUnit, TenantId, TierName},
+    kernel::{CalendarUnit, Standing, TenantId, TierName},
     metering::{Amounts, STOCK_METERS},
     web::{Kind, Problem, extract::unauthenticated},
 };

@@ -9,7 +9,7 @@ use crate::{
         Identity,
         pages::{see_other, sorry},
     },
-    web::html::{Page, hidden},
+    web::html::{Page, SEND_PATH, hidden},
 };
 
 impl Known {
@@ -37,7 +37,7 @@ impl Known {
                 button { "Continue" }
             }
         };
-        Page::new("Continue", body).forms_lead_to(&self.target()).sends_itself().into_response()
+        Page::new("Continue", body).forms_lead_to(&self.target()).script(SEND_PATH).into_response()
     }
 
     pub(super) fn refuse(&self, identity: &Identity, Fault(error, description): &Fault) -> Response {

@@ -8,7 +8,7 @@ use axum::{
 
 use super::{Params, TokenView, exchange_response, token_response};
 use crate::{
-    identity::{Client, Error, GrantType, Identity, LoginRequest},
+    identity::{Client, Error, GrantType, Identity, LoginRequest, Origin},
     kernel::{Secret, TenantId},
     web::oauth::OAuthError,
 };
@@ -21,6 +21,7 @@ struct Call<'a> {
     identity: &'a Identity,
     headers: &'a HeaderMap,
     params: &'a Params,
+    origin: Origin,
 }
 
 impl Call<'_> {
@@ -59,8 +60,10 @@ impl Call<'_> {
         let email = self.params.require("username")?.parse().map_err(|_| Error::WrongCredentials)?;
         let tenant = self.params.text("tenant").map(str::parse).transpose();
         let tenant = tenant.map_err(|_| OAuthError::invalid_request("tenant is not an id"))?;
-        let (login, scope) = (LoginRequest { email, password, tenant }, self.params.scope()?);
-        Ok(token_response(self.identity.password_grant(client.as_ref(), login, scope.as_ref()).await?))
+        let otp = self.params.secret("otp");
+        let (login, scope) = (LoginRequest { email, password, tenant, otp }, self.params.scope()?);
+        let set = self.identity.password_grant(client.as_ref(), login, scope.as_ref(), &self.origin).await?;
+        Ok(token_response(set))
     }
 
     async fn by_device(&self) -> Result<Response, OAuthError> {
@@ -99,9 +102,13 @@ impl Call<'_> {
 /// Gives tokens.
 #[utoipa::path(post, path = "/oauth2/token", tag = "oauth", responses((status = 200, body = TokenView), (status = 400), (status = 401)),
     request_body(content_type = "application/x-www-form-urlencoded", content = String))]
-pub(super) async fn token(State(identity): State<Identity>, request: Request) -> Result<Response, OAuthError> {
+pub(super) async fn token(
+    State(identity): State<Identity>,
+    origin: Origin,
+    request: Request,
+) -> Result<Response, OAuthError> {
     let (parts, params) = Params::of_form(request).await?;
-    let call = Call { identity: &identity, headers: &parts.headers, params: &params };
+    let call = Call { identity: &identity, headers: &parts.headers, params: &params, origin };
     if params.text("grant_type") == Some("password") && identity.allows_password_grant() {
         return call.by_password().await;
     }

@@ -1,10 +1,14 @@
 //! The pages on which people prove who they are and say what others may do; here what all of them share.
 //!
 //! A browser that is signed in has a cookie with a random secret. A form says for which browser it was made, and comes
-//! from our own origin. No page needs a script.
+//! from our own origin. No page needs a script, but for passkeys, which browsers give to scripts alone.
 
+mod account;
 mod consent;
 mod device;
+mod factor;
+mod factors;
+mod reset;
 mod sign_in;
 
 use axum::{
@@ -18,8 +22,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Browser, Error, Identity, oauth::Params};
 use crate::{
-    kernel::Secret,
+    kernel::{Email, Secret},
     web::{
+        extract::{DEVICE_COOKIE, cookie},
         html::{self, Page},
         oauth::OAuthError,
     },
@@ -29,6 +34,19 @@ pub(super) use consent::{choose_tenant, consent};
 
 /// The cookie of a browser that is signed in.
 const COOKIE: &str = "tollgate_browser";
+/// The cookie of a browser that owes the second factor.
+const PENDING_COOKIE: &str = "tollgate_pending";
+/// A browser is known for this long after it signed in, in seconds: a year.
+const DEVICE_S: i64 = 365 * 86_400;
+/// The one script: what passkeys need.
+const SCRIPT: &str = include_str!("passkeys.js");
+const SCRIPT_PATH: &str = "/console/passkeys.js";
+
+async fn script() -> Response {
+    let kind =
+        [(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "public, max-age=3600")];
+    (kind, SCRIPT).into_response()
+}
 
 /// The routes.
 pub fn routes<S>() -> OpenApiRouter<S>
@@ -39,31 +57,50 @@ where
     OpenApiRouter::new()
         .routes(routes!(sign_in::login_page, sign_in::login))
         .routes(routes!(device::device_page, device::device))
+        .routes(routes!(factor::factor_page, factor::check_factor))
+        .routes(routes!(factor::passkey_options))
+        .routes(routes!(factor::passkey_sign_in))
+        .routes(routes!(reset::reset_page, reset::reset))
+        .routes(routes!(account::account_page))
+        .routes(routes!(account::revoke_sign_in))
+        .routes(routes!(account::sign_out))
+        .routes(routes!(account::password_page, account::change_password))
+        .routes(routes!(factors::factors_page, factors::change_factors))
+        .routes(routes!(factors::new_passkey_options))
+        .routes(routes!(factors::new_passkey))
+        .route(SCRIPT_PATH, axum::routing::get(script))
         .route(html::STYLE_PATH, axum::routing::get(html::style))
         .route(html::SEND_PATH, axum::routing::get(html::send))
 }
 
 /// The browser that calls, if somebody is signed in with it.
 pub(super) async fn browser(identity: &Identity, headers: &HeaderMap) -> Result<Option<(Secret, Browser)>, Response> {
-    let Some(secret) = cookie(headers) else { return Ok(None) };
+    let Some(secret) = secret_of(headers, COOKIE) else { return Ok(None) };
     let browser = identity.browser(&secret).await.map_err(failed)?;
     Ok(browser.map(|browser| (secret, browser)))
 }
 
-fn cookie(headers: &HeaderMap) -> Option<Secret> {
-    let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| Secret::new(value.to_owned()))
+/// A secret that a browser keeps for us.
+fn secret_of(headers: &HeaderMap, name: &str) -> Option<Secret> {
+    cookie(headers, name).map(|value| Secret::new(value.to_owned()))
 }
 
-/// Gives a browser its cookie.
-fn set_cookie(identity: &Identity, response: &mut Response, secret: &Secret) {
+/// Gives a browser a cookie.
+fn set_cookie(identity: &Identity, response: &mut Response, name: &str, value: &str, rest: &str) {
     let secure = if identity.issuer().starts_with("https:") { "; Secure" } else { "" };
-    let cookie = format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Lax{secure}", secret.expose());
+    let cookie = format!("{name}={value}; HttpOnly; SameSite=Lax{rest}{secure}");
     // A base64url text is a header value.
     if let Ok(cookie) = HeaderValue::try_from(cookie) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
+}
+
+/// Tells a browser that it is signed in, and by what it will be known as this person's.
+fn signed_in(identity: &Identity, response: &mut Response, secret: &Secret, email: &Email) {
+    set_cookie(identity, response, COOKIE, secret.expose(), "; Path=/");
+    set_cookie(identity, response, PENDING_COOKIE, "", "; Path=/login; Max-Age=0");
+    let device = identity.new_device(email);
+    set_cookie(identity, response, DEVICE_COOKIE, device.expose(), &format!("; Path=/login; Max-Age={DEVICE_S}"));
 }
 
 /// Takes `form_token` out of a form; whether the form was made for this browser, and comes from a page of ours.
@@ -74,7 +111,7 @@ pub(super) fn is_ours(identity: &Identity, headers: &HeaderMap, secret: &Secret,
 }
 
 /// Whether a form comes from a page of ours, as far as the browser says.
-fn same_origin(identity: &Identity, headers: &HeaderMap) -> bool {
+pub fn same_origin(identity: &Identity, headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let issuer = url::Url::parse(identity.issuer()).map(|issuer| issuer.origin().ascii_serialization());
     let origin = text("origin").is_none_or(|origin| issuer.is_ok_and(|own| own == origin));
@@ -88,7 +125,7 @@ pub(super) fn clear_cookie(response: &mut Response) {
 }
 
 /// The answer to a form that is not ours.
-pub(super) fn not_ours() -> Response {
+pub fn not_ours() -> Response {
     let body = html! { p { "Please start again." } };
     Page::new("This page is not yours", body).status(StatusCode::FORBIDDEN).into_response()
 }
@@ -111,7 +148,7 @@ fn local(return_to: &str) -> String {
 }
 
 /// 303, which makes a `GET` of what was a `POST`.
-pub(super) fn see_other(target: &str) -> Response {
+pub fn see_other(target: &str) -> Response {
     let mut response = StatusCode::SEE_OTHER.into_response();
     let headers = response.headers_mut();
     // A serialized URI is a header value.
@@ -124,13 +161,26 @@ pub(super) fn see_other(target: &str) -> Response {
 }
 
 /// A fault that only the person can be told.
-pub(super) fn sorry(text: &str) -> Response {
+pub fn sorry(text: &str) -> Response {
     Page::new("This does not work", html! { p { (text) } }).status(StatusCode::BAD_REQUEST).into_response()
 }
 
-/// The service failed.
-pub(super) fn failed(error: Error) -> Response {
-    OAuthError::from(error).into_response()
+/// The service failed, or wants people to wait.
+pub fn failed(error: Error) -> Response {
+    match error {
+        Error::TooManyTries { retry_after_s } => {
+            let text = format!("There were too many wrong tries. Please wait {retry_after_s} seconds, then try again.");
+            let page = Page::new("Please wait", html! { p role="alert" { (text) } });
+            let mut response = page.status(StatusCode::TOO_MANY_REQUESTS).into_response();
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
+            response
+        }
+        Error::InvalidLink => {
+            let text = "The link was used before, or has expired. Please ask for another one.";
+            Page::new("This link does not work", html! { p { (text) } }).status(StatusCode::GONE).into_response()
+        }
+        other => OAuthError::from(other).into_response(),
+    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use axum::{
 };
 use maud::html;
 
-use super::{failed, local, not_ours, same_origin, see_other, set_cookie};
+use super::{PENDING_COOKIE, failed, local, not_ours, same_origin, see_other, set_cookie, signed_in};
 use crate::{
-    identity::{Error, Identity, oauth::Params},
+    identity::{BrowserSignIn, Error, Identity, Origin, oauth::Params},
     web::html::{Page, alert, field, hidden},
 };
 
@@ -30,15 +30,17 @@ fn form(return_to: &str, email: &str, fault: Option<&str>) -> Page {
             (field("Password", "password", "password", "current-password", ""))
             button { "Sign in" }
         }
+        p { a href="/reset" { "Forgot your password?" } }
+        p { a href="/signup" { "Sign up" } }
     };
     // Where a sign-in leads on is not known here; any answer to this form is a redirection by us.
     Page::new("Sign in", body).forms_lead_to("https: http:")
 }
 
 /// Signs a browser in.
-#[utoipa::path(post, path = "/login", tag = "pages", responses((status = 303), (status = 400), (status = 401)),
+#[utoipa::path(post, path = "/login", tag = "pages", responses((status = 303), (status = 400), (status = 401), (status = 429)),
     request_body(content_type = "application/x-www-form-urlencoded", content = String))]
-pub(super) async fn login(State(identity): State<Identity>, request: Request) -> Response {
+pub(super) async fn login(State(identity): State<Identity>, origin: Origin, request: Request) -> Response {
     let (parts, params) = match Params::of_form(request).await {
         Ok(form) => form,
         Err(error) => return error.into_response(),
@@ -53,10 +55,17 @@ pub(super) async fn login(State(identity): State<Identity>, request: Request) ->
         page.status(StatusCode::UNAUTHORIZED).into_response()
     };
     let (Ok(address), Some(password)) = (email.parse(), password) else { return wrong() };
-    match identity.sign_in_browser(&address, &password).await {
-        Ok(secret) => {
+    match identity.sign_in_browser(&address, &password, &origin).await {
+        Ok(BrowserSignIn::Done(secret)) => {
             let mut response = see_other(&local(return_to));
-            set_cookie(&identity, &mut response, &secret);
+            signed_in(&identity, &mut response, &secret, &address);
+            response
+        }
+        Ok(BrowserSignIn::Pending(secret)) => {
+            let query =
+                url::form_urlencoded::Serializer::new(String::new()).append_pair("return_to", return_to).finish();
+            let mut response = see_other(&format!("/login/factor?{query}"));
+            set_cookie(&identity, &mut response, PENDING_COOKIE, secret.expose(), "; Path=/login; Max-Age=600");
             response
         }
         Err(Error::WrongCredentials) => wrong(),

@@ -34,6 +34,7 @@ CREATE TABLE device_grants (
     tenant_id {uuid},
     browser_id {uuid},
     authenticated_at {time},
+    amr TEXT,
     interval_s {int} NOT NULL,
     polled_at {time},
     expires_at {time} NOT NULL

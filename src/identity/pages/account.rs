@@ -1,0 +1,188 @@
+//! What a person sees of their own account: sign-ins, password.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, request::Parts},
+    response::{IntoResponse as _, Response},
+};
+use maud::html;
+
+use super::{COOKIE, browser, failed, is_ours, not_ours, see_other, set_cookie, to_sign_in};
+use crate::{
+    identity::{Browser, Error, Identity, Keep, Origin, Session, oauth::Params},
+    kernel::Secret,
+    web::html::{Page, alert, field, hidden, notice},
+};
+
+/// Whoever is signed in, or the way to the sign-in.
+pub(super) async fn person(
+    identity: &Identity,
+    headers: &HeaderMap,
+    path: &str,
+) -> Result<(Secret, Browser), Response> {
+    browser(identity, headers).await?.ok_or_else(|| to_sign_in(path, None))
+}
+
+/// A form of ours, and whose it is.
+pub(super) async fn form_of_person(
+    identity: &Identity,
+    request: Request,
+    path: &str,
+) -> Result<(Parts, Params, Secret, Browser), Response> {
+    let (parts, mut params) = Params::of_form(request).await.map_err(axum::response::IntoResponse::into_response)?;
+    let (secret, browser) = person(identity, &parts.headers, path).await?;
+    if !is_ours(identity, &parts.headers, &secret, &mut params) {
+        return Err(not_ours());
+    }
+    Ok((parts, params, secret, browser))
+}
+
+/// The account: its sign-ins, and the ways to what can be changed.
+#[utoipa::path(get, path = "/account", tag = "pages", responses((status = 200), (status = 303)))]
+pub(super) async fn account_page(State(identity): State<Identity>, headers: HeaderMap) -> Response {
+    match overview(&identity, &headers).await {
+        Ok(page) => page.into_response(),
+        Err(response) => response,
+    }
+}
+
+async fn overview(identity: &Identity, headers: &HeaderMap) -> Result<Page, Response> {
+    let (secret, browser) = person(identity, headers, "/account").await?;
+    let sessions = identity.sessions_of_person(browser.user_id).await.map_err(failed)?;
+    let token = identity.form_token(&secret);
+    let row = |session: &Session, client: Option<&str>| {
+        let used = session.renewed_at.unwrap_or(session.created_at);
+        html! {
+            tr {
+                th scope="row" { (client.unwrap_or("Tollgate")) }
+                td { (session.created_at) }
+                td { (used) }
+                td {
+                    form method="post" action="/account/sessions" {
+                        (hidden("form_token", &token))
+                        (hidden("session_id", &session.id.to_string()))
+                        button.other { "End" }
+                    }
+                }
+            }
+        }
+    };
+    let body = html! {
+        h2 { "Sign-ins" }
+        p { "This browser is signed in since " (browser.authenticated_at) "." }
+        @if sessions.is_empty() { p { "Nothing else is signed in." } } @else {
+            table {
+                thead { tr { th scope="col" { "With" } th scope="col" { "Since" } th scope="col" { "Last used" } td {} } }
+                tbody { @for (session, client) in &sessions { (row(session, client.as_deref())) } }
+            }
+        }
+        form method="post" action="/account/sessions" {
+            (hidden("form_token", &token))
+            (hidden("session_id", "others"))
+            button.other { "End all but this browser" }
+        }
+        h2 { "Security" }
+        ul {
+            li { a href="/account/password" { "Change the password" } }
+            li { a href="/account/factors" { "Second factors" } }
+        }
+        form method="post" action="/account/sign-out" {
+            (hidden("form_token", &token))
+            button { "Sign out" }
+        }
+    };
+    Ok(Page::new("Your account", body))
+}
+
+/// Ends one of a person's sign-ins, or all but this browser.
+#[utoipa::path(post, path = "/account/sessions", tag = "pages", responses((status = 303), (status = 403)),
+    request_body(content_type = "application/x-www-form-urlencoded", content = String))]
+pub(super) async fn revoke_sign_in(State(identity): State<Identity>, request: Request) -> Response {
+    let (_, params, secret, browser) = match form_of_person(&identity, request, "/account").await {
+        Ok(form) => form,
+        Err(response) => return response,
+    };
+    let ended = match params.text("session_id").unwrap_or_default() {
+        "others" => identity.end_other_sessions_of_person(browser.user_id, Keep::Browser(&secret)).await.map(drop),
+        id => match id.parse() {
+            Ok(id) => identity.end_session_of_person(browser.user_id, id).await,
+            Err(_) => Ok(()),
+        },
+    };
+    match ended {
+        // What was not there is over as well.
+        Ok(()) | Err(Error::UnknownSession(_)) => see_other("/account"),
+        Err(error) => failed(error),
+    }
+}
+
+/// Signs this browser out.
+#[utoipa::path(post, path = "/account/sign-out", tag = "pages", responses((status = 303), (status = 403)),
+    request_body(content_type = "application/x-www-form-urlencoded", content = String))]
+pub(super) async fn sign_out(State(identity): State<Identity>, request: Request) -> Response {
+    let secret = match form_of_person(&identity, request, "/account").await {
+        Ok((_, _, secret, _)) => secret,
+        Err(response) => return response,
+    };
+    match identity.sign_out_browser(&secret).await {
+        Ok(()) => {
+            let mut response = see_other("/login");
+            set_cookie(&identity, &mut response, COOKIE, "", "; Path=/; Max-Age=0");
+            response
+        }
+        Err(error) => failed(error),
+    }
+}
+
+/// Asks for the old password and a new one.
+#[utoipa::path(get, path = "/account/password", tag = "pages", responses((status = 200), (status = 303)))]
+pub(super) async fn password_page(State(identity): State<Identity>, headers: HeaderMap) -> Response {
+    match person(&identity, &headers, "/account/password").await {
+        Ok((secret, _)) => password_form(&identity.form_token(&secret), None, None).into_response(),
+        Err(response) => response,
+    }
+}
+
+fn password_form(form_token: &str, done: Option<&str>, fault: Option<&str>) -> Page {
+    let body = html! {
+        (notice(done))
+        (alert(fault))
+        p { "At least 12 characters, or fewer that are hard to guess. All other sign-ins will end." }
+        form method="post" action="/account/password" {
+            (hidden("form_token", form_token))
+            (field("Current password", "current_password", "password", "current-password", ""))
+            (field("New password", "new_password", "password", "new-password", ""))
+            button { "Change the password" }
+        }
+        p { a href="/account" { "Back to your account" } }
+    };
+    Page::new("Change the password", body)
+}
+
+/// Changes a password with the old one.
+#[utoipa::path(post, path = "/account/password", tag = "pages",
+    responses((status = 200), (status = 303), (status = 401), (status = 403), (status = 422), (status = 429)),
+    request_body(content_type = "application/x-www-form-urlencoded", content = String))]
+pub(super) async fn change_password(State(identity): State<Identity>, origin: Origin, request: Request) -> Response {
+    let (_, params, secret, browser) = match form_of_person(&identity, request, "/account/password").await {
+        Ok(form) => form,
+        Err(response) => return response,
+    };
+    let empty = || Secret::new(String::new());
+    let old = params.secret("current_password").unwrap_or_else(empty);
+    let new = params.secret("new_password").unwrap_or_else(empty);
+    let token = identity.form_token(&secret);
+    let changed = identity.change_password(browser.user_id, &old, &new, &origin, Keep::Browser(&secret)).await;
+    match changed {
+        Ok(()) => password_form(&token, Some("The new password is set."), None).into_response(),
+        Err(Error::WeakPassword(why)) => {
+            let page = password_form(&token, None, Some(&format!("The new password {why}")));
+            page.status(StatusCode::UNPROCESSABLE_ENTITY).into_response()
+        }
+        Err(Error::WrongCredentials) => {
+            let page = password_form(&token, None, Some("The current password is wrong."));
+            page.status(StatusCode::UNAUTHORIZED).into_response()
+        }
+        Err(error) => failed(error),
+    }
+}

@@ -1,0 +1,51 @@
+//! What services take of the settings, in their own words.
+
+use crate::{
+    identity::IdentityConfig,
+    mail::Mailer,
+    metering::{self, STOCK_METERS, journal},
+    settings::Settings,
+};
+
+/// Who takes letters.
+pub(crate) fn mailer(settings: &Settings) -> Mailer {
+    match &settings.mail.smtp {
+        Some(server) => Mailer::Smtp(server.clone()),
+        None => Mailer::Folder(settings.store.data.join("mail")),
+    }
+}
+
+/// How identity is set up.
+pub(crate) fn identity(settings: &Settings) -> IdentityConfig {
+    let issuer = settings.server.issuer.clone().unwrap_or_else(|| format!("http://{}", settings.server.listen));
+    IdentityConfig {
+        issuer,
+        signing_alg: settings.identity.signing_alg,
+        published_algs: settings.identity.published_algs.clone(),
+        key_wait_s: settings.identity.key_wait_s,
+        access_token_ttl_s: settings.identity.access_token_ttl_s,
+        refresh_token_ttl_s: settings.identity.refresh_token_ttl_s,
+        refresh_grace_s: settings.identity.refresh_grace_s,
+        hash_concurrency: settings.identity.hash_concurrency,
+        allow_password_grant: settings.identity.allow_password_grant,
+        login_throttle: settings.identity.login_throttle,
+        key_file: settings.store.data.join("identity.key"),
+    }
+}
+
+/// Where and how usage is kept.
+pub(crate) fn metering(settings: &Settings) -> metering::Settings {
+    metering::Settings {
+        folder: settings.store.data.join("journal"),
+        accept_loss: settings.store.accept_loss,
+        options: journal::Options {
+            segment_bytes: settings.metering.segment_bytes,
+            flush_ms: settings.metering.flush_ms,
+            meters: STOCK_METERS.iter().map(|meter| meter.key.to_owned()).collect(),
+            routes: settings.gateway.route_names(),
+        },
+        late_after_s: settings.metering.late_after_s,
+        events_back_s: settings.metering.events_back_s,
+        events_ahead_s: settings.metering.events_ahead_s,
+    }
+}

@@ -1,0 +1,146 @@
+//! Sign-ins as their owner sees and ends them, and who stops working on the next request.
+
+use serde_json::{Value, json};
+
+use super::pages::{Browser, between};
+use crate::support::{
+    actors::{PASSWORD, email_of},
+    app::TestApp,
+};
+
+#[tokio::test]
+async fn a_person_sees_their_sign_ins_and_ends_one_or_all_others() {
+    let app = TestApp::new().await;
+    app.tenant("Acme", "standard").await;
+    let first = app.owner_of("Acme").await;
+    app.clock.advance_secs(1);
+    let second = app.owner_of("Acme").await;
+    app.clock.advance_secs(1);
+    let third = app.owner_of("Acme").await;
+    let list = third.get("/v1/me/sessions").await.expect(200).body;
+    let current: Vec<_> = list["items"].as_array().unwrap().iter().map(|item| item["current"].clone()).collect();
+    assert_eq!(current, [false, false, true]);
+    assert_eq!(list["items"][0]["amr"], json!(["pwd"]));
+    assert_eq!(list["items"][0]["created_at"], crate::support::app::NOW);
+
+    let id = list["items"][0]["session_id"].as_str().unwrap();
+    third.delete(&format!("/v1/me/sessions/{id}")).await.expect(204);
+    first.get("/v1/me").await.refuses(401, &[]);
+    third.delete(&format!("/v1/me/sessions/{id}")).await.refuses(404, &[]);
+    second.get("/v1/me").await.expect(200);
+    third.delete("/v1/me/sessions").await.expect(204);
+    second.get("/v1/me").await.refuses(401, &[]);
+    third.get("/v1/me").await.expect(200);
+    assert_eq!(third.get("/v1/me/sessions").await.body["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_ends_the_sign_in_of_a_colleague_by_their_own_token() {
+    let app = TestApp::new().await;
+    app.tenant("Acme", "standard").await;
+    let owner = app.owner_of("Acme").await;
+    owner.post("/v1/users", json!({"email": "ann@acme.example", "password": PASSWORD})).await.expect(201);
+    let ann = app.signed_in("ann@acme.example", PASSWORD).await;
+    let of_owner = owner.get("/v1/me/sessions").await.text("/items/0/session_id");
+    ann.delete(&format!("/v1/me/sessions/{of_owner}")).await.refuses(404, &[]);
+    owner.get("/v1/me").await.expect(200);
+}
+
+#[tokio::test]
+async fn the_account_page_lists_sign_ins_and_ends_them() {
+    let app = TestApp::new().await;
+    app.tenant("Acme", "standard").await;
+    let owner = app.owner_of("Acme").await;
+    let (mut browser, mut other) = (Browser::new(&app), Browser::new(&app));
+    assert_eq!(browser.sign_in(&email_of("Acme"), PASSWORD, "/account").await, "/account");
+    other.sign_in(&email_of("Acme"), PASSWORD, "").await;
+    let page = browser.open("/account").await.expect(200);
+    let html = page.body.as_str().unwrap();
+    let token = between(html, "name=\"form_token\" value=\"", "\"");
+    let id = between(html, "name=\"session_id\" value=\"", "\"");
+    browser.fill("/account/sessions", &[("form_token", token), ("session_id", id)]).await.expect(303);
+    owner.get("/v1/me").await.refuses(401, &[]);
+    other.open("/account").await.expect(200);
+    browser.fill("/account/sessions", &[("form_token", token), ("session_id", "others")]).await.expect(303);
+    other.open("/account").await.expect(303);
+    browser.open("/account").await.expect(200);
+    browser.fill("/account/sign-out", &[("form_token", token)]).await.expect(303);
+    browser.open("/account").await.expect(303);
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_stops_at_its_own_routes_too() {
+    let app = TestApp::new().await;
+    let tenant = app.tenant("Acme", "standard").await;
+    let owner = app.owner_of("Acme").await;
+    let robot = super::oauth::robot(&owner).await;
+    let calls =
+        ["/v1/me", "/v1/usage?meter=apis", "/v1/bill", "/v1/users", "/v1/clients", "/v1/me/sessions", "/api/v1/meters"];
+    for path in calls {
+        owner.get(path).await.expect(200);
+    }
+    let tell = async |verb: &str| {
+        app.admin().await.post(&format!("/admin/v1/tenants/{tenant}/{verb}"), Value::Null).await.expect(200);
+    };
+    tell("suspend").await;
+    for path in calls {
+        let refused = owner.get(path).await.refuses(403, &[]);
+        assert_eq!(refused.text("/type"), "/docs/problems#tenant-not-active", "{path}");
+    }
+    robot.get("/v1/usage?meter=apis").await.refuses(403, &[]);
+    owner.get("/sample/hello").await.refuses(403, &[]);
+    // It holds over a restart, too, and ends when the tenant is activated.
+    tell("activate").await;
+    for path in calls {
+        owner.get(path).await.expect(200);
+    }
+    let audit = app.admin().await.get(&format!("/admin/v1/audit?subject={tenant}")).await.expect(200);
+    let mut actions: Vec<_> =
+        audit.body["items"].as_array().unwrap().iter().map(|entry| entry["action"].clone()).collect();
+    // The clock stands still: their order is not told.
+    actions.sort_by_key(ToString::to_string);
+    assert_eq!(actions, ["tenant.activated", "tenant.suspended"]);
+    assert!(audit.body["items"][0]["actor"].as_str().unwrap().starts_with("admin:"));
+}
+
+#[tokio::test]
+async fn a_tenant_that_was_suspended_stays_so_over_a_restart() {
+    let app = TestApp::new().await;
+    let tenant = app.tenant("Acme", "standard").await;
+    let token = app.owner_of("Acme").await.token;
+    app.admin().await.post(&format!("/admin/v1/tenants/{tenant}/suspend"), Value::Null).await.expect(200);
+    let app = app.restarted().await;
+    let owner = crate::support::actors::Actor { app: &app, token };
+    owner.get("/v1/me").await.refuses(403, &[]);
+}
+
+#[tokio::test]
+async fn what_people_and_administrators_do_is_noted() {
+    let app = TestApp::new().await;
+    let tenant = app.tenant("Acme", "standard").await;
+    let (admin, owner) = (app.admin().await, app.owner_of("Acme").await);
+    let user = json!({"email": "ann@acme.example", "password": PASSWORD});
+    let user = owner.post("/v1/users", user).await.expect(201).text("/user_id");
+    let client = owner.post("/v1/clients", json!({"client_name": "robot"})).await.expect(201).text("/client_id");
+    owner.delete(&format!("/v1/clients/{client}")).await.expect(204);
+    for verb in ["disable", "enable"] {
+        admin.post(&format!("/admin/v1/tenants/{tenant}/users/{user}/{verb}"), Value::Null).await.expect(200);
+    }
+    owner.delete(&format!("/v1/users/{user}")).await.expect(204);
+    admin.post("/admin/v1/keys/rotate", Value::Null).await.expect(201);
+    let about = async |subject: &str| super::reset::actions_about(&app, subject).await;
+    assert_eq!(about(&user).await, ["user.added", "user.disabled", "user.enabled", "user.removed"]);
+    assert_eq!(about(&client).await, ["client.deleted", "client.made"]);
+    let keys = admin.get("/admin/v1/audit?action=key.made").await.expect(200);
+    assert_eq!(keys.body["items"].as_array().unwrap().len(), 1);
+
+    // A failure is noted, and an email that nobody has is not written down.
+    for email in ["nobody@acme.example", &email_of("Acme")] {
+        let wrong = json!({"email": email, "password": "wrong"});
+        app.anon().post("/v1/login", wrong).await.refuses(401, &[]);
+    }
+    let failed = admin.get("/admin/v1/audit?action=sign_in.failed").await.expect(200).body;
+    assert_eq!(failed["items"].as_array().unwrap().len(), 2);
+    assert!(failed["items"][0]["subject"].as_str().unwrap().starts_with("email:"));
+    assert!(!failed.to_string().contains("nobody@"), "{failed}");
+}
