@@ -27,6 +27,8 @@ pub(super) struct Committer {
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     tally: Tally,
+    /// The version of the meters that the tally's totals are of.
+    meters: i64,
     grace_s: i64,
     last_arrival: i64,
     /// A transaction was begun of which nobody knows whether it was done.
@@ -53,12 +55,7 @@ struct Known<'a> {
 impl Committer {
     pub(super) fn new(store: Store, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, grace_s: i64) -> Self {
         let tally = Tally::new(Uuid::from_bytes(random_bytes(&*rng)));
-        Self { store, clock, rng, tally, grace_s, last_arrival: 0, broken_off: false, look_first: false }
-    }
-
-    /// Gives up the totals that are remembered.
-    pub(super) fn forget(&mut self) {
-        self.tally.renew();
+        Self { store, clock, rng, tally, meters: 0, grace_s, last_arrival: 0, broken_off: false, look_first: false }
     }
 
     /// Commits what these wait for, and tells them.
@@ -102,6 +99,12 @@ impl Committer {
 
     async fn try_commit(&mut self, batches: &[&Batch]) -> Result<Vec<Answer>, Error> {
         let mut tx = self.store.begin(Scope::Job("ingest")).await?;
+        let meters = tx.meters_version_held().await?;
+        if meters != self.meters {
+            // What is remembered may be of a meter that is gone, with its rows, whoever removed it.
+            self.tally.renew();
+            self.meters = meters;
+        }
         let events = || batches.iter().flat_map(|batch| &batch.events);
         let names: HashSet<&str> = events().map(|event| event.sent.subject.as_str()).collect();
         let tenants = tx.tenants_by_subject(&names.into_iter().collect::<Vec<_>>()).await?;
@@ -113,6 +116,10 @@ impl Committer {
         let mut addition = Addition::default();
         let mut answers = Vec::with_capacity(batches.len());
         for batch in batches {
+            if batch.meters != meters {
+                answers.push(Err(Error::MetersChanged));
+                continue;
+            }
             answers.push(match Admitted::of(batch, &tenants, &mut known) {
                 Ok(admitted) => {
                     for (identity, measured) in admitted.new {

@@ -7,10 +7,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, oneshot};
@@ -45,6 +42,8 @@ pub struct Batch {
     pub own: Option<TenantId>,
     /// Whether it was sent as a list, so that faults name an event's place in it.
     pub listed: bool,
+    /// The version of the meters it was measured by.
+    pub meters: i64,
 }
 
 impl Batch {
@@ -70,7 +69,6 @@ pub(super) type Answer = Result<Vec<Outcome>, Error>;
 pub(super) struct Job {
     /// What is to be taken in.
     pub(super) batch: Arc<Batch>,
-    generation: u64,
     reply: oneshot::Sender<Answer>,
 }
 
@@ -87,8 +85,6 @@ pub struct Ingest {
     queue: Arc<Mutex<Queue>>,
     committer: Arc<AsyncMutex<Committer>>,
     tasks: TaskTracker,
-    /// Grows when meters come or go.
-    generation: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -100,40 +96,26 @@ struct Queue {
 
 /// While this is held nothing is taken in.
 pub(super) struct Paused<'a> {
-    committer: MutexGuard<'a, Committer>,
-    generation: &'a AtomicU64,
-}
-
-impl Paused<'_> {
-    /// Events that were measured before this are measured again; totals that are remembered are given up.
-    pub(super) fn meters_changed(&mut self) {
-        self.committer.forget();
-        self.generation.fetch_add(1, Ordering::AcqRel);
-    }
+    _committer: MutexGuard<'a, Committer>,
 }
 
 impl Ingest {
     /// Over a store; `grace_s` after its end a month is closed. Commits are tasks of `tasks`.
     pub fn new(store: Store, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, grace_s: i64, tasks: TaskTracker) -> Self {
         let committer = Arc::new(AsyncMutex::new(Committer::new(store, clock, rng, grace_s)));
-        Self { queue: Arc::default(), committer, tasks, generation: Arc::default() }
-    }
-
-    /// Which meters are known: events must be measured by these.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        Self { queue: Arc::default(), committer, tasks }
     }
 
     /// Waits for the commit under way and holds up the next.
     pub(super) async fn pause(&self) -> Paused<'_> {
-        Paused { committer: self.committer.lock().await, generation: &self.generation }
+        Paused { _committer: self.committer.lock().await }
     }
 
-    /// Takes a batch in, all of it or nothing; what became of each event. It was measured by the meters of a generation.
-    pub async fn take(&self, batch: Arc<Batch>, generation: u64) -> Result<Vec<Outcome>, Error> {
+    /// Takes a batch in, all of it or nothing; what became of each event.
+    pub async fn take(&self, batch: Arc<Batch>) -> Result<Vec<Outcome>, Error> {
         for _ in 0..ATTEMPTS {
             let (reply, answer) = oneshot::channel();
-            self.queue(Job { batch: Arc::clone(&batch), generation, reply });
+            self.queue(Job { batch: Arc::clone(&batch), reply });
             match answer.await {
                 Ok(Err(Error::TryAgain)) | Err(_) => {}
                 Ok(answer) => return answer,
@@ -163,11 +145,6 @@ impl Ingest {
             let jobs = self.next_jobs();
             if jobs.is_empty() {
                 break;
-            }
-            let generation = self.generation();
-            let (jobs, stale): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.generation == generation);
-            for job in stale {
-                job.answer(Err(Error::MetersChanged));
             }
             committer.commit(jobs).await;
         }

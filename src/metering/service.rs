@@ -72,6 +72,8 @@ pub struct Metering {
     _flusher: Arc<Flusher>,
     roller: Arc<Mutex<Roller<StoreLedger>>>,
     pub(super) rolls: Arc<std::sync::Mutex<Rolls>>,
+    /// What must come to its end though nobody waits for it.
+    pub(super) tasks: TaskTracker,
 }
 
 impl Metering {
@@ -98,7 +100,7 @@ impl Metering {
         let roller = Arc::new(Mutex::new(roller));
         let metering = Self {
             meters: Meters::open(&store).await?,
-            ingest: Ingest::new(store.clone(), Arc::clone(&clock), Arc::clone(&rng), late_after_s, tasks),
+            ingest: Ingest::new(store.clone(), Arc::clone(&clock), Arc::clone(&rng), late_after_s, tasks.clone()),
             store,
             late_after_s,
             events_back_s,
@@ -109,6 +111,7 @@ impl Metering {
             _flusher: Arc::new(flusher),
             roller,
             rolls: Arc::default(),
+            tasks,
         };
         metering.catch_up().await?;
         Ok(metering)
@@ -146,11 +149,14 @@ impl Metering {
         result
     }
 
-    /// Counts at an interval until told to stop, and once more then.
+    /// Counts at an interval until told to stop, and looks for meters that other nodes made.
     pub async fn run(self, every: Duration, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
             if let Err(error) = self.catch_up().await {
                 tracing::error!(error = crate::kernel::fault::chain(&error), "usage is recorded but not counted yet");
+            }
+            if let Err(error) = self.meters.refresh(&self.store).await {
+                tracing::warn!(error = crate::kernel::fault::chain(&error), "meters of other nodes are not known yet");
             }
         }
     }

@@ -82,9 +82,27 @@ impl Tx {
         .await
     }
 
+    /// A number that grows whenever a meter comes, goes or is renamed.
+    pub async fn meters_version(&mut self) -> Result<i64, StoreError> {
+        let version = self.query("SELECT version FROM meters_version WHERE id = 1");
+        Ok(version.map_one(|row| row.get("version")).await?.unwrap_or(0))
+    }
+
+    /// The same, and it stays so until this transaction ends: whoever changes meters waits for that, and then sees all
+    /// that this transaction wrote.
+    pub async fn meters_version_held(&mut self) -> Result<i64, StoreError> {
+        let sql = format!("SELECT version FROM meters_version WHERE id = 1{}", self.engine().for_share());
+        Ok(self.assembled(sql).map_one(|row| row.get("version")).await?.unwrap_or(0))
+    }
+
+    async fn meters_changed(&mut self) -> Result<(), StoreError> {
+        self.query("UPDATE meters_version SET version = version + 1 WHERE id = 1").execute().await.map(drop)
+    }
+
     /// Adds a meter of events; `false` when its key is taken.
     pub async fn meter_insert(&mut self, meter: &Meter) -> Result<bool, StoreError> {
         let Source::Events { event_type, value, group_by } = &meter.source else { return Ok(false) };
+        self.meters_changed().await?;
         let paths: HashMap<&str, &str> = group_by.iter().map(|(key, path)| (key.as_str(), path.as_str())).collect();
         let paths = serde_json::to_string(&paths).map_err(|error| StoreError::Corrupt(format!("group_by: {error}")))?;
         self.query(
@@ -106,6 +124,7 @@ impl Tx {
 
     /// Sets what people call a meter.
     pub async fn meter_describe(&mut self, id: MeterId, name: &str, description: &str) -> Result<bool, StoreError> {
+        self.meters_changed().await?;
         self.query("UPDATE meters SET name = $2, description = $3 WHERE id = $1")
             .bind(id)
             .bind(name)
@@ -116,6 +135,7 @@ impl Tx {
 
     /// Removes a meter with its totals; its events stay.
     pub async fn meter_delete(&mut self, id: MeterId, key: &MeterKey) -> Result<bool, StoreError> {
+        self.meters_changed().await?;
         self.query("DELETE FROM usage_totals WHERE meter = $1").bind(key.as_str()).execute().await?;
         self.query("DELETE FROM meters WHERE id = $1").bind(id).changed_one().await
     }

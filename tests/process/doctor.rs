@@ -165,15 +165,15 @@ fn the_doctor_takes_no_usage_that_comes_while_it_looks_for_a_difference() {
     priced_meters(&server);
     let admin = admin(&server);
     let over = AtomicBool::new(false);
+    let until_over = |work: &dyn Fn(u64)| {
+        let mut round = 0;
+        while !over.load(Ordering::Relaxed) {
+            work(round);
+            round += 1;
+        }
+        assert!(round > 0);
+    };
     std::thread::scope(|scope| {
-        let until_over = |work: &dyn Fn(u64)| {
-            let mut round = 0;
-            while !over.load(Ordering::Relaxed) {
-                work(round);
-                round += 1;
-            }
-            assert!(round > 0);
-        };
         scope.spawn(|| until_over(&|_| assert!([200, 429].contains(&server.get("/sample/hello", &token).status))));
         scope.spawn(|| {
             until_over(&|round| {
