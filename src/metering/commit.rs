@@ -93,7 +93,9 @@ impl Committer {
             self.look_first = true;
             answers = self.try_commit(&batches).await;
         }
-        self.broken_off = answers.is_err();
+        // What cannot be added up was given up before its commit. Another writer would take it, and then nobody could
+        // add the rows of both.
+        self.broken_off = answers.as_ref().is_err_and(|error| !matches!(error, Error::Inexact { .. }));
         answers
     }
 
@@ -297,4 +299,63 @@ pub fn adjustments(minutes: &Totals, now: Timestamp, grace_s: i64) -> Vec<Adjust
         })
     };
     minutes.iter().filter_map(closed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        kernel::{ManualClock, Quantity, SeededRng},
+        metering::{event::Sent, meter::Reading, rules},
+        tenants::{Status, Tenant},
+    };
+
+    fn batch(tenant: TenantId, id: &str, value: &str) -> Arc<Batch> {
+        let sent = Sent {
+            id: id.into(),
+            source: "test".into(),
+            kind: "prompt".into(),
+            subject: tenant.to_string(),
+            at_ns: 0,
+            body: "{}".into(),
+            data: serde_json::Value::Null,
+        };
+        let reading = Reading { value: value.parse().unwrap(), text: String::new(), group: rules::group_of_route("/") };
+        let readings = vec![("tokens".parse().unwrap(), reading)];
+        Arc::new(Batch { events: vec![Measured { sent, readings }], own: None, listed: false, meters: 0 })
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_added_up_is_refused_however_often_it_is_sent_and_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_sqlite(&folder.path().join("test.db")).await.unwrap();
+        let now: Timestamp = "2026-11-10T12:00:00Z".parse().unwrap();
+        let (clock, rng) = (Arc::new(ManualClock::new(now)), Arc::new(SeededRng::new(1)));
+        let tenant = TenantId::generate(now, &*rng);
+        let mut tx = store.begin(Scope::Job("test")).await.unwrap();
+        let named = Tenant {
+            id: tenant,
+            customer_name: "Acme".parse().unwrap(),
+            external_id: None,
+            tier: "free".parse().unwrap(),
+            status: Status::Active,
+            revision: 1,
+            created_at: now,
+        };
+        assert!(tx.tenant_insert(&named).await.unwrap());
+        tx.commit().await.unwrap();
+        let mut committer = Committer::new(store, clock, rng, i64::MAX / 2);
+        // A total that is nearly full.
+        let cell = minute(tenant, &"tokens".parse().unwrap(), &rules::group_of_route("/"), 0);
+        let full: Quantity = "9999999999999999999999999999".parse().unwrap();
+        let totals = [(cell, Total::one(full, 0, 0))].into();
+        committer.tally.remember(with_longer_windows(&totals).unwrap().into_iter().collect());
+        for id in ["1", "2", "3"] {
+            let (bad, refused) = Job::new(batch(tenant, id, "0.5"));
+            let (good, taken) = Job::new(batch(tenant, &format!("good {id}"), "0"));
+            committer.commit(vec![bad, good]).await;
+            assert!(matches!(refused.await, Ok(Err(Error::Inexact { .. }))), "{id}");
+            assert_eq!(taken.await.unwrap().unwrap(), [Outcome::Counted], "{id}");
+        }
+    }
 }

@@ -73,6 +73,12 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// Whoever waits has the other end.
+    pub(super) fn new(batch: Arc<Batch>) -> (Self, oneshot::Receiver<Answer>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { batch, reply }, answer)
+    }
+
     /// Tells whoever waits; who is gone does not want to know.
     pub(super) fn answer(self, answer: Answer) {
         drop(self.reply.send(answer));
@@ -114,8 +120,8 @@ impl Ingest {
     /// Takes a batch in, all of it or nothing; what became of each event.
     pub async fn take(&self, batch: Arc<Batch>) -> Result<Vec<Outcome>, Error> {
         for _ in 0..ATTEMPTS {
-            let (reply, answer) = oneshot::channel();
-            self.queue(Job { batch: Arc::clone(&batch), reply });
+            let (job, answer) = Job::new(Arc::clone(&batch));
+            self.queue(job);
             match answer.await {
                 Ok(Err(Error::TryAgain)) | Err(_) => {}
                 Ok(answer) => return answer,

@@ -76,7 +76,15 @@ pub async fn reconcile(store: &Store, disk: &dyn Disk) -> Result<Report, Error> 
         // One moment for all of a tenant's figures.
         let mut tx = store.read(Scope::Job("doctor")).await?;
         for meter in meters.iter() {
-            compare_tenant(&mut report, &mut tx, tenant, meter).await?;
+            match compare_tenant(&mut report, &mut tx, tenant, meter).await {
+                // One tenant's trouble must not hide another's.
+                Err(error @ Error::Inexact { .. }) => report.differences.push(Difference {
+                    of: format!("tenant {tenant}, meter {}", meter.key),
+                    one: chain(&error),
+                    other: "every total must have 28 digits at most".into(),
+                }),
+                done => done?,
+            }
         }
     }
     Ok(report)

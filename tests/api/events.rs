@@ -246,23 +246,38 @@ async fn many_at_once_share_commits_and_count_each_once() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_held_exactly_is_refused_alone() {
+async fn no_value_makes_a_total_that_others_cannot_be_added_to() {
     let app = TestApp::new().await;
     let admin = app.admin().await;
     let acme = app.tenant("Acme", "standard").await;
+    let owner = app.owner_of("Acme").await;
     meter(&admin, "tokens", "SUM").await;
-    post(&admin, event("0", &acme, 1)).await.expect(204);
-    // They share a commit with it, all but the first.
-    let posts = (1..=20).map(|n| {
-        let tokens = if n == 10 { "0.1234567890123456789012345678" } else { "1" };
-        post(&admin, event(&n.to_string(), &acme, tokens))
-    });
-    let mut replies = futures_util::future::join_all(posts).await;
-    let refused: Vec<usize> =
-        replies.iter().enumerate().filter(|(_, reply)| reply.status != 204).map(|(n, _)| n).collect();
-    assert_eq!(refused, [9]);
-    replies.swap_remove(9).refuses(409, &[]);
-    assert_eq!(values(&admin, "tokens/query").await, ["20"]);
+    meter(&admin, "held", "WEIGHTED_SUM").await;
+    let long = ["9999999999999999999999999999", "1234567890123456", "-1234567890123456", "0.1234567891"];
+    for (n, tokens) in long.into_iter().enumerate() {
+        let one = event(&n.to_string(), &acme, tokens);
+        let refused = post(&owner, one.clone()).await;
+        assert!(refused.body.to_string().contains("more than 15 digits before the point or 9 after it"));
+        refused.refuses(400, &["data"]);
+        post(&owner, json!([event("fine", &acme, 1), one])).await.refuses(400, &["[1].data"]);
+    }
+    let longest = "999999999999999.999999999";
+    for (id, time, tokens) in [("a", "11:58:00.000000001", longest), ("b", "11:59:30", "0.000000001")] {
+        let mut event = event(id, &acme, tokens);
+        event["time"] = format!("2026-11-10T{time}Z").into();
+        post(&owner, event).await.expect(204);
+    }
+    admin.post("/admin/v1/usage/b/amend", json!({"data": {"tokens": "1".repeat(16)}})).await.refuses(400, &["data"]);
+    assert_eq!(values(&admin, "tokens/query").await, ["1000000000000000"]);
+    // 90 s less a nanosecond, to 28 digits.
+    assert_eq!(values(&admin, "held/query").await, ["89999999998999999.99999994"]);
+    // Whatever its digits, it counts in no meter that is made later either.
+    let mut other = event("later", &acme, "9999999999999999999999999999");
+    other["type"] = "other".into();
+    post(&owner, other).await.expect(204);
+    let later = json!({"slug": "later", "eventType": "other", "aggregation": "SUM", "valueProperty": "$.tokens"});
+    admin.post("/api/v1/meters", later).await.expect(201);
+    assert_eq!(values(&admin, "later/query").await, Vec::<String>::new());
 }
 
 #[tokio::test]

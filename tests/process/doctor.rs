@@ -133,6 +133,11 @@ async fn the_doctor_finds_whatever_is_changed_behind_the_servers_back() {
             format!("UPDATE usage_totals SET total = '6' WHERE {five} AND unit = 3"),
             &["apis", "by Month has 6 in 5", "its bill has 6, but the ledger has 5", "from 20"],
         ),
+        // No value that is taken in makes such totals; still, one tenant's must not keep the doctor from the others.
+        (
+            "UPDATE usage_totals SET total = '9999999999999999999999999999' WHERE meter = 'sum' AND unit = 0".into(),
+            &["meter sum", "cannot be held exactly", "differences in"],
+        ),
         (format!("UPDATE usage_totals SET n = 6 WHERE {five} AND unit = 2"), &["by Day has 5 in 6"]),
         (format!("DELETE FROM usage_totals WHERE {five} AND unit = 2"), &["by Day has nothing"]),
         (
