@@ -14,6 +14,8 @@ pub mod error;
 pub mod event;
 mod events;
 mod health;
+pub mod held;
+mod held_query;
 pub mod http;
 pub mod ingest;
 pub mod journal;

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use super::{
     error::Error,
     events::measured,
+    held_query::held_values,
     meter::{Aggregation, Meter},
     meters::Meters,
     model::{Event, Found, MeterKey, Total, Window, WindowTotal},
@@ -271,10 +272,6 @@ fn ratio(meter: &Meter, sum: Quantity, count: i64) -> Result<Quantity, Error> {
 /// What belongs together whatever the window: the tenant when they are kept apart, and the group.
 type Series = (Option<TenantId>, Vec<(String, String)>);
 
-/// The values of one series that are held until the next one, and where its sums go: tenants and groups that are not kept
-/// apart do not end each other's values.
-type Held = BTreeMap<(TenantId, Arc<str>), (Series, Vec<Point>)>;
-
 /// A value of one event.
 struct Point {
     at_ns: i64,
@@ -291,14 +288,15 @@ async fn from_events(
     now: Timestamp,
 ) -> Result<BTreeMap<Key, Quantity>, Error> {
     let (Some(first), Some(last)) = (shape.windows.first(), shape.windows.last()) else { return Ok(BTreeMap::new()) };
-    let weighted = meter.aggregation == Aggregation::WeightedSum;
-    let (mut series, mut held) = (BTreeMap::<Series, Vec<Point>>::new(), Held::new());
+    if meter.aggregation == Aggregation::WeightedSum {
+        return held_values(tx, &tenants(subjects), meter, shape, now).await;
+    }
+    let mut series = BTreeMap::<Series, Vec<Point>>::new();
     for tenant in tenants(subjects) {
         let filter = EventFilter {
             tenant,
             kind: meter.event_type().map(str::to_owned),
-            // A value that is held may have come long before the first window.
-            from_ns: (!weighted).then(|| nanos(first.from())),
+            from_ns: Some(nanos(first.from())),
             to_ns: Some(nanos(last.to())),
             valid_only: true,
             ..EventFilter::default()
@@ -309,11 +307,7 @@ async fn from_events(
             let key = (shape.by_tenant.then_some(event.tenant), shown);
             let Event { at_ns, arrival, .. } = event;
             let point = Point { at_ns, arrival, value: reading.value, text: reading.text };
-            if weighted {
-                held.entry((event.tenant, reading.group)).or_insert_with(|| (key, Vec::new())).1.push(point);
-            } else {
-                series.entry(key).or_default().push(point);
-            }
+            series.entry(key).or_default().push(point);
             Ok::<(), Error>(())
         };
         tx.events_each(&filter, take).await?;
@@ -324,16 +318,10 @@ async fn from_events(
         let of_series = window_values(meter, &points, shape).map_err(inexact)?;
         values.extend(of_series.into_iter().map(|(index, value)| ((index, tenant, group.clone()), value)));
     }
-    for ((tenant, group), points) in held.into_values() {
-        for (index, value) in held_values(&points, shape, now).map_err(inexact)? {
-            let sum = values.entry((index, tenant, group.clone())).or_default();
-            *sum = sum.add(value).map_err(inexact)?;
-        }
-    }
     Ok(values)
 }
 
-fn nanos(at: Timestamp) -> i64 {
+pub(super) fn nanos(at: Timestamp) -> i64 {
     at.as_micros().saturating_mul(1_000)
 }
 
@@ -374,30 +362,4 @@ fn window_values(
         })
     };
     by_window.into_iter().map(|(index, points)| Ok((index, value(&points)?))).collect()
-}
-
-/// Each value times the seconds it was held within each window: until the next one, or until now. Points are in order of
-/// time and arrival.
-fn held_values(
-    points: &[Point],
-    shape: &Shape<'_>,
-    now: Timestamp,
-) -> Result<BTreeMap<usize, Quantity>, QuantityError> {
-    let mut values: BTreeMap<usize, Quantity> = BTreeMap::new();
-    for (index, point) in points.iter().enumerate() {
-        let until = points.get(index + 1).map_or(nanos(now), |next| next.at_ns);
-        // Windows ascend: those that end before the value began are passed over.
-        let first = shape.windows.partition_point(|window| nanos(window.to()) <= point.at_ns);
-        for (place, window) in shape.windows.iter().enumerate().skip(first) {
-            let (from, to) = (nanos(window.from()).max(point.at_ns), nanos(window.to()).min(until));
-            // Held for no time: the next one came at once, or it is of a moment that is yet to come.
-            if from >= to {
-                break;
-            }
-            let seconds = Quantity::from_scaled(to.saturating_sub(from), 9).ok_or(QuantityError::TooManyDigits)?;
-            let sum = values.entry(place).or_default();
-            *sum = sum.add(point.value.mul(seconds)?)?;
-        }
-    }
-    Ok(values)
 }

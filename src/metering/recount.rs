@@ -1,6 +1,6 @@
 //! A meter's value in a period, worked out anew and without haste, for whoever reconciles: from the ledger's cells by
 //! minute where the aggregation is made of them, from single events otherwise. It shares no code with the answers to
-//! queries but the reading of events.
+//! queries but the reading of events and the arithmetic.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,6 +10,7 @@ use std::{
 use super::{
     error::Error,
     events::measured,
+    held::HeldSum,
     meter::{Aggregation, Meter, Reading},
     meters::Meters,
     model::{MeterKey, Stretch, Total},
@@ -151,17 +152,16 @@ fn naive(
     all.sort_by_key(|point| (point.at_ns, point.arrival));
     if aggregation == Aggregation::WeightedSum {
         let mut until: BTreeMap<Arc<str>, i64> = BTreeMap::new();
-        let mut sum = Quantity::ZERO;
+        let mut sum = HeldSum::default();
         // Backwards: each value was held until the one that was seen just before.
         for point in all.iter().rev() {
             let end = until.insert(Arc::clone(&point.group), point.at_ns).unwrap_or(nanos(now));
-            let held = end.min(to).saturating_sub(point.at_ns.max(from));
+            let held = end.min(to).min(nanos(now)).saturating_sub(point.at_ns.max(from));
             if held > 0 {
-                let seconds = Quantity::from_scaled(held, 9).ok_or(QuantityError::TooManyDigits)?;
-                sum = sum.add(point.value.mul(seconds)?)?;
+                sum.add(point.value, held)?;
             }
         }
-        return Ok(sum);
+        return sum.quantity();
     }
     all.retain(|point| (from..to).contains(&point.at_ns));
     let latest = all.last().map(|point| point.value);

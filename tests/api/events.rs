@@ -5,6 +5,7 @@ use axum::{
     http::{Request, header},
 };
 use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection};
 
 use crate::support::{
     actors::Actor,
@@ -114,6 +115,43 @@ async fn a_value_is_held_until_the_next_one_of_its_own_tenant_and_group() {
     assert_eq!(values(&admin, "held/query").await, ["340"]);
     assert_eq!(values(&admin, "held/query?groupBy=model").await, ["240", "100"]);
     assert_eq!(values(&admin, &format!("held/query?subject={acme}")).await, ["220"]);
+}
+
+#[tokio::test]
+async fn what_is_yet_to_come_is_held_for_no_time_and_ends_nothing_yet() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let acme = app.tenant("Acme", "standard").await;
+    meter(&admin, "held", "WEIGHTED_SUM").await;
+    for (id, time, tokens) in [("1", "2026-11-10T11:59:50Z", 2), ("2", "2026-11-10T12:04:50Z", 1_000)] {
+        let mut event = event(id, &acme, tokens);
+        event["time"] = time.into();
+        post(&admin, event).await.expect(204);
+    }
+    assert_eq!(values(&admin, "held/query").await, ["20"]);
+    app.clock.advance_secs(300);
+    // 2 for 300 s, and 1,000 for the ten since.
+    assert_eq!(values(&admin, "held/query").await, ["10600"]);
+}
+
+#[tokio::test]
+async fn a_value_that_is_held_from_before_is_found_without_the_events_before() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let acme = app.tenant("Acme", "standard").await;
+    meter(&admin, "held", "WEIGHTED_SUM").await;
+    let times = ["2026-10-20T10:00:00Z", "2026-10-31T23:58:00Z", "2026-11-10T11:00:00Z"];
+    for (n, time) in times.into_iter().enumerate() {
+        let mut event = event(&n.to_string(), &acme, n + 1);
+        event["time"] = time.into();
+        post(&admin, event).await.expect(204);
+    }
+    let query = "held/query?from=2026-11-10T10:00:00Z&to=2026-11-10T12:00:00Z";
+    assert_eq!(values(&admin, query).await, ["18000"], "2 for an hour, 3 for another");
+    let url = format!("sqlite:{}", app.folder.path().join("tollgate.db").display());
+    let mut store = SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query("DELETE FROM events WHERE id IN ('0', '1')").execute(&mut store).await.unwrap();
+    assert_eq!(values(&admin, query).await, ["18000"]);
 }
 
 #[tokio::test]
