@@ -13,11 +13,12 @@ use uuid::Uuid;
 use super::{
     error::Error,
     ingest::{Answer, Batch, Job, Measured, Outcome},
-    model::{Adjustment, Cell, Conflict, Correction, Event, Identity, MeterKey, NewEvent, Total},
+    model::{Cell, Conflict, Correction, Event, Identity, MeterKey, NewEvent, Total},
+    rules,
     tally::{self, Tally, Totals, with_longer_windows},
 };
 use crate::{
-    kernel::{CalendarUnit, Clock, Period, Rng, TenantId, Timestamp, ids::uuid_v7, rng::random_bytes},
+    kernel::{CalendarUnit, Clock, Rng, TenantId, Timestamp, ids::uuid_v7, rng::random_bytes},
     store::{Scope, Store, Tx},
 };
 
@@ -165,7 +166,7 @@ impl Committer {
 
     /// Writes the totals, and what of them belongs to months that are closed.
     async fn put(&mut self, tx: &mut Tx, minutes: Totals, now: Timestamp) -> Result<(), Error> {
-        let late = adjustments(&minutes, now, self.grace_s);
+        let late = rules::adjustments(&minutes, now, self.grace_s)?;
         let late: Vec<_> = late.into_iter().map(|late| (uuid_v7(now, &*self.rng), late)).collect();
         tx.adjustments_insert(&late, now).await?;
         let more = with_longer_windows(&minutes)?;
@@ -285,28 +286,12 @@ pub fn minute(tenant: TenantId, meter: &MeterKey, group: &Arc<str>, at_ns: i64) 
     Cell { tenant, meter, unit: CalendarUnit::Minute, start: at.floor_minute(), group }
 }
 
-/// What of some minutes belongs to months that are closed by now: `grace_s` after their end.
-pub fn adjustments(minutes: &Totals, now: Timestamp, grace_s: i64) -> Vec<Adjustment> {
-    let closed = |(cell, total): (&Cell, &Total)| {
-        let month = Period::containing(cell.start, CalendarUnit::Month);
-        (month.to().plus_secs(grace_s) <= now).then(|| Adjustment {
-            tenant: cell.tenant,
-            meter: cell.meter.clone(),
-            month: month.from(),
-            group: Arc::clone(&cell.group),
-            count: total.count,
-            sum: total.sum,
-        })
-    };
-    minutes.iter().filter_map(closed).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         kernel::{ManualClock, Quantity, SeededRng},
-        metering::{event::Sent, meter::Reading, rules},
+        metering::{event::Sent, meter::Reading},
         tenants::{Status, Tenant},
     };
 

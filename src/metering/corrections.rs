@@ -16,6 +16,7 @@ use super::{
     events::measured,
     meter::Meter,
     model::{Adjusted, Content, Correction, Event, Last, Total},
+    rules,
     service::Metering,
     tally::{self, Tally, Totals, with_longer_windows},
 };
@@ -176,7 +177,7 @@ impl Metering {
             tally::add(&mut net, cell.clone(), total)?;
         }
         net.retain(|_, total| total.count != 0 || !total.sum.is_zero());
-        let late = commit::adjustments(&net, now, self.late_after_s);
+        let late = rules::adjustments(&net, now, self.late_after_s)?;
         let late: Vec<_> = late.into_iter().map(|late| (uuid_v7(now, &*self.rng), late)).collect();
         tx.adjustments_insert(&late, now).await?;
         // Apart, so that a query sees that something was taken out, whatever was put in.

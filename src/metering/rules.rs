@@ -7,10 +7,31 @@ use std::{
 
 use super::{
     error::Error,
-    model::{Found, MeterKey, Total, WindowTotal},
+    model::{Adjustment, Cell, Found, MeterKey, Total, WindowTotal},
     windows::MOST_WINDOWS,
 };
-use crate::kernel::{Period, Quantity, TenantId, Timestamp};
+use crate::kernel::{CalendarUnit, Period, Quantity, TenantId, Timestamp};
+
+/// What of some minutes belongs to months that are closed by now, `grace_s` after their end, and so is to be noted besides
+/// being counted: whatever it came from. The one place that decides it.
+pub fn adjustments(minutes: &BTreeMap<Cell, Total>, now: Timestamp, grace_s: i64) -> Result<Vec<Adjustment>, Error> {
+    let mut months: BTreeMap<Cell, (i64, Quantity)> = BTreeMap::new();
+    for (cell, total) in minutes {
+        let month = Period::containing(cell.start, CalendarUnit::Month);
+        if month.to().plus_secs(grace_s) <= now {
+            let cell = Cell { unit: CalendarUnit::Month, start: month.from(), ..cell.clone() };
+            let inexact = |source| Error::Inexact { meter: cell.meter.clone(), source };
+            let (count, sum) = months.get(&cell).copied().unwrap_or_default();
+            let both = (count.saturating_add(total.count), sum.add(total.sum).map_err(inexact)?);
+            months.insert(cell, both);
+        }
+    }
+    let noted = |(cell, (count, sum)): (Cell, (i64, Quantity))| {
+        let Cell { tenant, meter, start: month, group, .. } = cell;
+        Adjustment { tenant, meter, month, group, count, sum }
+    };
+    Ok(months.into_iter().map(noted).collect())
+}
 
 /// The group of what came by a route.
 pub fn group_of_route(route: &str) -> Arc<str> {
@@ -113,15 +134,37 @@ impl Shape<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        kernel::{CalendarUnit, TenantId, Timestamp},
-        metering::windows,
-    };
+    use crate::metering::windows;
 
     fn cell(start: &str, route: &str, value: i64) -> Found {
         let total = Total::one(value.into(), 0, 0);
         let tenant = TenantId::from_uuid(uuid::Uuid::nil());
         Found { tenant, start: start.parse().unwrap(), group: group_of_route(route).to_string(), total }
+    }
+
+    #[test]
+    fn a_month_is_closed_after_its_grace_and_has_one_adjustment_of_a_group() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let minute = |start: &str, value: i64| {
+            let cell = Cell {
+                tenant: TenantId::from_uuid(uuid::Uuid::nil()),
+                meter: "apis".parse().unwrap(),
+                unit: CalendarUnit::Minute,
+                start: at(start),
+                group: group_of_route("/"),
+            };
+            (cell, Total::one(value.into(), 0, 0))
+        };
+        let minutes =
+            [minute("2026-10-31T23:58:00Z", 1), minute("2026-10-31T23:59:00Z", 2), minute("2026-11-01T00:00:00Z", 4)];
+        let late = |now: &str| {
+            let late = adjustments(&minutes.clone().into(), at(now), 3_600).unwrap();
+            let shown = |late: &Adjustment| format!("{} {} {}", late.month, late.count, late.sum);
+            late.iter().map(shown).collect::<Vec<_>>()
+        };
+        assert_eq!(late("2026-11-01T00:59:59Z"), Vec::<String>::new());
+        assert_eq!(late("2026-11-01T01:00:00Z"), ["2026-10-01T00:00:00Z 2 3"]);
+        assert_eq!(late("2026-12-01T01:00:00Z"), ["2026-10-01T00:00:00Z 2 3", "2026-11-01T00:00:00Z 1 4"]);
     }
 
     #[test]

@@ -96,7 +96,9 @@ impl Metering {
         let started = Flusher::start(&journal);
         let flusher =
             started.map_err(|source| JournalError::Io { verb: "start", path: "its flusher".into(), source })?;
-        let roller = Roller::new(journal.clone(), StoreLedger(store.clone())).accepting_loss(accept_loss);
+        let ledger = StoreLedger { store: store.clone(), rng: Arc::clone(&rng) };
+        let roller =
+            Roller::new(journal.clone(), ledger).accepting_loss(accept_loss).closing_months_after(late_after_s);
         let roller = Arc::new(Mutex::new(roller));
         let metering = Self {
             meters: Meters::open(&store).await?,
