@@ -13,7 +13,8 @@ use super::{
     held::HeldSum,
     meter::{Aggregation, Meter, Reading},
     meters::Meters,
-    model::{MeterKey, Stretch, Total},
+    model::{MeterKey, Stretch, Total, UNITS},
+    windows::always,
 };
 use crate::{
     kernel::{CalendarUnit, Period, Quantity, QuantityError, TenantId, Timestamp},
@@ -48,7 +49,8 @@ impl Recount {
         let mut tx = self.store.read(Scope::Job("doctor")).await?;
         let mut first = None;
         for meter in self.meters.all().iter() {
-            for found in tx.totals(Some(tenant), &meter.key, &[always(CalendarUnit::Minute)]).await? {
+            // Of every unit: what one has lost the others may still have.
+            for found in tx.totals(Some(tenant), &meter.key, &UNITS.map(always)).await? {
                 first = Some(first.map_or(found.start, |first: Timestamp| first.min(found.start)));
             }
         }
@@ -190,10 +192,4 @@ fn nanos(at: Timestamp) -> i64 {
 
 fn average(sum: Quantity, count: i64) -> Quantity {
     sum.as_decimal().checked_div(count.into()).map(Quantity::new).unwrap_or_default()
-}
-
-fn always(unit: CalendarUnit) -> Stretch {
-    let period = Period::new(Timestamp::MIN, Timestamp::MAX);
-    // The first instant is before the last.
-    Stretch { unit, period: period.unwrap_or_else(|_| Period::containing(Timestamp::MIN, unit)) }
 }

@@ -5,14 +5,18 @@
 //! values under this process's own boot nonce, so no other writer touches them; recent ones are kept
 //! in memory (`tally.rs`).
 
-use std::{collections::HashMap, future::Future, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
 use super::{
     error::Error,
     journal::{Batch, Chain, Entry, Journal, Reader},
-    model::{Adjustment, Cell, Cursor, MeterKey, Total},
+    model::{Adjustment, Cell, Counted, Cursor, MeterKey, Total},
     rules,
     tally::{self, Tally, Totals, with_longer_windows},
 };
@@ -49,6 +53,8 @@ pub struct Range<'a> {
     pub writer: Uuid,
     /// The writer's new totals of the cells that the range touches.
     pub totals: &'a [(Cell, Total)],
+    /// What the range adds to each meter, all in all.
+    pub added: &'a [Counted],
     /// What of the range belongs to months that are closed.
     pub late: &'a [Adjustment],
     /// When.
@@ -75,7 +81,7 @@ impl Ledger for StoreLedger {
     }
 
     async fn count(&self, range: Range<'_>) -> Result<(), Error> {
-        let Range { boot, from, to, writer, totals, late, now } = range;
+        let Range { boot, from, to, writer, totals, added, late, now } = range;
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let to = Cursor { seq: number(to.seq), hash: to.hash.to_vec() };
         let mut tx = self.store.begin(Scope::Job("roller")).await?;
@@ -83,6 +89,15 @@ impl Ledger for StoreLedger {
             return Err(Error::CursorMoved);
         }
         tx.totals_put(writer, totals).await?;
+        let before = tx.journal_counted(Some(boot)).await?;
+        for added in added {
+            let known = before.iter().find(|(_, known)| known.meter == added.meter);
+            let both = match known {
+                None => added.clone(),
+                Some((_, known)) => known.and(added)?,
+            };
+            tx.journal_counted_put(boot, &both).await?;
+        }
         let late: Vec<_> = late.iter().map(|late| (uuid_v7(now, &*self.rng), late.clone())).collect();
         tx.adjustments_insert(&late, now).await?;
         Ok(tx.commit().await?)
@@ -209,15 +224,30 @@ impl<L: Ledger> Roller<L> {
     ) -> Result<(), Error> {
         let minutes = by_minute(entries)?;
         let late = rules::adjustments(&minutes, now, self.grace_s)?;
+        let added = added(&minutes)?;
         let more = with_longer_windows(&minutes)?;
         let writer = self.tally.writer();
         let unknown = self.tally.unknown(&more);
         let read = if unknown.is_empty() { Vec::new() } else { self.ledger.totals(writer, &unknown).await? };
         let totals = self.tally.with(more, read)?;
-        self.ledger.count(Range { boot, from, to, writer, totals: &totals, late: &late, now }).await?;
+        self.ledger.count(Range { boot, from, to, writer, totals: &totals, added: &added, late: &late, now }).await?;
         self.tally.remember(totals);
         Ok(())
     }
+}
+
+/// What some minutes add to each meter.
+fn added(minutes: &Totals) -> Result<Vec<Counted>, Error> {
+    let mut meters: BTreeMap<&MeterKey, Counted> = BTreeMap::new();
+    for (cell, total) in minutes {
+        let more = Counted { meter: cell.meter.clone(), count: total.count, sum: total.sum };
+        let both = match meters.get(&cell.meter) {
+            None => more,
+            Some(known) => known.and(&more)?,
+        };
+        meters.insert(&cell.meter, both);
+    }
+    Ok(meters.into_values().collect())
 }
 
 /// Adds a run of records up by cell of a minute.

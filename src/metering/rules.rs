@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     error::Error,
-    model::{Adjustment, Cell, Found, MeterKey, Total, WindowTotal},
+    model::{Adjustment, Cell, Counted, Found, MeterKey, Total, WindowTotal},
     windows::MOST_WINDOWS,
 };
 use crate::kernel::{CalendarUnit, Period, Quantity, TenantId, Timestamp};
@@ -31,6 +31,15 @@ pub fn adjustments(minutes: &BTreeMap<Cell, Total>, now: Timestamp, grace_s: i64
         Adjustment { tenant, meter, month, group, count, sum }
     };
     Ok(months.into_iter().map(noted).collect())
+}
+
+impl Counted {
+    /// Both together, which are of one meter.
+    pub fn and(&self, more: &Self) -> Result<Self, Error> {
+        let inexact = |source| Error::Inexact { meter: self.meter.clone(), source };
+        let sum = self.sum.add(more.sum).map_err(inexact)?;
+        Ok(Self { meter: self.meter.clone(), count: self.count.saturating_add(more.count), sum })
+    }
 }
 
 /// The group of what came by a route.

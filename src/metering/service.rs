@@ -13,10 +13,12 @@ use super::{
     ingest::Ingest,
     journal::{self, Flusher, Folder, Identity, Journal, JournalError, Options, Record, Reservation},
     meters::Meters,
+    model::{Counted, MeterKey},
     roller::{Roller, StoreLedger},
+    windows,
 };
 use crate::{
-    kernel::{Clock, NodeId, Rng, Timestamp, rng::random_bytes},
+    kernel::{CalendarUnit, Clock, NodeId, Quantity, Rng, Timestamp, rng::random_bytes},
     store::{Scope, Store},
 };
 
@@ -96,6 +98,7 @@ impl Metering {
         let started = Flusher::start(&journal);
         let flusher =
             started.map_err(|source| JournalError::Io { verb: "start", path: "its flusher".into(), source })?;
+        note_counted_before(&store).await?;
         let ledger = StoreLedger { store: store.clone(), rng: Arc::clone(&rng) };
         let roller =
             Roller::new(journal.clone(), ledger).accepting_loss(accept_loss).closing_months_after(late_after_s);
@@ -169,6 +172,23 @@ impl Metering {
         tokio::task::spawn_blocking(move || journal.close()).await.map_err(|_| Error::Stopped)?;
         self.catch_up().await
     }
+}
+
+/// In a ledger that was kept before journals had their counts: what it has of them all, as of nobody in particular.
+async fn note_counted_before(store: &Store) -> Result<(), Error> {
+    let mut tx = store.begin(Scope::Job("journal")).await?;
+    if !tx.journal_counted(None).await?.is_empty() || tx.journal_cursors().await?.is_empty() {
+        return Ok(());
+    }
+    for stock in STOCK_METERS {
+        let Ok(meter) = stock.key.parse::<MeterKey>() else { continue };
+        let mut sum = Counted { meter: meter.clone(), count: 0, sum: Quantity::ZERO };
+        for found in tx.totals(None, &meter, &[windows::always(CalendarUnit::Month)]).await? {
+            sum = sum.and(&Counted { meter: meter.clone(), count: found.total.count, sum: found.total.sum })?;
+        }
+        tx.journal_counted_before(&sum).await?;
+    }
+    Ok(tx.commit().await?)
 }
 
 /// Who this process is for the ledger: the folder's node, one start further. A folder whose next start is taken was

@@ -70,6 +70,13 @@ pub fn stretches(windows: &[Period]) -> Vec<Stretch> {
     whole.into_iter().collect()
 }
 
+/// All cells of a unit.
+pub fn always(unit: CalendarUnit) -> Stretch {
+    let period = Period::new(Timestamp::MIN, Timestamp::MAX);
+    // The first instant is before the last.
+    Stretch { unit, period: period.unwrap_or_else(|_| Period::containing(Timestamp::MIN, unit)) }
+}
+
 /// The fewest stretches of cells that together are all time before an instant, a whole minute.
 pub fn before(at: Timestamp) -> Vec<Stretch> {
     let month = Period::containing(at, CalendarUnit::Month).from();

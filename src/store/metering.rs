@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{StoreError, Tx, query::Statement, value::Row};
 use crate::{
     kernel::{CalendarUnit, NodeId, TenantId, Timestamp},
-    metering::model::{Cell, Cursor, Found, Last, MeterKey, Stretch, Total},
+    metering::model::{Cell, Counted, Cursor, Found, Last, MeterKey, Stretch, Total},
 };
 
 /// Rows of one `INSERT`: thirteen parameters each, well below either engine's limit (`SQLite` 32,766, `PostgreSQL` 65,535),
@@ -93,6 +93,51 @@ impl Tx {
             None => query.changed_one().await,
             Some(seq) => query.bind(seq).changed_one().await,
         }
+    }
+
+    /// What each process's journal has put into the totals of each meter, all in all.
+    pub async fn journal_counted(&mut self, boot: Option<Uuid>) -> Result<Vec<(Uuid, Counted)>, StoreError> {
+        let of_one = if boot.is_some() { " WHERE boot = $1" } else { "" };
+        let sql = format!("SELECT boot, meter, n, total FROM journal_counted{of_one}");
+        let mut statement = self.assembled(sql);
+        if let Some(boot) = boot {
+            statement.push(boot);
+        }
+        let read = |row: &Row| {
+            let counted = Counted { meter: row.parse("meter")?, count: row.get("n")?, sum: row.get("total")? };
+            Ok((row.get("boot")?, counted))
+        };
+        statement.map(read).await
+    }
+
+    /// Sets what a process's journal has put into the totals of a meter. Its cursor is moved in the same transaction.
+    pub async fn journal_counted_put(&mut self, boot: Uuid, counted: &Counted) -> Result<(), StoreError> {
+        self.query(
+            "INSERT INTO journal_counted (boot, meter, n, total) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (boot, meter) DO UPDATE SET n = excluded.n, total = excluded.total",
+        )
+        .bind(boot)
+        .bind(counted.meter.as_str())
+        .bind(counted.count)
+        .bind(counted.sum)
+        .execute()
+        .await
+        .map(drop)
+    }
+
+    /// Notes what the totals of a meter had before journals had their counts, unless another node did.
+    pub async fn journal_counted_before(&mut self, counted: &Counted) -> Result<(), StoreError> {
+        self.query(
+            "INSERT INTO journal_counted (boot, meter, n, total) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (boot, meter) DO NOTHING",
+        )
+        .bind(Uuid::nil())
+        .bind(counted.meter.as_str())
+        .bind(counted.count)
+        .bind(counted.sum)
+        .execute()
+        .await
+        .map(drop)
     }
 
     /// Sets the totals that one writer has counted for some cells; a writer owns its rows, so this replaces them.

@@ -18,9 +18,11 @@ impl From<StoreError> for Problem {
             StoreError::Database(_) => Self::new(Kind::UNAVAILABLE, "the store did not answer; nothing was changed")
                 .retry_after(1)
                 .caused_by(error),
-            StoreError::Corrupt(_) | StoreError::Newer { .. } | StoreError::Address(_) | StoreError::OutOfScope => {
-                Self::internal(error)
-            }
+            StoreError::Corrupt(_)
+            | StoreError::Newer { .. }
+            | StoreError::Older { .. }
+            | StoreError::Address(_)
+            | StoreError::OutOfScope => Self::internal(error),
         }
     }
 }
