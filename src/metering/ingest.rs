@@ -21,6 +21,10 @@ use crate::{
 
 /// Events of one transaction, about.
 const MOST_EVENTS: usize = 5_000;
+/// The most that waits for a commit, in bytes of events and of what goes with each.
+const MOST_WAITING: usize = 32 << 20;
+/// What goes with an event, in bytes, about.
+const BESIDE_BODY: usize = 512;
 /// How often a request that lost its commit to another's fault, or to another node, is tried again.
 const ATTEMPTS: usize = 5;
 
@@ -47,6 +51,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// What it takes while it waits, in bytes, about.
+    fn weight(&self) -> usize {
+        self.events.iter().map(|event| event.sent.body.len() + BESIDE_BODY).sum()
+    }
+
     /// What a member of an event is called in faults.
     pub fn field(&self, index: usize, name: &str) -> String {
         if self.listed { format!("[{index}].{name}") } else { name.to_owned() }
@@ -96,6 +105,8 @@ pub struct Ingest {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// The weight of all jobs.
+    waiting: usize,
     /// Whether a task commits what is queued.
     committing: bool,
 }
@@ -121,7 +132,7 @@ impl Ingest {
     pub async fn take(&self, batch: Arc<Batch>) -> Result<Vec<Outcome>, Error> {
         for _ in 0..ATTEMPTS {
             let (job, answer) = Job::new(Arc::clone(&batch));
-            self.queue(job);
+            self.queue(job)?;
             match answer.await {
                 Ok(Err(Error::TryAgain)) | Err(_) => {}
                 Ok(answer) => return answer,
@@ -130,12 +141,19 @@ impl Ingest {
         Err(Error::TryAgain)
     }
 
-    fn queue(&self, job: Job) {
+    fn queue(&self, job: Job) -> Result<(), Error> {
+        let weight = job.batch.weight();
         let mut queue = self.lock_queue();
+        // Whatever is alone is taken.
+        if queue.waiting > 0 && queue.waiting + weight > MOST_WAITING {
+            return Err(Error::Crowded);
+        }
+        queue.waiting += weight;
         queue.jobs.push_back(job);
         if !std::mem::replace(&mut queue.committing, true) {
             self.tasks.spawn(self.clone().commit());
         }
+        Ok(())
     }
 
     fn lock_queue(&self) -> std::sync::MutexGuard<'_, Queue> {
@@ -168,7 +186,9 @@ impl Ingest {
         };
         let count = queue.jobs.iter().map(fits).take_while(|fits| *fits).count();
         queue.committing = count > 0;
-        queue.jobs.drain(..count).collect()
+        let jobs: Vec<Job> = queue.jobs.drain(..count).collect();
+        queue.waiting -= jobs.iter().map(|job| job.batch.weight()).sum::<usize>();
+        jobs
     }
 }
 
@@ -180,5 +200,6 @@ impl Drop for Task<'_> {
         let mut queue = self.0.lock_queue();
         queue.committing = false;
         queue.jobs.clear();
+        queue.waiting = 0;
     }
 }

@@ -183,7 +183,7 @@ impl Tx {
 
     /// Events, the newest first.
     pub async fn events_newest(&mut self, filter: &EventFilter, most: i64) -> Result<Vec<Event>, StoreError> {
-        self.select_events(filter, "DESC", Some(most)).map(read_event).await
+        self.select_events(filter, Some("DESC"), Some(most)).map(read_event).await
     }
 
     /// Every event, in order of time and arrival, one at a time.
@@ -192,10 +192,19 @@ impl Tx {
         filter: &EventFilter,
         mut take: impl FnMut(Event) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.select_events(filter, "ASC", None).each(|row| take(read_event(row)?)).await
+        self.select_events(filter, Some("ASC"), None).each(|row| take(read_event(row)?)).await
     }
 
-    fn select_events(&mut self, filter: &EventFilter, direction: &str, most: Option<i64>) -> Statement<'_> {
+    /// Every event, in no order, so that the store sorts nothing.
+    pub async fn events_each_unordered<E: From<StoreError>>(
+        &mut self,
+        filter: &EventFilter,
+        mut take: impl FnMut(Event) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.select_events(filter, None, None).each(|row| take(read_event(row)?)).await
+    }
+
+    fn select_events(&mut self, filter: &EventFilter, direction: Option<&str>, most: Option<i64>) -> Statement<'_> {
         let scope = self.tenant();
         let mut sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE ($1 IS NULL OR tenant_id = $1)");
         let mut next = 2;
@@ -216,7 +225,9 @@ impl Tx {
         if filter.valid_only {
             sql.push_str(" AND voided_at IS NULL");
         }
-        let _ = write!(sql, " ORDER BY at_ns {direction}, arrival {direction}, id {direction}");
+        if let Some(direction) = direction {
+            let _ = write!(sql, " ORDER BY at_ns {direction}, arrival {direction}, id {direction}");
+        }
         if most.is_some() {
             let _ = write!(sql, " LIMIT ${next}");
         }

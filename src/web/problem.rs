@@ -129,6 +129,7 @@ impl From<metering::Error> for Problem {
                     .retry_after(1)
                     .caused_by(error)
             }
+            Error::Crowded => Self::new(Kind::UNAVAILABLE, text).retry_after(1),
             Error::TryAgain => Self::new(Kind::UNAVAILABLE, "the events were not taken; send them again")
                 .retry_after(1)
                 .caused_by(error),

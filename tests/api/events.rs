@@ -4,6 +4,7 @@ use axum::{
     body::Body,
     http::{Request, header},
 };
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
 
@@ -339,4 +340,32 @@ async fn the_outcome_of_each_event_is_told_on_request() {
         post_as(&admin, "application/cloudevents-batch+json; charset=utf-8", &batch, "return=representation").await;
     let outcomes: Vec<String> = (0..2).map(|n| reply.text(&format!("/{n}/outcome"))).collect();
     assert_eq!(outcomes, ["known", "counted"]);
+}
+
+#[tokio::test]
+async fn events_wait_for_a_commit_up_to_a_bound_and_what_waited_is_taken() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let acme = app.tenant("Acme", "free").await;
+    meter(&admin, "tokens", "COUNT").await;
+    // Somebody holds the store's only writer.
+    let url = format!("sqlite:{}", app.folder.path().join("tollgate.db").display());
+    let mut store = SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut store).await.unwrap();
+    let one = |n: usize| {
+        let mut event = event(&n.to_string(), &acme, 1);
+        event["data"]["text"] = "x".repeat((1 << 20) - 4_096).into();
+        post(&admin, event)
+    };
+    let mut waiting: FuturesUnordered<_> = (0..40).map(one).collect();
+    let refused = waiting.next().await.unwrap();
+    assert_eq!(refused.headers[header::RETRY_AFTER], "1");
+    refused.refuses(503, &[]);
+    sqlx::query("ROLLBACK").execute(&mut store).await.unwrap();
+    let replies: Vec<Reply> = waiting.collect().await;
+    let taken = replies.iter().filter(|reply| reply.status == 204).count();
+    assert!(replies.iter().all(|reply| [204, 503].contains(&reply.status.as_u16())));
+    assert!((30..40).contains(&taken), "{taken}");
+    assert_eq!(values(&admin, "tokens/query").await, [taken.to_string()]);
+    post(&admin, event("more", &acme, 1)).await.expect(204);
 }
