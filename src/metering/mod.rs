@@ -31,6 +31,7 @@ mod query;
 pub mod reconcile;
 pub mod recount;
 pub mod roller;
+mod rounds;
 pub mod rules;
 mod service;
 pub mod tally;

@@ -15,6 +15,7 @@ use super::{
     meters::Meters,
     model::{Counted, MeterKey},
     roller::{Roller, StoreLedger},
+    rounds::Rounds,
     windows,
 };
 use crate::{
@@ -73,6 +74,7 @@ pub struct Metering {
     pub(super) journal: Journal,
     _flusher: Arc<Flusher>,
     roller: Arc<Mutex<Roller<StoreLedger>>>,
+    rounds: Arc<Rounds>,
     pub(super) rolls: Arc<std::sync::Mutex<Rolls>>,
     /// What must come to its end though nobody waits for it.
     pub(super) tasks: TaskTracker,
@@ -115,6 +117,7 @@ impl Metering {
             journal,
             _flusher: Arc::new(flusher),
             roller,
+            rounds: Arc::default(),
             rolls: Arc::default(),
             tasks,
         };
@@ -147,9 +150,18 @@ impl Metering {
         self.journal.durable(seq).await
     }
 
-    /// Counts everything that was recorded on this node before the call.
+    /// Counts everything that was recorded on this node before the call. Whoever waits for one round shares the next.
     pub async fn catch_up(&self) -> Result<(), Error> {
-        let result = self.roller.lock().await.catch_up(&*self.clock).await;
+        let asked = self.rounds.now();
+        let mut roller = self.roller.lock().await;
+        if self.rounds.done_since(asked) {
+            return Ok(());
+        }
+        let round = self.rounds.begin();
+        let result = roller.catch_up(&*self.clock).await;
+        if result.is_ok() {
+            self.rounds.done(round);
+        }
         self.note_roll(&result);
         result
     }
