@@ -71,6 +71,38 @@ fn read_meter(row: &Row) -> Result<Meter, StoreError> {
     })
 }
 
+/// What finds events. The scope is a condition of its own only where there is one: an index is not used for "any, or this".
+fn events_sql(filter: &EventFilter, scoped: bool, direction: Option<&str>, limited: bool) -> String {
+    let conditions = [
+        ("tenant_id =", scoped),
+        ("tenant_id =", filter.tenant.is_some()),
+        ("type =", filter.kind.is_some()),
+        ("id =", filter.id.is_some()),
+        ("at_ns >=", filter.from_ns.is_some()),
+        ("at_ns <", filter.to_ns.is_some()),
+        ("arrival >=", filter.arrived_from.is_some()),
+        ("arrival <", filter.arrived_to.is_some()),
+    ];
+    let wanted = conditions.into_iter().filter(|(_, wanted)| *wanted).zip(1..);
+    let mut wanted: Vec<String> = wanted.map(|((text, _), place)| format!("{text} ${place}")).collect();
+    let next = wanted.len() + 1;
+    if filter.valid_only {
+        wanted.push("voided_at IS NULL".to_owned());
+    }
+    let mut sql = format!("SELECT {EVENT_COLUMNS} FROM events");
+    if !wanted.is_empty() {
+        // Writing to a String cannot fail.
+        let _ = write!(sql, " WHERE {}", wanted.join(" AND "));
+    }
+    if let Some(direction) = direction {
+        let _ = write!(sql, " ORDER BY at_ns {direction}, arrival {direction}, id {direction}");
+    }
+    if limited {
+        let _ = write!(sql, " LIMIT ${next}");
+    }
+    sql
+}
+
 impl Tx {
     /// All meters of events, by key.
     pub async fn meters(&mut self) -> Result<Vec<Meter>, StoreError> {
@@ -206,33 +238,8 @@ impl Tx {
 
     fn select_events(&mut self, filter: &EventFilter, direction: Option<&str>, most: Option<i64>) -> Statement<'_> {
         let scope = self.tenant();
-        let mut sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE ($1 IS NULL OR tenant_id = $1)");
-        let mut next = 2;
-        let mut condition = |text: &str, wanted: bool| {
-            if wanted {
-                // Writing to a String cannot fail.
-                let _ = write!(sql, " AND {text} ${next}");
-                next += 1;
-            }
-        };
-        condition("tenant_id =", filter.tenant.is_some());
-        condition("type =", filter.kind.is_some());
-        condition("id =", filter.id.is_some());
-        condition("at_ns >=", filter.from_ns.is_some());
-        condition("at_ns <", filter.to_ns.is_some());
-        condition("arrival >=", filter.arrived_from.is_some());
-        condition("arrival <", filter.arrived_to.is_some());
-        if filter.valid_only {
-            sql.push_str(" AND voided_at IS NULL");
-        }
-        if let Some(direction) = direction {
-            let _ = write!(sql, " ORDER BY at_ns {direction}, arrival {direction}, id {direction}");
-        }
-        if most.is_some() {
-            let _ = write!(sql, " LIMIT ${next}");
-        }
-        let mut statement = self.assembled(sql).bind(scope);
-        if let Some(tenant) = filter.tenant {
+        let mut statement = self.assembled(events_sql(filter, scope.is_some(), direction, most.is_some()));
+        for tenant in [scope, filter.tenant].into_iter().flatten() {
             statement.push(tenant);
         }
         for text in [&filter.kind, &filter.id].into_iter().flatten() {
@@ -243,5 +250,30 @@ impl Tx {
             statement.push(number);
         }
         statement
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Scope, Store};
+
+    #[tokio::test]
+    async fn a_tenants_events_are_found_by_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_sqlite(&folder.path().join("test.db")).await.unwrap();
+        let mut tx = store.read(Scope::Job("test")).await.unwrap();
+        let tenant = TenantId::from_uuid(uuid::Uuid::nil());
+        let some = EventFilter { tenant: Some(tenant), ..EventFilter::default() };
+        for (filter, scoped) in [(&EventFilter::default(), true), (&some, false), (&some, true)] {
+            let sql = format!("EXPLAIN QUERY PLAN {}", events_sql(filter, scoped, Some("DESC"), true));
+            let mut statement = tx.assembled(sql);
+            for _ in 0..usize::from(scoped) + usize::from(filter.tenant.is_some()) {
+                statement.push(tenant);
+            }
+            statement.push(100_i64);
+            let plan = statement.map(|row| row.get::<String>("detail")).await.unwrap();
+            assert!(plan[0].starts_with("SEARCH events USING INDEX events_by_time (tenant_id=?)"), "{plan:?}");
+        }
     }
 }
