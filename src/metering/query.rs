@@ -14,7 +14,7 @@ use super::{
     meter::{Aggregation, Meter},
     meters::Meters,
     model::{Event, Found, MeterKey, Total, Window, WindowTotal},
-    rules::{self, Key, Shape},
+    rules::{self, Key, Shape, Sums},
     service::Metering,
     windows::{self, MOST_WINDOWS},
 };
@@ -210,9 +210,13 @@ impl UsageReader {
         period: Period,
     ) -> Result<Quantity, Error> {
         let stretches = windows::stretches(&[period]);
-        let cells = self.store.read(scope).await?.totals(Some(tenant), meter, &stretches).await?;
-        let inexact = |source| Error::Inexact { meter: meter.clone(), source };
-        cells.iter().try_fold(Quantity::ZERO, |sum, cell| sum.add(cell.total.sum).map_err(inexact))
+        let mut sum = Quantity::ZERO;
+        let take = |found: Found| {
+            sum = sum.add(found.total.sum).map_err(|source| Error::Inexact { meter: meter.clone(), source })?;
+            Ok::<(), Error>(())
+        };
+        self.store.read(scope).await?.totals_each(Some(tenant), meter, &stretches, take).await?;
+        Ok(sum)
     }
 }
 
@@ -232,17 +236,20 @@ async fn from_totals(
     shape: &Shape<'_>,
 ) -> Result<Option<BTreeMap<Key, Quantity>>, Error> {
     let stretches = windows::stretches(shape.windows);
-    let mut cells: Vec<Found> = Vec::new();
+    let (mut sums, mut corrected) = (Sums::new(shape), false);
     for tenant in tenants(subjects) {
-        cells.extend(tx.totals(tenant, &meter.key, &stretches).await?);
+        let take = |found: Found| {
+            corrected |= found.total.count < 0;
+            sums.add(found)
+        };
+        tx.totals_each(tenant, &meter.key, &stretches, take).await?;
     }
-    let corrected = cells.iter().any(|cell| cell.total.count < 0);
     let needs_all = matches!(meter.aggregation, Aggregation::Min | Aggregation::Max | Aggregation::Latest);
     if corrected && needs_all {
         return Ok(None);
     }
     let mut values = BTreeMap::new();
-    for (key, total) in rules::sums(shape, &cells)? {
+    for (key, total) in sums.by_key {
         // What was taken back altogether is no usage.
         if total.count != 0 {
             values.insert(key, value_of(meter, &total)?);

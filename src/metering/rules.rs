@@ -79,22 +79,37 @@ pub struct Shape<'a> {
 /// What of an answer belongs together: the window's place, the tenant when they are kept apart, the group.
 pub type Key = (usize, Option<TenantId>, Vec<(String, String)>);
 
-/// Adds cells up by window, tenant and group.
-pub fn sums(shape: &Shape<'_>, cells: &[Found]) -> Result<BTreeMap<Key, Total>, Error> {
-    let mut groups: HashMap<&str, Option<Vec<(String, String)>>> = HashMap::new();
-    let mut sums: BTreeMap<Key, Total> = BTreeMap::new();
-    for cell in cells {
-        let group = groups.entry(cell.group.as_str()).or_insert_with(|| shape.group(&cell.group));
-        let (Some(group), Some(window)) = (group.clone(), shape.window(cell.start)) else { continue };
-        let key = (window, shape.by_tenant.then_some(cell.tenant), group);
-        let inexact = |source| Error::Inexact { meter: shape.meter.clone(), source };
-        let sum = match sums.get(&key) {
-            Some(sum) => sum.and(&cell.total).map_err(inexact)?,
-            None => cell.total.clone(),
-        };
-        sums.insert(key, sum);
+/// Cells added up by window, tenant and group, as they come: only sums are in memory.
+pub struct Sums<'a> {
+    shape: &'a Shape<'a>,
+    /// What of each group the answer shows.
+    groups: HashMap<String, Option<Vec<(String, String)>>>,
+    /// The sums.
+    pub by_key: BTreeMap<Key, Total>,
+}
+
+impl<'a> Sums<'a> {
+    /// Of nothing yet.
+    pub fn new(shape: &'a Shape<'a>) -> Self {
+        Self { shape, groups: HashMap::new(), by_key: BTreeMap::new() }
     }
-    Ok(sums)
+
+    /// Adds a cell.
+    pub fn add(&mut self, cell: Found) -> Result<(), Error> {
+        let group = match self.groups.get(&cell.group) {
+            Some(known) => known.clone(),
+            None => self.groups.entry(cell.group.clone()).or_insert(self.shape.group(&cell.group)).clone(),
+        };
+        let (Some(group), Some(window)) = (group, self.shape.window(cell.start)) else { return Ok(()) };
+        let key = (window, self.shape.by_tenant.then_some(cell.tenant), group);
+        let inexact = |source| Error::Inexact { meter: self.shape.meter.clone(), source };
+        let sum = match self.by_key.get(&key) {
+            Some(sum) => sum.and(&cell.total).map_err(inexact)?,
+            None => cell.total,
+        };
+        self.by_key.insert(key, sum);
+        Ok(())
+    }
 }
 
 /// Values as an answer, windows without usage filled in where that is asked for; an error when that makes too many.
@@ -193,8 +208,10 @@ mod tests {
             let filters = if only.is_empty() { BTreeMap::new() } else { [("route".to_owned(), only)].into() };
             let (meter, group_by) = (&apis, &group_by);
             let shape = Shape { meter, windows, group_by, filters: &filters, by_tenant: false, zero_fill };
-            let sums = sums(&shape, &cells).unwrap();
-            let totals = answer(&shape, sums.into_iter().map(|(key, total)| (key, total.sum)).collect()).unwrap();
+            let mut sums = Sums::new(&shape);
+            cells.iter().for_each(|cell| sums.add(cell.clone()).unwrap());
+            let totals =
+                answer(&shape, sums.by_key.into_iter().map(|(key, total)| (key, total.sum)).collect()).unwrap();
             totals.iter().map(|total| format!("{} {}", total.from, total.value)).collect()
         };
         assert_eq!(values(&days, &[], &[], false), ["2026-11-02T00:00:00Z 3", "2026-11-03T00:00:00Z 4"]);

@@ -199,25 +199,36 @@ impl Tx {
         meter: &MeterKey,
         stretches: &[Stretch],
     ) -> Result<Vec<Found>, StoreError> {
-        let own = self.tenant();
-        let tenant = match (tenant, own) {
-            (Some(asked), Some(own)) if asked != own => return Ok(Vec::new()),
-            (asked, own) => asked.or(own),
+        let mut all = Vec::new();
+        let take = |found| {
+            all.push(found);
+            Ok::<(), StoreError>(())
         };
-        let mut found = Vec::new();
-        for stretches in stretches.chunks(STRETCHES_PER_QUERY) {
-            found.extend(self.totals_in(tenant, meter, stretches).await?);
-        }
-        Ok(found)
+        self.totals_each(tenant, meter, stretches, take).await?;
+        Ok(all)
     }
 
-    /// One search of the primary key a stretch: from three alternatives in one condition on, `SQLite` reads all of a meter.
-    async fn totals_in(
+    /// The same, one at a time: a month by minute is not in memory at once.
+    pub async fn totals_each<E: From<StoreError>>(
         &mut self,
         tenant: Option<TenantId>,
         meter: &MeterKey,
         stretches: &[Stretch],
-    ) -> Result<Vec<Found>, StoreError> {
+        mut take: impl FnMut(Found) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let own = self.tenant();
+        let tenant = match (tenant, own) {
+            (Some(asked), Some(own)) if asked != own => return Ok(()),
+            (asked, own) => asked.or(own),
+        };
+        for stretches in stretches.chunks(STRETCHES_PER_QUERY) {
+            self.totals_in(tenant, meter, stretches).each(|row| take(read_found(row)?)).await?;
+        }
+        Ok(())
+    }
+
+    /// One search of the primary key a stretch: from three alternatives in one condition on, `SQLite` reads all of a meter.
+    fn totals_in(&mut self, tenant: Option<TenantId>, meter: &MeterKey, stretches: &[Stretch]) -> Statement<'_> {
         let of_tenant = if tenant.is_some() { " AND tenant_id = $2" } else { "" };
         let first = 2 + usize::from(tenant.is_some());
         let search = |n: usize| {
@@ -239,16 +250,17 @@ impl Tx {
             statement.push(stretch.period.from());
             statement.push(stretch.period.to());
         }
-        let read = |row: &Row| {
-            Ok(Found {
-                tenant: row.get("tenant_id")?,
-                start: row.get("start")?,
-                group: row.get("grp")?,
-                total: read_total(row)?,
-            })
-        };
-        statement.map(read).await
+        statement
     }
+}
+
+fn read_found(row: &Row) -> Result<Found, StoreError> {
+    Ok(Found {
+        tenant: row.get("tenant_id")?,
+        start: row.get("start")?,
+        group: row.get("grp")?,
+        total: read_total(row)?,
+    })
 }
 
 const fn unit_number(unit: CalendarUnit) -> i64 {
