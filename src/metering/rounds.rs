@@ -70,7 +70,7 @@ mod tests {
             }
         };
         let all = futures_util::future::join_all((0..50).map(|_| ask()));
-        let ((), _) = tokio::join!(async { drop(under_way) }, all);
+        let (_, ()) = tokio::join!(all, async { drop(under_way) });
         assert_eq!(*work.lock().await, 1);
     }
 }
