@@ -66,6 +66,12 @@ impl Quantity {
         self.0.scale() <= after && self.0.trunc().mantissa().abs() < limit
     }
 
+    /// To so many digits behind the point, half away from zero: for values that have no exact form, such as averages.
+    #[must_use]
+    pub fn rounded(self, digits: u32) -> Self {
+        Self::new(self.0.round_dp_with_strategy(digits, rust_decimal::RoundingStrategy::MidpointAwayFromZero))
+    }
+
     /// The exact sum.
     #[expect(clippy::should_implement_trait, reason = "fallible, so not the operator")]
     pub fn add(self, other: Self) -> Result<Self, QuantityError> {

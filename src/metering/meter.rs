@@ -98,6 +98,15 @@ impl Aggregation {
         matches!(self, Self::UniqueCount | Self::WeightedSum | Self::Percentile(_))
     }
 
+    /// A value of it as a bill has it: one that may have no exact form, or more digits than a price can be multiplied
+    /// with, has nine behind the point.
+    pub fn to_be_priced(self, value: Quantity) -> Quantity {
+        match self {
+            Self::Avg | Self::WeightedSum => value.rounded(DIGITS.1),
+            _ => value,
+        }
+    }
+
     /// Whether it needs a value at all.
     pub const fn needs_value(self) -> bool {
         !matches!(self, Self::Count)

@@ -198,7 +198,7 @@ impl UsageReader {
         }
         let query = UsageQuery::whole(meter.clone(), period);
         let values = self.usage(scope, &Subjects::One(tenant), &query).await?;
-        Ok(values.first().map_or(Quantity::ZERO, |value| value.value))
+        Ok(values.first().map_or(Quantity::ZERO, |value| known.aggregation.to_be_priced(value.value)))
     }
 
     /// The sum of a meter's totals in a period.

@@ -64,7 +64,7 @@ impl Recount {
         Ok(months)
     }
 
-    /// What a tenant used of a meter in a period.
+    /// What a tenant used of a meter in a period, as a bill has it.
     pub async fn value(&self, tenant: TenantId, meter: &MeterKey, period: Period) -> Result<Quantity, Error> {
         let Some(meter) = self.meters.by_key(meter) else { return Ok(Quantity::ZERO) };
         let mut tx = self.store.read(Scope::Job("doctor")).await?;
@@ -74,10 +74,10 @@ impl Recount {
                 Ok(match meter.aggregation {
                     Aggregation::Sum => sum,
                     Aggregation::Count => Quantity::from(count),
-                    _ => average(sum, count),
+                    _ => Aggregation::Avg.to_be_priced(average(sum, count)),
                 })
             }
-            _ => self.of_events(&mut tx, tenant, &meter, period).await,
+            of_events => Ok(of_events.to_be_priced(self.of_events(&mut tx, tenant, &meter, period).await?)),
         }
     }
 
