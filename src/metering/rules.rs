@@ -209,7 +209,9 @@ mod tests {
             let (meter, group_by) = (&apis, &group_by);
             let shape = Shape { meter, windows, group_by, filters: &filters, by_tenant: false, zero_fill };
             let mut sums = Sums::new(&shape);
-            cells.iter().for_each(|cell| sums.add(cell.clone()).unwrap());
+            for cell in &cells {
+                sums.add(cell.clone()).unwrap();
+            }
             let totals =
                 answer(&shape, sums.by_key.into_iter().map(|(key, total)| (key, total.sum)).collect()).unwrap();
             totals.iter().map(|total| format!("{} {}", total.from, total.value)).collect()
