@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     kernel::{Period, Quantity, TenantId, fault::chain},
-    metering::{Difference, Recount},
+    metering::{self, Difference, Recount},
     store::Scope,
 };
 
@@ -41,7 +41,15 @@ pub async fn audit(billing: &Billing, recount: &Recount) -> Result<BillsReport, 
         }
         for month in recount.months(tenant).await? {
             report.bills += 1;
-            report.differences.extend(compare(billing, recount, tenant, month).await?);
+            match compare(billing, recount, tenant, month).await {
+                // One tenant's trouble must not hide another's.
+                Err(Error::Usage(error @ metering::Error::Inexact { .. })) => report.differences.push(Difference {
+                    of: format!("tenant {tenant}, {}", named(month)),
+                    one: chain(&error),
+                    other: "every total must have 28 digits at most".into(),
+                }),
+                compared => report.differences.extend(compared?),
+            }
         }
     }
     Ok(report)

@@ -38,8 +38,8 @@ async fn doctor(settings: &Settings) -> Result<(), Failure> {
         return Err(missing(missing_path));
     }
     let store = match &settings.store.url {
-        Some(url) => Store::open_postgres(url, settings.store.max_connections).await,
-        None => Store::open_sqlite(&file).await,
+        Some(url) => Store::look_postgres(url, settings.store.max_connections).await,
+        None => Store::look_sqlite(&file).await,
     };
     let store = store.map_err(|error| Failure::setup(&error))?;
     let disk = Folder::open(journal).map_err(|error| Failure::setup(&error))?;

@@ -51,6 +51,9 @@ pub struct QuotaFact {
     pub used: i64,
 }
 
+/// Facts as of this are loaded again for the next request.
+const NEVER_FRESH: (u64, u64) = (u64::MAX, u64::MAX);
+
 /// The source did not answer.
 #[derive(Debug, thiserror::Error)]
 #[error("a tenant's facts could not be loaded")]
@@ -86,6 +89,8 @@ struct Shared {
     entries: DashMap<TenantId, Arc<Entry>>,
     /// Grows when every tenant may have changed.
     plans: AtomicU64,
+    /// Grows with every change of any tenant, also of one that has no entry to be marked.
+    generation: AtomicU64,
 }
 
 /// One tenant: facts that are swapped whole, counters that stay.
@@ -133,7 +138,13 @@ impl Entry {
 impl Directory {
     /// Knows nobody yet. The source is set once, by [`Self::connect`], because it needs services that need this.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let shared = Shared { source: OnceLock::new(), clock, entries: DashMap::new(), plans: AtomicU64::new(0) };
+        let shared = Shared {
+            source: OnceLock::new(),
+            clock,
+            entries: DashMap::new(),
+            plans: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -174,9 +185,15 @@ impl Directory {
             return Ok(Some(fresh));
         }
         let Some(source) = self.shared.source.get() else { return Ok(None) };
-        let as_of = self.as_of(&entry);
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        let mut as_of = self.as_of(&entry);
         let Some(facts) = source.load(tenant, usage).await? else { return Ok(None) };
         let entry = Arc::clone(self.shared.entries.entry(tenant).or_insert_with(|| Arc::clone(&entry)).value());
+        // A change that found no entry was before this; one that comes after it finds the entry. What was loaded across
+        // such a change may be from before it, and is good for this request alone.
+        if usage == UsageAsOf::Start && self.shared.generation.load(Ordering::Acquire) != generation {
+            as_of = NEVER_FRESH;
+        }
         let limits = self.limits(&entry, &facts.quotas);
         let loaded = Arc::new(Loaded { facts, limits, as_of });
         entry.facts.store(Some(Arc::clone(&loaded)));
@@ -202,6 +219,7 @@ impl Directory {
 
 impl TenantObserver for Directory {
     fn tenant_changed(&self, id: TenantId) {
+        self.shared.generation.fetch_add(1, Ordering::AcqRel);
         if let Some(entry) = self.shared.entries.get(&id) {
             entry.changes.fetch_add(1, Ordering::AcqRel);
         }
@@ -221,5 +239,45 @@ impl TenantGate for Directory {
             let loaded = self.load(id).await.map_err(|error| StandingError(error.into()))?;
             Ok(loaded.map_or(Standing::Gone, |(_, loaded)| loaded.facts.standing))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::kernel::ManualClock;
+
+    /// Suspends the tenant while its facts are on their way.
+    struct Suspends {
+        directory: Directory,
+        suspended: AtomicBool,
+    }
+
+    impl TenantSource for Suspends {
+        fn load(&self, tenant: TenantId, _: UsageAsOf) -> BoxFuture<'_, Result<Option<Facts>, SourceError>> {
+            let standing = if self.suspended.swap(true, Ordering::SeqCst) {
+                Standing::Refused("suspended")
+            } else {
+                self.directory.tenant_changed(tenant);
+                Standing::Active
+            };
+            let tier = "free".parse().unwrap();
+            Box::pin(async move { Ok(Some(Facts { tier, standing, rate: None, quotas: Vec::new() })) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_while_a_tenant_is_first_loaded_is_seen_by_the_next_request() {
+        let directory = Directory::new(Arc::new(ManualClock::new(crate::kernel::Timestamp::MIN)));
+        let suspended = AtomicBool::new(false);
+        directory.connect(Arc::new(Suspends { directory: directory.clone(), suspended }));
+        let tenant = TenantId::from_uuid(uuid::Uuid::nil());
+        directory.load(tenant).await.unwrap().unwrap();
+        assert!(directory.fresh(tenant).is_none(), "what was loaded across a change is not kept");
+        let (_, loaded) = directory.load(tenant).await.unwrap().unwrap();
+        assert_eq!(loaded.facts.standing, Standing::Refused("suspended"));
+        assert!(directory.fresh(tenant).is_some());
     }
 }

@@ -60,6 +60,18 @@ impl Quantity {
         self.0.is_sign_negative() && !self.0.is_zero()
     }
 
+    /// Whether it has at most so many digits before the point and so many after it.
+    pub fn fits(self, before: u32, after: u32) -> bool {
+        let limit = 10_i128.checked_pow(before).unwrap_or(i128::MAX);
+        self.0.scale() <= after && self.0.trunc().mantissa().abs() < limit
+    }
+
+    /// To so many digits behind the point, half away from zero: for values that have no exact form, such as averages.
+    #[must_use]
+    pub fn rounded(self, digits: u32) -> Self {
+        Self::new(self.0.round_dp_with_strategy(digits, rust_decimal::RoundingStrategy::MidpointAwayFromZero))
+    }
+
     /// The exact sum.
     #[expect(clippy::should_implement_trait, reason = "fallible, so not the operator")]
     pub fn add(self, other: Self) -> Result<Self, QuantityError> {
@@ -192,6 +204,21 @@ mod tests {
         assert_eq!(big.add(q("0.1")), Err(QuantityError::TooManyDigits));
         assert_eq!(big.mul(q("1.1")), Err(QuantityError::TooManyDigits));
         assert_eq!(q("0.00000000000001").mul(q("0.000000000000001")), Err(QuantityError::TooManyDigits));
+    }
+
+    #[test]
+    fn digits_are_counted_on_both_sides_of_the_point() {
+        for (text, fits) in [
+            ("999.99", true),
+            ("-999.99", true),
+            ("1000", false),
+            ("-1000", false),
+            ("0.001", false),
+            ("0.0100", true),
+            ("0", true),
+        ] {
+            assert_eq!(q(text).fits(3, 2), fits, "{text}");
+        }
     }
 
     #[test]

@@ -13,11 +13,12 @@ use uuid::Uuid;
 use super::{
     error::Error,
     ingest::{Answer, Batch, Job, Measured, Outcome},
-    model::{Adjustment, Cell, Conflict, Correction, Event, Identity, MeterKey, NewEvent, Total},
+    model::{Cell, Conflict, Correction, Event, Identity, MeterKey, NewEvent, Total},
+    rules,
     tally::{self, Tally, Totals, with_longer_windows},
 };
 use crate::{
-    kernel::{CalendarUnit, Clock, Period, Rng, TenantId, Timestamp, ids::uuid_v7, rng::random_bytes},
+    kernel::{CalendarUnit, Clock, Rng, TenantId, Timestamp, ids::uuid_v7, rng::random_bytes},
     store::{Scope, Store, Tx},
 };
 
@@ -27,6 +28,8 @@ pub(super) struct Committer {
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     tally: Tally,
+    /// The version of the meters that the tally's totals are of.
+    meters: i64,
     grace_s: i64,
     last_arrival: i64,
     /// A transaction was begun of which nobody knows whether it was done.
@@ -53,12 +56,7 @@ struct Known<'a> {
 impl Committer {
     pub(super) fn new(store: Store, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, grace_s: i64) -> Self {
         let tally = Tally::new(Uuid::from_bytes(random_bytes(&*rng)));
-        Self { store, clock, rng, tally, grace_s, last_arrival: 0, broken_off: false, look_first: false }
-    }
-
-    /// Gives up the totals that are remembered.
-    pub(super) fn forget(&mut self) {
-        self.tally.renew();
+        Self { store, clock, rng, tally, meters: 0, grace_s, last_arrival: 0, broken_off: false, look_first: false }
     }
 
     /// Commits what these wait for, and tells them.
@@ -96,12 +94,20 @@ impl Committer {
             self.look_first = true;
             answers = self.try_commit(&batches).await;
         }
-        self.broken_off = answers.is_err();
+        // What cannot be added up was given up before its commit. Another writer would take it, and then nobody could
+        // add the rows of both.
+        self.broken_off = answers.as_ref().is_err_and(|error| !matches!(error, Error::Inexact { .. }));
         answers
     }
 
     async fn try_commit(&mut self, batches: &[&Batch]) -> Result<Vec<Answer>, Error> {
         let mut tx = self.store.begin(Scope::Job("ingest")).await?;
+        let meters = tx.meters_version_held().await?;
+        if meters != self.meters {
+            // What is remembered may be of a meter that is gone, with its rows, whoever removed it.
+            self.tally.renew();
+            self.meters = meters;
+        }
         let events = || batches.iter().flat_map(|batch| &batch.events);
         let names: HashSet<&str> = events().map(|event| event.sent.subject.as_str()).collect();
         let tenants = tx.tenants_by_subject(&names.into_iter().collect::<Vec<_>>()).await?;
@@ -113,6 +119,10 @@ impl Committer {
         let mut addition = Addition::default();
         let mut answers = Vec::with_capacity(batches.len());
         for batch in batches {
+            if batch.meters != meters {
+                answers.push(Err(Error::MetersChanged));
+                continue;
+            }
             answers.push(match Admitted::of(batch, &tenants, &mut known) {
                 Ok(admitted) => {
                     for (identity, measured) in admitted.new {
@@ -156,7 +166,7 @@ impl Committer {
 
     /// Writes the totals, and what of them belongs to months that are closed.
     async fn put(&mut self, tx: &mut Tx, minutes: Totals, now: Timestamp) -> Result<(), Error> {
-        let late = adjustments(&minutes, now, self.grace_s);
+        let late = rules::adjustments(&minutes, now, self.grace_s)?;
         let late: Vec<_> = late.into_iter().map(|late| (uuid_v7(now, &*self.rng), late)).collect();
         tx.adjustments_insert(&late, now).await?;
         let more = with_longer_windows(&minutes)?;
@@ -276,18 +286,61 @@ pub fn minute(tenant: TenantId, meter: &MeterKey, group: &Arc<str>, at_ns: i64) 
     Cell { tenant, meter, unit: CalendarUnit::Minute, start: at.floor_minute(), group }
 }
 
-/// What of some minutes belongs to months that are closed by now: `grace_s` after their end.
-pub fn adjustments(minutes: &Totals, now: Timestamp, grace_s: i64) -> Vec<Adjustment> {
-    let closed = |(cell, total): (&Cell, &Total)| {
-        let month = Period::containing(cell.start, CalendarUnit::Month);
-        (month.to().plus_secs(grace_s) <= now).then(|| Adjustment {
-            tenant: cell.tenant,
-            meter: cell.meter.clone(),
-            month: month.from(),
-            group: Arc::clone(&cell.group),
-            count: total.count,
-            sum: total.sum,
-        })
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        kernel::{ManualClock, Quantity, SeededRng},
+        metering::{event::Sent, meter::Reading},
+        tenants::{Status, Tenant},
     };
-    minutes.iter().filter_map(closed).collect()
+
+    fn batch(tenant: TenantId, id: &str, value: &str) -> Arc<Batch> {
+        let sent = Sent {
+            id: id.into(),
+            source: "test".into(),
+            kind: "prompt".into(),
+            subject: tenant.to_string(),
+            at_ns: 0,
+            body: "{}".into(),
+            data: serde_json::Value::Null,
+        };
+        let reading = Reading { value: value.parse().unwrap(), text: String::new(), group: rules::group_of_route("/") };
+        let readings = vec![("tokens".parse().unwrap(), reading)];
+        Arc::new(Batch { events: vec![Measured { sent, readings }], own: None, listed: false, meters: 0 })
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_added_up_is_refused_however_often_it_is_sent_and_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_sqlite(&folder.path().join("test.db")).await.unwrap();
+        let now: Timestamp = "2026-11-10T12:00:00Z".parse().unwrap();
+        let (clock, rng) = (Arc::new(ManualClock::new(now)), Arc::new(SeededRng::new(1)));
+        let tenant = TenantId::generate(now, &*rng);
+        let mut tx = store.begin(Scope::Job("test")).await.unwrap();
+        let named = Tenant {
+            id: tenant,
+            customer_name: "Acme".parse().unwrap(),
+            external_id: None,
+            tier: "free".parse().unwrap(),
+            status: Status::Active,
+            revision: 1,
+            created_at: now,
+        };
+        assert!(tx.tenant_insert(&named).await.unwrap());
+        tx.commit().await.unwrap();
+        let mut committer = Committer::new(store, clock, rng, i64::MAX / 2);
+        // A total that is nearly full.
+        let cell = minute(tenant, &"tokens".parse().unwrap(), &rules::group_of_route("/"), 0);
+        let full: Quantity = "9999999999999999999999999999".parse().unwrap();
+        let totals = [(cell, Total::one(full, 0, 0))].into();
+        committer.tally.remember(with_longer_windows(&totals).unwrap().into_iter().collect());
+        for id in ["1", "2", "3"] {
+            let (bad, refused) = Job::new(batch(tenant, id, "0.5"));
+            let (good, taken) = Job::new(batch(tenant, &format!("good {id}"), "0"));
+            committer.commit(vec![bad, good]).await;
+            assert!(matches!(refused.await, Ok(Err(Error::Inexact { .. }))), "{id}");
+            assert_eq!(taken.await.unwrap().unwrap(), [Outcome::Counted], "{id}");
+        }
+    }
 }

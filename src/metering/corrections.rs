@@ -16,6 +16,7 @@ use super::{
     events::measured,
     meter::Meter,
     model::{Adjusted, Content, Correction, Event, Last, Total},
+    rules,
     service::Metering,
     tally::{self, Tally, Totals, with_longer_windows},
 };
@@ -52,9 +53,8 @@ pub struct Grounds {
 impl Metering {
     /// Takes an event back: it counts no more.
     pub async fn void_event(&self, scope: Scope, event: &EventRef, grounds: &Grounds) -> Result<Event, Error> {
-        // A meter that is made meanwhile would count it, or not, and nobody would know.
         let _paused = self.ingest.pause().await;
-        let mut tx = self.store.begin(scope).await?;
+        let mut tx = self.with_meters_held(scope).await?;
         let now = self.clock.now();
         for _ in 0..ATTEMPTS {
             let found = self.valid_event(&mut tx, event).await?;
@@ -78,7 +78,7 @@ impl Metering {
         grounds: &Grounds,
     ) -> Result<(Event, bool), Error> {
         let _paused = self.ingest.pause().await;
-        let mut tx = self.store.begin(scope).await?;
+        let mut tx = self.with_meters_held(scope).await?;
         let now = self.clock.now();
         for _ in 0..ATTEMPTS {
             let found = self.valid_event(&mut tx, event).await?;
@@ -96,6 +96,19 @@ impl Metering {
             }
         }
         Err(Error::TryAgain)
+    }
+
+    /// A transaction during which no meter comes or goes: it would count what is corrected, or not, and nobody would know.
+    async fn with_meters_held(&self, scope: Scope) -> Result<Tx, Error> {
+        for _ in 0..ATTEMPTS {
+            let mut tx = self.store.begin(scope).await?;
+            match self.meters.hold(&mut tx).await {
+                Err(Error::MetersChanged) => drop(tx),
+                held => return held.map(|()| tx),
+            }
+            self.meters.refresh(&self.store).await?;
+        }
+        Err(Error::MetersChanged)
     }
 
     /// An event, and its corrections in order.
@@ -164,7 +177,7 @@ impl Metering {
             tally::add(&mut net, cell.clone(), total)?;
         }
         net.retain(|_, total| total.count != 0 || !total.sum.is_zero());
-        let late = commit::adjustments(&net, now, self.late_after_s);
+        let late = rules::adjustments(&net, now, self.late_after_s)?;
         let late: Vec<_> = late.into_iter().map(|late| (uuid_v7(now, &*self.rng), late)).collect();
         tx.adjustments_insert(&late, now).await?;
         // Apart, so that a query sees that something was taken out, whatever was put in.

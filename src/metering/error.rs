@@ -75,6 +75,9 @@ pub enum Error {
     /// Another's events stood in the way: nothing was taken.
     #[error("the events could not be taken in together with others")]
     TryAgain,
+    /// So much waits to be taken in that no more is queued.
+    #[error("too many events wait to be taken in; nothing of these was")]
+    Crowded,
     /// No such event.
     #[error("there is no event {0}")]
     UnknownEvent(String),

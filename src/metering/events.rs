@@ -29,12 +29,11 @@ impl Metering {
     pub async fn take_events(&self, scope: Scope, sent: Vec<Sent>, listed: bool) -> Result<Vec<Outcome>, Error> {
         let measured = |sent| Measured { sent, readings: Vec::new() };
         let events = sent.into_iter().map(measured).collect();
-        let mut batch = Arc::new(Batch { events, own: scope.tenant(), listed });
+        let mut batch = Arc::new(Batch { events, own: scope.tenant(), listed, meters: 0 });
         loop {
-            let generation = self.ingest.generation();
             self.measure(&mut batch)?;
-            match self.ingest.take(Arc::clone(&batch), generation).await {
-                Err(Error::MetersChanged) => {}
+            match self.ingest.take(Arc::clone(&batch)).await {
+                Err(Error::MetersChanged) => self.meters.refresh(&self.store).await?,
                 done => return done,
             }
         }
@@ -43,7 +42,8 @@ impl Metering {
     fn measure(&self, batch: &mut Arc<Batch>) -> Result<(), Error> {
         // Nobody else has it, unless meters changed while it waited.
         let own = Arc::make_mut(batch);
-        let meters = self.meters.all();
+        let (version, meters) = self.meters.versioned();
+        own.meters = version;
         for index in 0..own.events.len() {
             let Measured { sent, .. } = &own.events[index];
             let of_type = meters.iter().filter(|meter| meter.event_type() == Some(&sent.kind));

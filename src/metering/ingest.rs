@@ -7,10 +7,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, oneshot};
@@ -24,6 +21,10 @@ use crate::{
 
 /// Events of one transaction, about.
 const MOST_EVENTS: usize = 5_000;
+/// The most that waits for a commit, in bytes of events and of what goes with each.
+const MOST_WAITING: usize = 32 << 20;
+/// What goes with an event, in bytes, about.
+const BESIDE_BODY: usize = 512;
 /// How often a request that lost its commit to another's fault, or to another node, is tried again.
 const ATTEMPTS: usize = 5;
 
@@ -45,9 +46,16 @@ pub struct Batch {
     pub own: Option<TenantId>,
     /// Whether it was sent as a list, so that faults name an event's place in it.
     pub listed: bool,
+    /// The version of the meters it was measured by.
+    pub meters: i64,
 }
 
 impl Batch {
+    /// What it takes while it waits, in bytes, about.
+    fn weight(&self) -> usize {
+        self.events.iter().map(|event| event.sent.body.len() + BESIDE_BODY).sum()
+    }
+
     /// What a member of an event is called in faults.
     pub fn field(&self, index: usize, name: &str) -> String {
         if self.listed { format!("[{index}].{name}") } else { name.to_owned() }
@@ -70,11 +78,16 @@ pub(super) type Answer = Result<Vec<Outcome>, Error>;
 pub(super) struct Job {
     /// What is to be taken in.
     pub(super) batch: Arc<Batch>,
-    generation: u64,
     reply: oneshot::Sender<Answer>,
 }
 
 impl Job {
+    /// Whoever waits has the other end.
+    pub(super) fn new(batch: Arc<Batch>) -> (Self, oneshot::Receiver<Answer>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { batch, reply }, answer)
+    }
+
     /// Tells whoever waits; who is gone does not want to know.
     pub(super) fn answer(self, answer: Answer) {
         drop(self.reply.send(answer));
@@ -87,53 +100,39 @@ pub struct Ingest {
     queue: Arc<Mutex<Queue>>,
     committer: Arc<AsyncMutex<Committer>>,
     tasks: TaskTracker,
-    /// Grows when meters come or go.
-    generation: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// The weight of all jobs.
+    waiting: usize,
     /// Whether a task commits what is queued.
     committing: bool,
 }
 
 /// While this is held nothing is taken in.
 pub(super) struct Paused<'a> {
-    committer: MutexGuard<'a, Committer>,
-    generation: &'a AtomicU64,
-}
-
-impl Paused<'_> {
-    /// Events that were measured before this are measured again; totals that are remembered are given up.
-    pub(super) fn meters_changed(&mut self) {
-        self.committer.forget();
-        self.generation.fetch_add(1, Ordering::AcqRel);
-    }
+    _committer: MutexGuard<'a, Committer>,
 }
 
 impl Ingest {
     /// Over a store; `grace_s` after its end a month is closed. Commits are tasks of `tasks`.
     pub fn new(store: Store, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, grace_s: i64, tasks: TaskTracker) -> Self {
         let committer = Arc::new(AsyncMutex::new(Committer::new(store, clock, rng, grace_s)));
-        Self { queue: Arc::default(), committer, tasks, generation: Arc::default() }
-    }
-
-    /// Which meters are known: events must be measured by these.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        Self { queue: Arc::default(), committer, tasks }
     }
 
     /// Waits for the commit under way and holds up the next.
     pub(super) async fn pause(&self) -> Paused<'_> {
-        Paused { committer: self.committer.lock().await, generation: &self.generation }
+        Paused { _committer: self.committer.lock().await }
     }
 
-    /// Takes a batch in, all of it or nothing; what became of each event. It was measured by the meters of a generation.
-    pub async fn take(&self, batch: Arc<Batch>, generation: u64) -> Result<Vec<Outcome>, Error> {
+    /// Takes a batch in, all of it or nothing; what became of each event.
+    pub async fn take(&self, batch: Arc<Batch>) -> Result<Vec<Outcome>, Error> {
         for _ in 0..ATTEMPTS {
-            let (reply, answer) = oneshot::channel();
-            self.queue(Job { batch: Arc::clone(&batch), generation, reply });
+            let (job, answer) = Job::new(Arc::clone(&batch));
+            self.queue(job)?;
             match answer.await {
                 Ok(Err(Error::TryAgain)) | Err(_) => {}
                 Ok(answer) => return answer,
@@ -142,12 +141,19 @@ impl Ingest {
         Err(Error::TryAgain)
     }
 
-    fn queue(&self, job: Job) {
+    fn queue(&self, job: Job) -> Result<(), Error> {
+        let weight = job.batch.weight();
         let mut queue = self.lock_queue();
+        // Whatever is alone is taken.
+        if queue.waiting > 0 && queue.waiting + weight > MOST_WAITING {
+            return Err(Error::Crowded);
+        }
+        queue.waiting += weight;
         queue.jobs.push_back(job);
         if !std::mem::replace(&mut queue.committing, true) {
             self.tasks.spawn(self.clone().commit());
         }
+        Ok(())
     }
 
     fn lock_queue(&self) -> std::sync::MutexGuard<'_, Queue> {
@@ -163,11 +169,6 @@ impl Ingest {
             let jobs = self.next_jobs();
             if jobs.is_empty() {
                 break;
-            }
-            let generation = self.generation();
-            let (jobs, stale): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.generation == generation);
-            for job in stale {
-                job.answer(Err(Error::MetersChanged));
             }
             committer.commit(jobs).await;
         }
@@ -185,7 +186,9 @@ impl Ingest {
         };
         let count = queue.jobs.iter().map(fits).take_while(|fits| *fits).count();
         queue.committing = count > 0;
-        queue.jobs.drain(..count).collect()
+        let jobs: Vec<Job> = queue.jobs.drain(..count).collect();
+        queue.waiting -= jobs.iter().map(|job| job.batch.weight()).sum::<usize>();
+        jobs
     }
 }
 
@@ -197,5 +200,6 @@ impl Drop for Task<'_> {
         let mut queue = self.0.lock_queue();
         queue.committing = false;
         queue.jobs.clear();
+        queue.waiting = 0;
     }
 }

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 use serde_json::Value;
 
 use super::{model::MeterKey, rules};
-use crate::kernel::{MeterId, Quantity, Timestamp};
+use crate::kernel::{MeterId, Quantity, QuantityError, Timestamp};
+
+/// The most digits of a value before the point, and after it. A total has 28 digits in all, so that some ten thousand
+/// values of the largest kind can be added up in any order, and never one makes a total that others cannot be added to.
+const DIGITS: (u32, u32) = (15, 9);
 
 /// A meter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +96,15 @@ impl Aggregation {
     /// Whether it needs single events, not totals.
     pub const fn needs_events(self) -> bool {
         matches!(self, Self::UniqueCount | Self::WeightedSum | Self::Percentile(_))
+    }
+
+    /// A value of it as a bill has it: one that may have no exact form, or more digits than a price can be multiplied
+    /// with, has nine behind the point.
+    pub fn to_be_priced(self, value: Quantity) -> Quantity {
+        match self {
+            Self::Avg | Self::WeightedSum => value.rounded(DIGITS.1),
+            _ => value,
+        }
     }
 
     /// Whether it needs a value at all.
@@ -196,8 +209,20 @@ pub enum ReadingError {
         path: String,
     },
     /// What is there is no number.
-    #[error("the meter {meter} finds no exact number at {path}, of 28 digits at most")]
+    #[error("the meter {meter} finds no number at {path}")]
     NoNumber {
+        /// The meter.
+        meter: MeterKey,
+        /// Where it looked.
+        path: String,
+    },
+    /// The number has too many digits.
+    #[error(
+        "the meter {meter} finds a number at {path} with more than {} digits before the point or {} after it",
+        DIGITS.0,
+        DIGITS.1
+    )]
+    TooManyDigits {
         /// The meter.
         meter: MeterKey,
         /// Where it looked.
@@ -241,8 +266,13 @@ impl Meter {
         if self.aggregation == Aggregation::UniqueCount {
             return Ok(Reading { value: Quantity::ONE, text, group });
         }
-        let no_number = || ReadingError::NoNumber { meter: self.key.clone(), path: path.text.clone() };
-        let value = exact(&text).ok_or_else(no_number)?;
+        let value = match exact(&text) {
+            Ok(value) if value.fits(DIGITS.0, DIGITS.1) => value,
+            Ok(_) | Err(QuantityError::TooManyDigits) => {
+                return Err(ReadingError::TooManyDigits { meter: self.key.clone(), path: path.text.clone() });
+            }
+            Err(_) => return Err(ReadingError::NoNumber { meter: self.key.clone(), path: path.text.clone() }),
+        };
         Ok(Reading { value, text, group })
     }
 }
@@ -256,18 +286,19 @@ fn plain(value: &Value) -> String {
 }
 
 /// A JSON number, with an exponent or not, exactly.
-fn exact(text: &str) -> Option<Quantity> {
-    if let Ok(quantity) = text.parse() {
-        return Some(quantity);
-    }
-    let decimal = rust_decimal::Decimal::from_scientific(text).ok()?;
+fn exact(text: &str) -> Result<Quantity, QuantityError> {
+    let Some((digits, _)) = text.split_once(['e', 'E']) else { return text.parse() };
+    let well_formed = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b'-');
+    let decimal = rust_decimal::Decimal::from_scientific(text);
+    let refused = if well_formed { QuantityError::TooManyDigits } else { QuantityError::NotANumber };
+    let Ok(decimal) = decimal else { return Err(refused) };
     // What does not come back as it went in has been rounded.
-    let (digits, _) = text.split_once(['e', 'E'])?;
     let significant = |text: &str| {
         let digits: String = text.chars().filter(char::is_ascii_digit).collect();
         digits.trim_start_matches('0').trim_end_matches('0').to_owned()
     };
-    (significant(&decimal.to_string()) == significant(digits)).then(|| Quantity::new(decimal))
+    let whole = significant(&decimal.to_string()) == significant(digits);
+    if whole { Ok(Quantity::new(decimal)) } else { Err(QuantityError::TooManyDigits) }
 }
 
 #[cfg(test)]
@@ -298,15 +329,18 @@ mod tests {
             let data: Value = serde_json::from_str(data).unwrap();
             meter(Aggregation::Sum).read(&data).map(|reading| reading.value.to_string())
         };
-        assert_eq!(
-            read(r#"{"usage":{"tokens":0.1234567890123456789012345678}}"#).unwrap(),
-            "0.1234567890123456789012345678"
-        );
+        let longest = "-123456789012345.123456789";
+        assert_eq!(read(&format!(r#"{{"usage":{{"tokens":{longest}}}}}"#)).unwrap(), longest);
         assert_eq!(read(r#"{"usage":{"tokens":"42.50"}}"#).unwrap(), "42.50".parse::<Quantity>().unwrap().to_string());
         assert_eq!(read(r#"{"usage":{"tokens":1.5e3}}"#).unwrap(), "1500");
-        assert!(read(r#"{"usage":{"tokens":0.12345678901234567890123456789}}"#).is_err());
-        assert!(read(r#"{"usage":{"tokens":1e400}}"#).is_err());
-        assert!(read(r#"{"usage":{"tokens":true}}"#).is_err());
+        for long in ["1234567890123456", "0.1234567891", "1e15", "1e-10", "1e400", "0.12345678901234567890123456789"] {
+            let refused = read(&format!(r#"{{"usage":{{"tokens":{long}}}}}"#));
+            assert!(matches!(refused, Err(ReadingError::TooManyDigits { .. })), "{long}: {refused:?}");
+        }
+        for wrong in ["true", "\"\"", "\"one\"", "\"1e\"", "[]"] {
+            let refused = read(&format!(r#"{{"usage":{{"tokens":{wrong}}}}}"#));
+            assert!(refused.is_err(), "{wrong}: {refused:?}");
+        }
         assert!(matches!(read(r#"{"usage":{}}"#), Err(ReadingError::NoValue { .. })));
     }
 

@@ -16,31 +16,61 @@ use super::{
 };
 use crate::{
     kernel::{MeterId, Timestamp, rng::random_bytes},
-    store::{EventFilter, Scope, Store},
+    store::{EventFilter, Scope, Store, Tx},
 };
 
 /// All meters, as a snapshot that is swapped whole; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Meters {
-    all: Arc<RwLock<Arc<Vec<Arc<Meter>>>>>,
+    known: Arc<RwLock<Known>>,
+}
+
+/// The meters as of one version of the ledger's.
+#[derive(Clone, Default)]
+struct Known {
+    version: i64,
+    all: Arc<Vec<Arc<Meter>>>,
 }
 
 impl Meters {
     pub(super) async fn open(store: &Store) -> Result<Self, Error> {
-        let meters = Self { all: Arc::default() };
+        let meters = Self { known: Arc::default() };
         meters.reload(store).await?;
         Ok(meters)
     }
 
+    /// Reads them again if they have changed, here or on another node.
+    pub(super) async fn refresh(&self, store: &Store) -> Result<(), Error> {
+        let version = store.read(Scope::Job("meters")).await?.meters_version().await?;
+        if version == self.versioned().0 { Ok(()) } else { self.reload(store).await }
+    }
+
     async fn reload(&self, store: &Store) -> Result<(), Error> {
-        let made = store.read(Scope::Job("meters")).await?.meters().await?;
-        let all: Vec<Arc<Meter>> = stock().chain(made).map(Arc::new).collect();
-        *self.all.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
+        let mut tx = store.read(Scope::Job("meters")).await?;
+        let version = tx.meters_version().await?;
+        let all = Arc::new(stock().chain(tx.meters().await?).map(Arc::new).collect());
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        // Whoever read later may have come first.
+        if known.all.is_empty() || version > known.version {
+            *known = Known { version, all };
+        }
         Ok(())
     }
 
+    /// An error unless these are the meters that there are; they stay so until the transaction ends.
+    pub(super) async fn hold(&self, tx: &mut Tx) -> Result<(), Error> {
+        let version = tx.meters_version_held().await?;
+        if version == self.versioned().0 { Ok(()) } else { Err(Error::MetersChanged) }
+    }
+
     pub(super) fn all(&self) -> Arc<Vec<Arc<Meter>>> {
-        Arc::clone(&self.all.read().unwrap_or_else(PoisonError::into_inner))
+        self.versioned().1
+    }
+
+    /// The meters, and the version that they are of.
+    pub(super) fn versioned(&self) -> (i64, Arc<Vec<Arc<Meter>>>) {
+        let Known { version, all } = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
+        (version, all)
     }
 
     pub(super) fn by_key(&self, key: &MeterKey) -> Option<Arc<Meter>> {
@@ -81,22 +111,31 @@ impl Metering {
         self.meters.all().iter().find(is).cloned()
     }
 
-    /// Makes a meter of events. Events of its type that are kept already are counted, too.
+    /// Makes a meter of events. Events of its type that are kept already are counted, too. Goes on when the caller goes
+    /// away.
     pub async fn create_meter(&self, scope: Scope, meter: Meter) -> Result<Arc<Meter>, Error> {
-        if self.meters.by_key(&meter.key).is_some() {
-            return Err(Error::MeterTaken(meter.key));
-        }
+        let metering = self.clone();
+        let made = self.tasks.spawn(async move { metering.make_meter(scope, meter).await });
+        made.await.map_err(|_| Error::Stopped)?
+    }
+
+    async fn make_meter(&self, scope: Scope, meter: Meter) -> Result<Arc<Meter>, Error> {
         // No event is taken in between: it would be counted by nobody.
-        let mut paused = self.ingest.pause().await;
+        let _paused = self.ingest.pause().await;
         let mut tx = self.store.begin(scope).await?;
-        if !tx.meter_insert(&meter).await? {
+        let stock = self.meters.by_key(&meter.key).is_some_and(|known| known.event_type().is_none());
+        if stock || !tx.meter_insert(&meter).await? {
+            drop(tx);
+            // By another node, or by a request whose end this one never heard of.
+            self.meters.refresh(&self.store).await?;
             return Err(Error::MeterTaken(meter.key));
         }
         let kind = meter.event_type().map(str::to_owned);
         let meter = Arc::new(meter);
         let filter = EventFilter { kind, valid_only: true, ..EventFilter::default() };
         let mut minutes = Totals::new();
-        tx.events_each(&filter, |event| {
+        // Totals come out the same in any order.
+        tx.events_each_unordered(&filter, |event| {
             // What it cannot read was taken before the meter was there.
             let Some((key, reading)) = measured(&meter, &event) else { return Ok(()) };
             let total = Total::one(reading.value, event.at_ns, event.arrival);
@@ -108,8 +147,7 @@ impl Metering {
         let totals = tally.with(with_longer_windows(&minutes)?, Vec::new())?;
         tx.totals_put(tally.writer(), &totals).await?;
         tx.commit().await?;
-        self.meters.reload(&self.store).await?;
-        paused.meters_changed();
+        self.meters.refresh(&self.store).await?;
         Ok(meter)
     }
 
@@ -125,7 +163,7 @@ impl Metering {
                 match self.create_meter(scope, meter).await {
                     Ok(_) => continue,
                     // By another node, since this one looked.
-                    Err(Error::MeterTaken(_)) => self.meters.reload(&self.store).await?,
+                    Err(Error::MeterTaken(_)) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -156,22 +194,24 @@ impl Metering {
         let mut tx = self.store.begin(scope).await?;
         tx.meter_describe(meter.id, name, description).await?;
         tx.commit().await?;
-        self.meters.reload(&self.store).await?;
+        self.meters.refresh(&self.store).await?;
         Ok(self.meters.by_key(&meter.key))
     }
 
-    /// Removes a meter of events with its totals. The events stay, and count again if it is made again.
+    /// Removes a meter of events with its totals. The events stay, and count again if it is made again. Goes on when the
+    /// caller goes away.
     pub async fn delete_meter(&self, scope: Scope, meter: &Meter) -> Result<(), Error> {
         if let Source::Gateway { .. } = meter.source {
             return Err(Error::StockMeter(meter.key.clone()));
         }
-        let mut paused = self.ingest.pause().await;
-        let mut tx = self.store.begin(scope).await?;
-        tx.meter_delete(meter.id, &meter.key).await?;
-        tx.commit().await?;
-        self.meters.reload(&self.store).await?;
-        // What is remembered of its totals is gone.
-        paused.meters_changed();
-        Ok(())
+        let (metering, id, key) = (self.clone(), meter.id, meter.key.clone());
+        let gone = self.tasks.spawn(async move {
+            let _paused = metering.ingest.pause().await;
+            let mut tx = metering.store.begin(scope).await?;
+            tx.meter_delete(id, &key).await?;
+            tx.commit().await?;
+            metering.meters.refresh(&metering.store).await
+        });
+        gone.await.map_err(|_| Error::Stopped)?
     }
 }

@@ -111,6 +111,17 @@ pub struct Cursor {
     pub hash: Vec<u8>,
 }
 
+/// What a journal has put into the totals of a meter, all in all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// Of what.
+    pub meter: MeterKey,
+    /// How many records.
+    pub count: i64,
+    /// Their sum.
+    pub sum: Quantity,
+}
+
 /// Consecutive cells of one unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {

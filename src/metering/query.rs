@@ -10,10 +10,11 @@ use jiff::tz::TimeZone;
 use super::{
     error::Error,
     events::measured,
+    held_query::held_values,
     meter::{Aggregation, Meter},
     meters::Meters,
     model::{Event, Found, MeterKey, Total, Window, WindowTotal},
-    rules::{self, Key, Shape},
+    rules::{self, Key, Shape, Sums},
     service::Metering,
     snapshot::{Ledger, Snapshot},
     windows::{self, MOST_WINDOWS},
@@ -202,7 +203,7 @@ impl UsageReader {
         }
         let query = UsageQuery::whole(meter.clone(), period);
         let values = self.usage(scope, &Subjects::One(tenant), &query).await?;
-        Ok(values.first().map_or(Quantity::ZERO, |value| value.value))
+        Ok(values.first().map_or(Quantity::ZERO, |value| known.aggregation.to_be_priced(value.value)))
     }
 
     /// The sum of a meter's totals in a period.
@@ -214,9 +215,13 @@ impl UsageReader {
         period: Period,
     ) -> Result<Quantity, Error> {
         let stretches = windows::stretches(&[period]);
-        let cells = self.ledger.read(scope).await?.totals(Some(tenant), meter, &stretches).await?;
-        let inexact = |source| Error::Inexact { meter: meter.clone(), source };
-        cells.iter().try_fold(Quantity::ZERO, |sum, cell| sum.add(cell.total.sum).map_err(inexact))
+        let mut sum = Quantity::ZERO;
+        let take = |found: Found| {
+            sum = sum.add(found.total.sum).map_err(|source| Error::Inexact { meter: meter.clone(), source })?;
+            Ok::<(), Error>(())
+        };
+        self.ledger.read(scope).await?.totals_each(Some(tenant), meter, &stretches, take).await?;
+        Ok(sum)
     }
 }
 
@@ -236,17 +241,20 @@ async fn from_totals(
     shape: &Shape<'_>,
 ) -> Result<Option<BTreeMap<Key, Quantity>>, Error> {
     let stretches = windows::stretches(shape.windows);
-    let mut cells: Vec<Found> = Vec::new();
+    let (mut sums, mut corrected) = (Sums::new(shape), false);
     for tenant in tenants(subjects) {
-        cells.extend(tx.totals(tenant, &meter.key, &stretches).await?);
+        let take = |found: Found| {
+            corrected |= found.total.count < 0;
+            sums.add(found)
+        };
+        tx.totals_each(tenant, &meter.key, &stretches, take).await?;
     }
-    let corrected = cells.iter().any(|cell| cell.total.count < 0);
     let needs_all = matches!(meter.aggregation, Aggregation::Min | Aggregation::Max | Aggregation::Latest);
     if corrected && needs_all {
         return Ok(None);
     }
     let mut values = BTreeMap::new();
-    for (key, total) in rules::sums(shape, &cells)? {
+    for (key, total) in sums.by_key {
         // What was taken back altogether is no usage.
         if total.count != 0 {
             values.insert(key, value_of(meter, &total)?);
@@ -276,10 +284,6 @@ fn ratio(meter: &Meter, sum: Quantity, count: i64) -> Result<Quantity, Error> {
 /// What belongs together whatever the window: the tenant when they are kept apart, and the group.
 type Series = (Option<TenantId>, Vec<(String, String)>);
 
-/// The values of one series that are held until the next one, and where its sums go: tenants and groups that are not kept
-/// apart do not end each other's values.
-type Held = BTreeMap<(TenantId, Arc<str>), (Series, Vec<Point>)>;
-
 /// A value of one event.
 struct Point {
     at_ns: i64,
@@ -296,14 +300,15 @@ async fn from_events(
     now: Timestamp,
 ) -> Result<BTreeMap<Key, Quantity>, Error> {
     let (Some(first), Some(last)) = (shape.windows.first(), shape.windows.last()) else { return Ok(BTreeMap::new()) };
-    let weighted = meter.aggregation == Aggregation::WeightedSum;
-    let (mut series, mut held) = (BTreeMap::<Series, Vec<Point>>::new(), Held::new());
+    if meter.aggregation == Aggregation::WeightedSum {
+        return held_values(tx, &tenants(subjects), meter, shape, now).await;
+    }
+    let mut series = BTreeMap::<Series, Vec<Point>>::new();
     for tenant in tenants(subjects) {
         let filter = EventFilter {
             tenant,
             kind: meter.event_type().map(str::to_owned),
-            // A value that is held may have come long before the first window.
-            from_ns: (!weighted).then(|| nanos(first.from())),
+            from_ns: Some(nanos(first.from())),
             to_ns: Some(nanos(last.to())),
             valid_only: true,
             ..EventFilter::default()
@@ -314,11 +319,7 @@ async fn from_events(
             let key = (shape.by_tenant.then_some(event.tenant), shown);
             let Event { at_ns, arrival, .. } = event;
             let point = Point { at_ns, arrival, value: reading.value, text: reading.text };
-            if weighted {
-                held.entry((event.tenant, reading.group)).or_insert_with(|| (key, Vec::new())).1.push(point);
-            } else {
-                series.entry(key).or_default().push(point);
-            }
+            series.entry(key).or_default().push(point);
             Ok::<(), Error>(())
         };
         tx.events_each(&filter, take).await?;
@@ -329,16 +330,10 @@ async fn from_events(
         let of_series = window_values(meter, &points, shape).map_err(inexact)?;
         values.extend(of_series.into_iter().map(|(index, value)| ((index, tenant, group.clone()), value)));
     }
-    for ((tenant, group), points) in held.into_values() {
-        for (index, value) in held_values(&points, shape, now).map_err(inexact)? {
-            let sum = values.entry((index, tenant, group.clone())).or_default();
-            *sum = sum.add(value).map_err(inexact)?;
-        }
-    }
     Ok(values)
 }
 
-fn nanos(at: Timestamp) -> i64 {
+pub(super) fn nanos(at: Timestamp) -> i64 {
     at.as_micros().saturating_mul(1_000)
 }
 
@@ -379,30 +374,4 @@ fn window_values(
         })
     };
     by_window.into_iter().map(|(index, points)| Ok((index, value(&points)?))).collect()
-}
-
-/// Each value times the seconds it was held within each window: until the next one, or until now. Points are in order of
-/// time and arrival.
-fn held_values(
-    points: &[Point],
-    shape: &Shape<'_>,
-    now: Timestamp,
-) -> Result<BTreeMap<usize, Quantity>, QuantityError> {
-    let mut values: BTreeMap<usize, Quantity> = BTreeMap::new();
-    for (index, point) in points.iter().enumerate() {
-        let until = points.get(index + 1).map_or(nanos(now), |next| next.at_ns);
-        // Windows ascend: those that end before the value began are passed over.
-        let first = shape.windows.partition_point(|window| nanos(window.to()) <= point.at_ns);
-        for (place, window) in shape.windows.iter().enumerate().skip(first) {
-            let (from, to) = (nanos(window.from()).max(point.at_ns), nanos(window.to()).min(until));
-            // Held for no time: the next one came at once, or it is of a moment that is yet to come.
-            if from >= to {
-                break;
-            }
-            let seconds = Quantity::from_scaled(to.saturating_sub(from), 9).ok_or(QuantityError::TooManyDigits)?;
-            let sum = values.entry(place).or_default();
-            *sum = sum.add(point.value.mul(seconds)?)?;
-        }
-    }
-    Ok(values)
 }

@@ -1,6 +1,10 @@
 //! Whether the journal, the ledger and the events agree. Changes nothing, and may run beside a server.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
@@ -10,10 +14,11 @@ use super::{
     journal::{Chain, Disk, JournalError, Surveyed, survey},
     meter::Meter,
     meters::Meters,
-    model::{Cursor, MeterKey, Stretch, Total, UNITS},
+    model::{Counted, Cursor, Found, MeterKey, Total, UNITS},
+    windows::always,
 };
 use crate::{
-    kernel::{CalendarUnit, Period, TenantId, Timestamp, fault::chain},
+    kernel::{CalendarUnit, Period, Quantity, TenantId, Timestamp, fault::chain},
     store::{EventFilter, Scope, Store, Tx},
 };
 
@@ -76,10 +81,55 @@ pub async fn reconcile(store: &Store, disk: &dyn Disk) -> Result<Report, Error> 
         // One moment for all of a tenant's figures.
         let mut tx = store.read(Scope::Job("doctor")).await?;
         for meter in meters.iter() {
-            compare_tenant(&mut report, &mut tx, tenant, meter).await?;
+            match compare_tenant(&mut report, &mut tx, tenant, meter).await {
+                // One tenant's trouble must not hide another's.
+                Err(error @ Error::Inexact { .. }) => {
+                    report.differences.push(too_long(format!("tenant {tenant}, meter {}", meter.key), &error));
+                }
+                done => done?,
+            }
         }
     }
+    report.differences.extend(compare_counted(store, &meters).await?);
     Ok(report)
+}
+
+/// Whether the totals of the gateway's meters are what the journals put into them, all in all.
+async fn compare_counted(store: &Store, meters: &[Arc<Meter>]) -> Result<Vec<Difference>, Error> {
+    // One moment for both.
+    let mut tx = store.read(Scope::Job("doctor")).await?;
+    let counted = tx.journal_counted(None).await?;
+    let cursors = tx.journal_cursors().await?;
+    let mut differences = Vec::new();
+    for boot in counted.iter().map(|(boot, _)| *boot).collect::<BTreeSet<_>>() {
+        if !boot.is_nil() && !cursors.iter().any(|(own, _)| *own == boot) {
+            let one = "the ledger has what was counted of it".to_owned();
+            differences.push(Difference { of: format!("journal {boot}"), one, other: "it has no cursor".into() });
+        }
+    }
+    for meter in meters.iter().filter(|meter| meter.event_type().is_none()) {
+        let nothing = || Counted { meter: meter.key.clone(), count: 0, sum: Quantity::ZERO };
+        let of_meter = counted.iter().filter(|(_, counted)| counted.meter == meter.key);
+        let journals = of_meter.map(|(_, counted)| counted).try_fold(nothing(), |sum, more| sum.and(more));
+        let months = tx.totals(None, &meter.key, &[always(CalendarUnit::Month)]).await?;
+        let of_month =
+            |found: &Found| Counted { meter: meter.key.clone(), count: found.total.count, sum: found.total.sum };
+        let ledger = months.iter().try_fold(nothing(), |sum, found| sum.and(&of_month(found)));
+        match (journals, ledger) {
+            (Ok(journals), Ok(ledger)) if journals == ledger => {}
+            (Ok(journals), Ok(ledger)) => differences.push(Difference {
+                of: format!("meter {}", meter.key),
+                one: format!("the journals had {} in {} records", journals.sum, journals.count),
+                other: format!("the totals of all tenants have {} in {}", ledger.sum, ledger.count),
+            }),
+            (Err(error), _) | (_, Err(error)) => differences.push(too_long(format!("meter {}", meter.key), &error)),
+        }
+    }
+    Ok(differences)
+}
+
+fn too_long(of: String, error: &Error) -> Difference {
+    Difference { of, one: chain(error), other: "every total must have 28 digits at most".into() }
 }
 
 /// What the ledger has not counted yet, and what does not agree with it.
@@ -224,7 +274,7 @@ impl Told {
         let nothing =
             |figure: Option<&Figure>| figure.is_none_or(|figure| figure.total.count == 0 && figure.total.sum.is_zero());
         let shown = |figure: Option<&Figure>| figure.map_or_else(|| "nothing".to_owned(), Figure::to_string);
-        let cells: std::collections::BTreeSet<_> = one.keys().chain(other.keys()).collect();
+        let cells: BTreeSet<_> = one.keys().chain(other.keys()).collect();
         for cell in cells {
             let (left, right) = (one.get(cell), other.get(cell));
             let agree = match (left, right) {
@@ -255,8 +305,7 @@ impl Told {
 /// The ledger's cells of one unit.
 async fn figures(tx: &mut Tx, tenant: TenantId, meter: &MeterKey, unit: CalendarUnit) -> Result<Figures, Error> {
     let mut figures = Figures::new();
-    let Ok(period) = Period::new(Timestamp::MIN, Timestamp::MAX) else { return Ok(figures) };
-    for found in tx.totals(Some(tenant), meter, &[Stretch { unit, period }]).await? {
+    for found in tx.totals(Some(tenant), meter, &[always(unit)]).await? {
         add(&mut figures, meter, (found.start, found.group), found.total)?;
     }
     Ok(figures)

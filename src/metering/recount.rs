@@ -1,6 +1,6 @@
 //! A meter's value in a period, worked out anew and without haste, for whoever reconciles: from the ledger's cells by
 //! minute where the aggregation is made of them, from single events otherwise. It shares no code with the answers to
-//! queries but the reading of events.
+//! queries but the reading of events and the arithmetic.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,10 +10,12 @@ use std::{
 use super::{
     error::Error,
     events::measured,
+    held::HeldSum,
     meter::{Aggregation, Meter, Reading},
     meters::Meters,
-    model::{MeterKey, Stretch, Total},
+    model::{MeterKey, Stretch, Total, UNITS},
     snapshot::Snapshot,
+    windows::always,
 };
 use crate::{
     kernel::{CalendarUnit, Period, Quantity, QuantityError, TenantId, Timestamp},
@@ -48,7 +50,8 @@ impl Recount {
         let mut tx = self.then.tx().await;
         let mut first = None;
         for meter in self.meters.all().iter() {
-            for found in tx.totals(Some(tenant), &meter.key, &[always(CalendarUnit::Minute)]).await? {
+            // Of every unit: what one has lost the others may still have.
+            for found in tx.totals(Some(tenant), &meter.key, &UNITS.map(always)).await? {
                 first = Some(first.map_or(found.start, |first: Timestamp| first.min(found.start)));
             }
         }
@@ -62,7 +65,7 @@ impl Recount {
         Ok(months)
     }
 
-    /// What a tenant used of a meter in a period.
+    /// What a tenant used of a meter in a period, as a bill has it.
     pub async fn value(&self, tenant: TenantId, meter: &MeterKey, period: Period) -> Result<Quantity, Error> {
         let Some(meter) = self.meters.by_key(meter) else { return Ok(Quantity::ZERO) };
         let mut tx = self.then.tx().await;
@@ -72,10 +75,10 @@ impl Recount {
                 Ok(match meter.aggregation {
                     Aggregation::Sum => sum,
                     Aggregation::Count => Quantity::from(count),
-                    _ => average(sum, count),
+                    _ => Aggregation::Avg.to_be_priced(average(sum, count)),
                 })
             }
-            _ => self.of_events(&mut tx, tenant, &meter, period).await,
+            of_events => Ok(of_events.to_be_priced(self.of_events(&mut tx, tenant, &meter, period).await?)),
         }
     }
 
@@ -152,17 +155,16 @@ fn naive(
     all.sort_by_key(|point| (point.at_ns, point.arrival));
     if aggregation == Aggregation::WeightedSum {
         let mut until: BTreeMap<Arc<str>, i64> = BTreeMap::new();
-        let mut sum = Quantity::ZERO;
+        let mut sum = HeldSum::default();
         // Backwards: each value was held until the one that was seen just before.
         for point in all.iter().rev() {
             let end = until.insert(Arc::clone(&point.group), point.at_ns).unwrap_or(nanos(now));
-            let held = end.min(to).saturating_sub(point.at_ns.max(from));
+            let held = end.min(to).min(nanos(now)).saturating_sub(point.at_ns.max(from));
             if held > 0 {
-                let seconds = Quantity::from_scaled(held, 9).ok_or(QuantityError::TooManyDigits)?;
-                sum = sum.add(point.value.mul(seconds)?)?;
+                sum.add(point.value, held)?;
             }
         }
-        return Ok(sum);
+        return sum.quantity();
     }
     all.retain(|point| (from..to).contains(&point.at_ns));
     let latest = all.last().map(|point| point.value);
@@ -191,10 +193,4 @@ fn nanos(at: Timestamp) -> i64 {
 
 fn average(sum: Quantity, count: i64) -> Quantity {
     sum.as_decimal().checked_div(count.into()).map(Quantity::new).unwrap_or_default()
-}
-
-fn always(unit: CalendarUnit) -> Stretch {
-    let period = Period::new(Timestamp::MIN, Timestamp::MAX);
-    // The first instant is before the last.
-    Stretch { unit, period: period.unwrap_or_else(|_| Period::containing(Timestamp::MIN, unit)) }
 }

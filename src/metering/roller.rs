@@ -5,19 +5,23 @@
 //! values under this process's own boot nonce, so no other writer touches them; recent ones are kept
 //! in memory (`tally.rs`).
 
-use std::{collections::HashMap, future::Future, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
 use super::{
     error::Error,
     journal::{Batch, Chain, Entry, Journal, Reader},
-    model::{Cell, Cursor, MeterKey, Total},
+    model::{Adjustment, Cell, Counted, Cursor, MeterKey, Total},
     rules,
     tally::{self, Tally, Totals, with_longer_windows},
 };
 use crate::{
-    kernel::{CalendarUnit, Clock, Quantity, Timestamp},
+    kernel::{CalendarUnit, Clock, Quantity, Rng, Timestamp, ids::uuid_v7},
     store::{Scope, Store},
 };
 
@@ -49,33 +53,53 @@ pub struct Range<'a> {
     pub writer: Uuid,
     /// The writer's new totals of the cells that the range touches.
     pub totals: &'a [(Cell, Total)],
+    /// What the range adds to each meter, all in all.
+    pub added: &'a [Counted],
+    /// What of the range belongs to months that are closed.
+    pub late: &'a [Adjustment],
     /// When.
     pub now: Timestamp,
 }
 
 /// The ledger in the store.
 #[derive(Clone)]
-pub struct StoreLedger(pub Store);
+pub struct StoreLedger {
+    /// Where.
+    pub store: Store,
+    /// For ids.
+    pub rng: Arc<dyn Rng>,
+}
 
 impl Ledger for StoreLedger {
     async fn counted(&self, boot: Uuid) -> Result<Option<u64>, Error> {
-        let cursor = self.0.read(Scope::Job("roller")).await?.journal_cursor(boot).await?;
+        let cursor = self.store.read(Scope::Job("roller")).await?.journal_cursor(boot).await?;
         Ok(cursor.map(|cursor| u64::try_from(cursor.seq).unwrap_or(0)))
     }
 
     async fn totals(&self, writer: Uuid, cells: &[Cell]) -> Result<Vec<(Cell, Total)>, Error> {
-        Ok(self.0.read(Scope::Job("roller")).await?.totals_of_writer(writer, cells).await?)
+        Ok(self.store.read(Scope::Job("roller")).await?.totals_of_writer(writer, cells).await?)
     }
 
     async fn count(&self, range: Range<'_>) -> Result<(), Error> {
-        let Range { boot, from, to, writer, totals, now } = range;
+        let Range { boot, from, to, writer, totals, added, late, now } = range;
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let to = Cursor { seq: number(to.seq), hash: to.hash.to_vec() };
-        let mut tx = self.0.begin(Scope::Job("roller")).await?;
+        let mut tx = self.store.begin(Scope::Job("roller")).await?;
         if !tx.journal_cursor_move(boot, from.map(number), &to, now).await? {
             return Err(Error::CursorMoved);
         }
         tx.totals_put(writer, totals).await?;
+        let before = tx.journal_counted(Some(boot)).await?;
+        for added in added {
+            let known = before.iter().find(|(_, known)| known.meter == added.meter);
+            let both = match known {
+                None => added.clone(),
+                Some((_, known)) => known.and(added)?,
+            };
+            tx.journal_counted_put(boot, &both).await?;
+        }
+        let late: Vec<_> = late.iter().map(|late| (uuid_v7(now, &*self.rng), late.clone())).collect();
+        tx.adjustments_insert(&late, now).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -93,6 +117,8 @@ pub struct Roller<L> {
     broken_off: bool,
     /// Records that are gone before they were counted are passed over.
     accept_loss: bool,
+    /// So many seconds after its end a month is closed.
+    grace_s: i64,
 }
 
 impl<L: Ledger> Roller<L> {
@@ -100,13 +126,20 @@ impl<L: Ledger> Roller<L> {
     pub fn new(journal: Journal, ledger: L) -> Self {
         let reader = Some(Reader::new(&journal));
         let tally = Tally::new(journal.identity().boot);
-        Self { journal, ledger, reader, counted: None, tally, broken_off: false, accept_loss: false }
+        Self { journal, ledger, reader, counted: None, tally, broken_off: false, accept_loss: false, grace_s: i64::MAX }
     }
 
     /// Passes over records that are gone before they were counted, which loses them.
     #[must_use]
     pub const fn accepting_loss(mut self, accept_loss: bool) -> Self {
         self.accept_loss = accept_loss;
+        self
+    }
+
+    /// Notes what comes to months later than so many seconds after their end.
+    #[must_use]
+    pub const fn closing_months_after(mut self, grace_s: i64) -> Self {
+        self.grace_s = grace_s;
         self
     }
 
@@ -189,15 +222,32 @@ impl<L: Ledger> Roller<L> {
         entries: &[Entry],
         now: Timestamp,
     ) -> Result<(), Error> {
-        let more = with_longer_windows(&by_minute(entries)?)?;
+        let minutes = by_minute(entries)?;
+        let late = rules::adjustments(&minutes, now, self.grace_s)?;
+        let added = added(&minutes)?;
+        let more = with_longer_windows(&minutes)?;
         let writer = self.tally.writer();
         let unknown = self.tally.unknown(&more);
         let read = if unknown.is_empty() { Vec::new() } else { self.ledger.totals(writer, &unknown).await? };
         let totals = self.tally.with(more, read)?;
-        self.ledger.count(Range { boot, from, to, writer, totals: &totals, now }).await?;
+        self.ledger.count(Range { boot, from, to, writer, totals: &totals, added: &added, late: &late, now }).await?;
         self.tally.remember(totals);
         Ok(())
     }
+}
+
+/// What some minutes add to each meter.
+fn added(minutes: &Totals) -> Result<Vec<Counted>, Error> {
+    let mut meters: BTreeMap<&MeterKey, Counted> = BTreeMap::new();
+    for (cell, total) in minutes {
+        let more = Counted { meter: cell.meter.clone(), count: total.count, sum: total.sum };
+        let both = match meters.get(&cell.meter) {
+            None => more,
+            Some(known) => known.and(&more)?,
+        };
+        meters.insert(&cell.meter, both);
+    }
+    Ok(meters.into_values().collect())
 }
 
 /// Adds a run of records up by cell of a minute.

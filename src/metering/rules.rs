@@ -7,10 +7,40 @@ use std::{
 
 use super::{
     error::Error,
-    model::{Found, MeterKey, Total, WindowTotal},
+    model::{Adjustment, Cell, Counted, Found, MeterKey, Total, WindowTotal},
     windows::MOST_WINDOWS,
 };
-use crate::kernel::{Period, Quantity, TenantId, Timestamp};
+use crate::kernel::{CalendarUnit, Period, Quantity, TenantId, Timestamp};
+
+/// What of some minutes belongs to months that are closed by now, `grace_s` after their end, and so is to be noted besides
+/// being counted: whatever it came from. The one place that decides it.
+pub fn adjustments(minutes: &BTreeMap<Cell, Total>, now: Timestamp, grace_s: i64) -> Result<Vec<Adjustment>, Error> {
+    let mut months: BTreeMap<Cell, (i64, Quantity)> = BTreeMap::new();
+    for (cell, total) in minutes {
+        let month = Period::containing(cell.start, CalendarUnit::Month);
+        if month.to().plus_secs(grace_s) <= now {
+            let cell = Cell { unit: CalendarUnit::Month, start: month.from(), ..cell.clone() };
+            let inexact = |source| Error::Inexact { meter: cell.meter.clone(), source };
+            let (count, sum) = months.get(&cell).copied().unwrap_or_default();
+            let both = (count.saturating_add(total.count), sum.add(total.sum).map_err(inexact)?);
+            months.insert(cell, both);
+        }
+    }
+    let noted = |(cell, (count, sum)): (Cell, (i64, Quantity))| {
+        let Cell { tenant, meter, start: month, group, .. } = cell;
+        Adjustment { tenant, meter, month, group, count, sum }
+    };
+    Ok(months.into_iter().map(noted).collect())
+}
+
+impl Counted {
+    /// Both together, which are of one meter.
+    pub fn and(&self, more: &Self) -> Result<Self, Error> {
+        let inexact = |source| Error::Inexact { meter: self.meter.clone(), source };
+        let sum = self.sum.add(more.sum).map_err(inexact)?;
+        Ok(Self { meter: self.meter.clone(), count: self.count.saturating_add(more.count), sum })
+    }
+}
 
 /// The group of what came by a route.
 pub fn group_of_route(route: &str) -> Arc<str> {
@@ -49,22 +79,37 @@ pub struct Shape<'a> {
 /// What of an answer belongs together: the window's place, the tenant when they are kept apart, the group.
 pub type Key = (usize, Option<TenantId>, Vec<(String, String)>);
 
-/// Adds cells up by window, tenant and group.
-pub fn sums(shape: &Shape<'_>, cells: &[Found]) -> Result<BTreeMap<Key, Total>, Error> {
-    let mut groups: HashMap<&str, Option<Vec<(String, String)>>> = HashMap::new();
-    let mut sums: BTreeMap<Key, Total> = BTreeMap::new();
-    for cell in cells {
-        let group = groups.entry(cell.group.as_str()).or_insert_with(|| shape.group(&cell.group));
-        let (Some(group), Some(window)) = (group.clone(), shape.window(cell.start)) else { continue };
-        let key = (window, shape.by_tenant.then_some(cell.tenant), group);
-        let inexact = |source| Error::Inexact { meter: shape.meter.clone(), source };
-        let sum = match sums.get(&key) {
-            Some(sum) => sum.and(&cell.total).map_err(inexact)?,
-            None => cell.total.clone(),
-        };
-        sums.insert(key, sum);
+/// Cells added up by window, tenant and group, as they come: only sums are in memory.
+pub struct Sums<'a> {
+    shape: &'a Shape<'a>,
+    /// What of each group the answer shows.
+    groups: HashMap<String, Option<Vec<(String, String)>>>,
+    /// The sums.
+    pub by_key: BTreeMap<Key, Total>,
+}
+
+impl<'a> Sums<'a> {
+    /// Of nothing yet.
+    pub fn new(shape: &'a Shape<'a>) -> Self {
+        Self { shape, groups: HashMap::new(), by_key: BTreeMap::new() }
     }
-    Ok(sums)
+
+    /// Adds a cell.
+    pub fn add(&mut self, cell: Found) -> Result<(), Error> {
+        let group = match self.groups.get(&cell.group) {
+            Some(known) => known.clone(),
+            None => self.groups.entry(cell.group.clone()).or_insert(self.shape.group(&cell.group)).clone(),
+        };
+        let (Some(group), Some(window)) = (group, self.shape.window(cell.start)) else { return Ok(()) };
+        let key = (window, self.shape.by_tenant.then_some(cell.tenant), group);
+        let inexact = |source| Error::Inexact { meter: self.shape.meter.clone(), source };
+        let sum = match self.by_key.get(&key) {
+            Some(sum) => sum.and(&cell.total).map_err(inexact)?,
+            None => cell.total,
+        };
+        self.by_key.insert(key, sum);
+        Ok(())
+    }
 }
 
 /// Values as an answer, windows without usage filled in where that is asked for; an error when that makes too many.
@@ -113,15 +158,37 @@ impl Shape<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        kernel::{CalendarUnit, TenantId, Timestamp},
-        metering::windows,
-    };
+    use crate::metering::windows;
 
     fn cell(start: &str, route: &str, value: i64) -> Found {
         let total = Total::one(value.into(), 0, 0);
         let tenant = TenantId::from_uuid(uuid::Uuid::nil());
         Found { tenant, start: start.parse().unwrap(), group: group_of_route(route).to_string(), total }
+    }
+
+    #[test]
+    fn a_month_is_closed_after_its_grace_and_has_one_adjustment_of_a_group() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let minute = |start: &str, value: i64| {
+            let cell = Cell {
+                tenant: TenantId::from_uuid(uuid::Uuid::nil()),
+                meter: "apis".parse().unwrap(),
+                unit: CalendarUnit::Minute,
+                start: at(start),
+                group: group_of_route("/"),
+            };
+            (cell, Total::one(value.into(), 0, 0))
+        };
+        let minutes =
+            [minute("2026-10-31T23:58:00Z", 1), minute("2026-10-31T23:59:00Z", 2), minute("2026-11-01T00:00:00Z", 4)];
+        let late = |now: &str| {
+            let late = adjustments(&minutes.clone().into(), at(now), 3_600).unwrap();
+            let shown = |late: &Adjustment| format!("{} {} {}", late.month, late.count, late.sum);
+            late.iter().map(shown).collect::<Vec<_>>()
+        };
+        assert_eq!(late("2026-11-01T00:59:59Z"), Vec::<String>::new());
+        assert_eq!(late("2026-11-01T01:00:00Z"), ["2026-10-01T00:00:00Z 2 3"]);
+        assert_eq!(late("2026-12-01T01:00:00Z"), ["2026-10-01T00:00:00Z 2 3", "2026-11-01T00:00:00Z 1 4"]);
     }
 
     #[test]
@@ -141,8 +208,12 @@ mod tests {
             let filters = if only.is_empty() { BTreeMap::new() } else { [("route".to_owned(), only)].into() };
             let (meter, group_by) = (&apis, &group_by);
             let shape = Shape { meter, windows, group_by, filters: &filters, by_tenant: false, zero_fill };
-            let sums = sums(&shape, &cells).unwrap();
-            let totals = answer(&shape, sums.into_iter().map(|(key, total)| (key, total.sum)).collect()).unwrap();
+            let mut sums = Sums::new(&shape);
+            for cell in &cells {
+                sums.add(cell.clone()).unwrap();
+            }
+            let totals =
+                answer(&shape, sums.by_key.into_iter().map(|(key, total)| (key, total.sum)).collect()).unwrap();
             totals.iter().map(|total| format!("{} {}", total.from, total.value)).collect()
         };
         assert_eq!(values(&days, &[], &[], false), ["2026-11-02T00:00:00Z 3", "2026-11-03T00:00:00Z 4"]);

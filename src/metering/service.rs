@@ -13,10 +13,13 @@ use super::{
     ingest::Ingest,
     journal::{self, Flusher, Folder, Identity, Journal, JournalError, Options, Record, Reservation},
     meters::Meters,
+    model::{Counted, MeterKey},
     roller::{Roller, StoreLedger},
+    rounds::Rounds,
+    windows,
 };
 use crate::{
-    kernel::{Clock, NodeId, Rng, Timestamp, rng::random_bytes},
+    kernel::{CalendarUnit, Clock, NodeId, Quantity, Rng, Timestamp, rng::random_bytes},
     store::{Scope, Store},
 };
 
@@ -71,7 +74,10 @@ pub struct Metering {
     pub(super) journal: Journal,
     _flusher: Arc<Flusher>,
     roller: Arc<Mutex<Roller<StoreLedger>>>,
+    rounds: Arc<Rounds>,
     pub(super) rolls: Arc<std::sync::Mutex<Rolls>>,
+    /// What must come to its end though nobody waits for it.
+    pub(super) tasks: TaskTracker,
 }
 
 impl Metering {
@@ -94,11 +100,14 @@ impl Metering {
         let started = Flusher::start(&journal);
         let flusher =
             started.map_err(|source| JournalError::Io { verb: "start", path: "its flusher".into(), source })?;
-        let roller = Roller::new(journal.clone(), StoreLedger(store.clone())).accepting_loss(accept_loss);
+        note_counted_before(&store).await?;
+        let ledger = StoreLedger { store: store.clone(), rng: Arc::clone(&rng) };
+        let roller =
+            Roller::new(journal.clone(), ledger).accepting_loss(accept_loss).closing_months_after(late_after_s);
         let roller = Arc::new(Mutex::new(roller));
         let metering = Self {
             meters: Meters::open(&store).await?,
-            ingest: Ingest::new(store.clone(), Arc::clone(&clock), Arc::clone(&rng), late_after_s, tasks),
+            ingest: Ingest::new(store.clone(), Arc::clone(&clock), Arc::clone(&rng), late_after_s, tasks.clone()),
             store,
             late_after_s,
             events_back_s,
@@ -108,7 +117,9 @@ impl Metering {
             journal,
             _flusher: Arc::new(flusher),
             roller,
+            rounds: Arc::default(),
             rolls: Arc::default(),
+            tasks,
         };
         metering.catch_up().await?;
         Ok(metering)
@@ -139,18 +150,30 @@ impl Metering {
         self.journal.durable(seq).await
     }
 
-    /// Counts everything that was recorded on this node before the call.
+    /// Counts everything that was recorded on this node before the call. Whoever waits for one round shares the next.
     pub async fn catch_up(&self) -> Result<(), Error> {
-        let result = self.roller.lock().await.catch_up(&*self.clock).await;
+        let asked = self.rounds.now();
+        let mut roller = self.roller.lock().await;
+        if self.rounds.done_since(asked) {
+            return Ok(());
+        }
+        let round = self.rounds.begin();
+        let result = roller.catch_up(&*self.clock).await;
+        if result.is_ok() {
+            self.rounds.done(round);
+        }
         self.note_roll(&result);
         result
     }
 
-    /// Counts at an interval until told to stop, and once more then.
+    /// Counts at an interval until told to stop, and looks for meters that other nodes made.
     pub async fn run(self, every: Duration, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
             if let Err(error) = self.catch_up().await {
                 tracing::error!(error = crate::kernel::fault::chain(&error), "usage is recorded but not counted yet");
+            }
+            if let Err(error) = self.meters.refresh(&self.store).await {
+                tracing::warn!(error = crate::kernel::fault::chain(&error), "meters of other nodes are not known yet");
             }
         }
     }
@@ -161,6 +184,23 @@ impl Metering {
         tokio::task::spawn_blocking(move || journal.close()).await.map_err(|_| Error::Stopped)?;
         self.catch_up().await
     }
+}
+
+/// In a ledger that was kept before journals had their counts: what it has of them all, as of nobody in particular.
+async fn note_counted_before(store: &Store) -> Result<(), Error> {
+    let mut tx = store.begin(Scope::Job("journal")).await?;
+    if !tx.journal_counted(None).await?.is_empty() || tx.journal_cursors().await?.is_empty() {
+        return Ok(());
+    }
+    for stock in STOCK_METERS {
+        let Ok(meter) = stock.key.parse::<MeterKey>() else { continue };
+        let mut sum = Counted { meter: meter.clone(), count: 0, sum: Quantity::ZERO };
+        for found in tx.totals(None, &meter, &[windows::always(CalendarUnit::Month)]).await? {
+            sum = sum.and(&Counted { meter: meter.clone(), count: found.total.count, sum: found.total.sum })?;
+        }
+        tx.journal_counted_before(&sum).await?;
+    }
+    Ok(tx.commit().await?)
 }
 
 /// Who this process is for the ledger: the folder's node, one start further. A folder whose next start is taken was

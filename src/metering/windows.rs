@@ -70,6 +70,22 @@ pub fn stretches(windows: &[Period]) -> Vec<Stretch> {
     whole.into_iter().collect()
 }
 
+/// All cells of a unit.
+pub fn always(unit: CalendarUnit) -> Stretch {
+    let period = Period::new(Timestamp::MIN, Timestamp::MAX);
+    // The first instant is before the last.
+    Stretch { unit, period: period.unwrap_or_else(|_| Period::containing(Timestamp::MIN, unit)) }
+}
+
+/// The fewest stretches of cells that together are all time before an instant, a whole minute.
+pub fn before(at: Timestamp) -> Vec<Stretch> {
+    let month = Period::containing(at, CalendarUnit::Month).from();
+    let earlier = Period::new(Timestamp::MIN, month).ok();
+    let mut all: Vec<_> = earlier.map(|period| Stretch { unit: CalendarUnit::Month, period }).into_iter().collect();
+    all.extend(Period::new(month, at).ok().map(pieces).into_iter().flatten());
+    all
+}
+
 fn joined(first: Period, last: Period) -> Period {
     Period::new(first.from(), last.to()).unwrap_or(first)
 }
@@ -141,6 +157,21 @@ mod tests {
                 "Month 2026-11-01T00:00:00Z 2027-01-01T00:00:00Z",
                 "Day 2027-01-01T00:00:00Z 2027-01-02T00:00:00Z",
                 "Hour 2027-01-02T00:00:00Z 2027-01-02T01:00:00Z",
+            ]
+        );
+    }
+
+    #[test]
+    fn all_time_before_an_instant_is_months_days_hours_and_minutes() {
+        let all = |at: &str| shown(&before(at.parse().unwrap()));
+        let months = |to: &str| format!("Month {} {to}", Timestamp::MIN);
+        assert_eq!(all("2026-11-01T00:00:00Z"), [months("2026-11-01T00:00:00Z")]);
+        assert_eq!(
+            all("2026-11-02T00:01:00Z"),
+            [
+                months("2026-11-01T00:00:00Z"),
+                "Day 2026-11-01T00:00:00Z 2026-11-02T00:00:00Z".to_owned(),
+                "Minute 2026-11-02T00:00:00Z 2026-11-02T00:01:00Z".to_owned(),
             ]
         );
     }

@@ -58,6 +58,15 @@ impl Engine {
         words.into_iter().fold(migration.to_owned(), |text, (word, column_type)| text.replace(word, column_type))
     }
 
+    /// What makes a `SELECT` hold its rows as they are until the transaction ends, for readers beside each other. On
+    /// `SQLite` a transaction that may write has no other beside it.
+    pub(super) const fn for_share(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " FOR SHARE",
+        }
+    }
+
     /// `($1, $2), ($3, $4)`: placeholders of so many rows of so many columns. They take the statement's first parameters,
     /// in order, and nothing before them may be bound.
     ///

@@ -22,6 +22,17 @@ pub enum StoreError {
         /// The newest version this program has.
         known: i64,
     },
+    /// The store was written by an older version of this program, and is only to be looked at.
+    #[error(
+        "the store has schema version {found}, this program looks at version {known}: start the server once, which brings it \
+         up to date, or look with the program that wrote it"
+    )]
+    Older {
+        /// The version in the store.
+        found: i64,
+        /// The version of this program.
+        known: i64,
+    },
     /// The address of the database is not one.
     #[error("not a database address: {0}")]
     Address(String),

@@ -71,6 +71,38 @@ fn read_meter(row: &Row) -> Result<Meter, StoreError> {
     })
 }
 
+/// What finds events. The scope is a condition of its own only where there is one: an index is not used for "any, or this".
+fn events_sql(filter: &EventFilter, scoped: bool, direction: Option<&str>, limited: bool) -> String {
+    let conditions = [
+        ("tenant_id =", scoped),
+        ("tenant_id =", filter.tenant.is_some()),
+        ("type =", filter.kind.is_some()),
+        ("id =", filter.id.is_some()),
+        ("at_ns >=", filter.from_ns.is_some()),
+        ("at_ns <", filter.to_ns.is_some()),
+        ("arrival >=", filter.arrived_from.is_some()),
+        ("arrival <", filter.arrived_to.is_some()),
+    ];
+    let wanted = conditions.into_iter().filter(|(_, wanted)| *wanted).zip(1..);
+    let mut wanted: Vec<String> = wanted.map(|((text, _), place)| format!("{text} ${place}")).collect();
+    let next = wanted.len() + 1;
+    if filter.valid_only {
+        wanted.push("voided_at IS NULL".to_owned());
+    }
+    let mut sql = format!("SELECT {EVENT_COLUMNS} FROM events");
+    if !wanted.is_empty() {
+        // Writing to a String cannot fail.
+        let _ = write!(sql, " WHERE {}", wanted.join(" AND "));
+    }
+    if let Some(direction) = direction {
+        let _ = write!(sql, " ORDER BY at_ns {direction}, arrival {direction}, id {direction}");
+    }
+    if limited {
+        let _ = write!(sql, " LIMIT ${next}");
+    }
+    sql
+}
+
 impl Tx {
     /// All meters of events, by key.
     pub async fn meters(&mut self) -> Result<Vec<Meter>, StoreError> {
@@ -82,9 +114,27 @@ impl Tx {
         .await
     }
 
+    /// A number that grows whenever a meter comes, goes or is renamed.
+    pub async fn meters_version(&mut self) -> Result<i64, StoreError> {
+        let version = self.query("SELECT version FROM meters_version WHERE id = 1");
+        Ok(version.map_one(|row| row.get("version")).await?.unwrap_or(0))
+    }
+
+    /// The same, and it stays so until this transaction ends: whoever changes meters waits for that, and then sees all
+    /// that this transaction wrote.
+    pub async fn meters_version_held(&mut self) -> Result<i64, StoreError> {
+        let sql = format!("SELECT version FROM meters_version WHERE id = 1{}", self.engine().for_share());
+        Ok(self.assembled(sql).map_one(|row| row.get("version")).await?.unwrap_or(0))
+    }
+
+    async fn meters_changed(&mut self) -> Result<(), StoreError> {
+        self.query("UPDATE meters_version SET version = version + 1 WHERE id = 1").execute().await.map(drop)
+    }
+
     /// Adds a meter of events; `false` when its key is taken.
     pub async fn meter_insert(&mut self, meter: &Meter) -> Result<bool, StoreError> {
         let Source::Events { event_type, value, group_by } = &meter.source else { return Ok(false) };
+        self.meters_changed().await?;
         let paths: HashMap<&str, &str> = group_by.iter().map(|(key, path)| (key.as_str(), path.as_str())).collect();
         let paths = serde_json::to_string(&paths).map_err(|error| StoreError::Corrupt(format!("group_by: {error}")))?;
         self.query(
@@ -106,6 +156,7 @@ impl Tx {
 
     /// Sets what people call a meter.
     pub async fn meter_describe(&mut self, id: MeterId, name: &str, description: &str) -> Result<bool, StoreError> {
+        self.meters_changed().await?;
         self.query("UPDATE meters SET name = $2, description = $3 WHERE id = $1")
             .bind(id)
             .bind(name)
@@ -116,6 +167,7 @@ impl Tx {
 
     /// Removes a meter with its totals; its events stay.
     pub async fn meter_delete(&mut self, id: MeterId, key: &MeterKey) -> Result<bool, StoreError> {
+        self.meters_changed().await?;
         self.query("DELETE FROM usage_totals WHERE meter = $1").bind(key.as_str()).execute().await?;
         self.query("DELETE FROM meters WHERE id = $1").bind(id).changed_one().await
     }
@@ -163,7 +215,7 @@ impl Tx {
 
     /// Events, the newest first.
     pub async fn events_newest(&mut self, filter: &EventFilter, most: i64) -> Result<Vec<Event>, StoreError> {
-        self.select_events(filter, "DESC", Some(most)).map(read_event).await
+        self.select_events(filter, Some("DESC"), Some(most)).map(read_event).await
     }
 
     /// Every event, in order of time and arrival, one at a time.
@@ -172,36 +224,22 @@ impl Tx {
         filter: &EventFilter,
         mut take: impl FnMut(Event) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.select_events(filter, "ASC", None).each(|row| take(read_event(row)?)).await
+        self.select_events(filter, Some("ASC"), None).each(|row| take(read_event(row)?)).await
     }
 
-    fn select_events(&mut self, filter: &EventFilter, direction: &str, most: Option<i64>) -> Statement<'_> {
+    /// Every event, in no order, so that the store sorts nothing.
+    pub async fn events_each_unordered<E: From<StoreError>>(
+        &mut self,
+        filter: &EventFilter,
+        mut take: impl FnMut(Event) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.select_events(filter, None, None).each(|row| take(read_event(row)?)).await
+    }
+
+    fn select_events(&mut self, filter: &EventFilter, direction: Option<&str>, most: Option<i64>) -> Statement<'_> {
         let scope = self.tenant();
-        let mut sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE ($1 IS NULL OR tenant_id = $1)");
-        let mut next = 2;
-        let mut condition = |text: &str, wanted: bool| {
-            if wanted {
-                // Writing to a String cannot fail.
-                let _ = write!(sql, " AND {text} ${next}");
-                next += 1;
-            }
-        };
-        condition("tenant_id =", filter.tenant.is_some());
-        condition("type =", filter.kind.is_some());
-        condition("id =", filter.id.is_some());
-        condition("at_ns >=", filter.from_ns.is_some());
-        condition("at_ns <", filter.to_ns.is_some());
-        condition("arrival >=", filter.arrived_from.is_some());
-        condition("arrival <", filter.arrived_to.is_some());
-        if filter.valid_only {
-            sql.push_str(" AND voided_at IS NULL");
-        }
-        let _ = write!(sql, " ORDER BY at_ns {direction}, arrival {direction}, id {direction}");
-        if most.is_some() {
-            let _ = write!(sql, " LIMIT ${next}");
-        }
-        let mut statement = self.assembled(sql).bind(scope);
-        if let Some(tenant) = filter.tenant {
+        let mut statement = self.assembled(events_sql(filter, scope.is_some(), direction, most.is_some()));
+        for tenant in [scope, filter.tenant].into_iter().flatten() {
             statement.push(tenant);
         }
         for text in [&filter.kind, &filter.id].into_iter().flatten() {
@@ -212,5 +250,30 @@ impl Tx {
             statement.push(number);
         }
         statement
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Scope, Store};
+
+    #[tokio::test]
+    async fn a_tenants_events_are_found_by_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_sqlite(&folder.path().join("test.db")).await.unwrap();
+        let mut tx = store.read(Scope::Job("test")).await.unwrap();
+        let tenant = TenantId::from_uuid(uuid::Uuid::nil());
+        let some = EventFilter { tenant: Some(tenant), ..EventFilter::default() };
+        for (filter, scoped) in [(&EventFilter::default(), true), (&some, false), (&some, true)] {
+            let sql = format!("EXPLAIN QUERY PLAN {}", events_sql(filter, scoped, Some("DESC"), true));
+            let mut statement = tx.assembled(sql);
+            for _ in 0..usize::from(scoped) + usize::from(filter.tenant.is_some()) {
+                statement.push(tenant);
+            }
+            statement.push(100_i64);
+            let plan = statement.map(|row| row.get::<String>("detail")).await.unwrap();
+            assert!(plan[0].starts_with("SEARCH events USING INDEX events_by_time (tenant_id=?)"), "{plan:?}");
+        }
     }
 }

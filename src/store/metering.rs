@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{StoreError, Tx, query::Statement, value::Row};
 use crate::{
     kernel::{CalendarUnit, NodeId, TenantId, Timestamp},
-    metering::model::{Cell, Cursor, Found, Last, MeterKey, Stretch, Total},
+    metering::model::{Cell, Counted, Cursor, Found, Last, MeterKey, Stretch, Total},
 };
 
 /// Rows of one `INSERT`: thirteen parameters each, well below either engine's limit (`SQLite` 32,766, `PostgreSQL` 65,535),
@@ -95,6 +95,51 @@ impl Tx {
         }
     }
 
+    /// What each process's journal has put into the totals of each meter, all in all.
+    pub async fn journal_counted(&mut self, boot: Option<Uuid>) -> Result<Vec<(Uuid, Counted)>, StoreError> {
+        let of_one = if boot.is_some() { " WHERE boot = $1" } else { "" };
+        let sql = format!("SELECT boot, meter, n, total FROM journal_counted{of_one}");
+        let mut statement = self.assembled(sql);
+        if let Some(boot) = boot {
+            statement.push(boot);
+        }
+        let read = |row: &Row| {
+            let counted = Counted { meter: row.parse("meter")?, count: row.get("n")?, sum: row.get("total")? };
+            Ok((row.get("boot")?, counted))
+        };
+        statement.map(read).await
+    }
+
+    /// Sets what a process's journal has put into the totals of a meter. Its cursor is moved in the same transaction.
+    pub async fn journal_counted_put(&mut self, boot: Uuid, counted: &Counted) -> Result<(), StoreError> {
+        self.query(
+            "INSERT INTO journal_counted (boot, meter, n, total) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (boot, meter) DO UPDATE SET n = excluded.n, total = excluded.total",
+        )
+        .bind(boot)
+        .bind(counted.meter.as_str())
+        .bind(counted.count)
+        .bind(counted.sum)
+        .execute()
+        .await
+        .map(drop)
+    }
+
+    /// Notes what the totals of a meter had before journals had their counts, unless another node did.
+    pub async fn journal_counted_before(&mut self, counted: &Counted) -> Result<(), StoreError> {
+        self.query(
+            "INSERT INTO journal_counted (boot, meter, n, total) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (boot, meter) DO NOTHING",
+        )
+        .bind(Uuid::nil())
+        .bind(counted.meter.as_str())
+        .bind(counted.count)
+        .bind(counted.sum)
+        .execute()
+        .await
+        .map(drop)
+    }
+
     /// Sets the totals that one writer has counted for some cells; a writer owns its rows, so this replaces them.
     pub async fn totals_put(&mut self, writer: Uuid, totals: &[(Cell, Total)]) -> Result<(), StoreError> {
         for chunk in totals.chunks(ROWS_PER_INSERT) {
@@ -154,25 +199,36 @@ impl Tx {
         meter: &MeterKey,
         stretches: &[Stretch],
     ) -> Result<Vec<Found>, StoreError> {
-        let own = self.tenant();
-        let tenant = match (tenant, own) {
-            (Some(asked), Some(own)) if asked != own => return Ok(Vec::new()),
-            (asked, own) => asked.or(own),
+        let mut all = Vec::new();
+        let take = |found| {
+            all.push(found);
+            Ok::<(), StoreError>(())
         };
-        let mut found = Vec::new();
-        for stretches in stretches.chunks(STRETCHES_PER_QUERY) {
-            found.extend(self.totals_in(tenant, meter, stretches).await?);
-        }
-        Ok(found)
+        self.totals_each(tenant, meter, stretches, take).await?;
+        Ok(all)
     }
 
-    /// One search of the primary key a stretch: from three alternatives in one condition on, `SQLite` reads all of a meter.
-    async fn totals_in(
+    /// The same, one at a time: a month by minute is not in memory at once.
+    pub async fn totals_each<E: From<StoreError>>(
         &mut self,
         tenant: Option<TenantId>,
         meter: &MeterKey,
         stretches: &[Stretch],
-    ) -> Result<Vec<Found>, StoreError> {
+        mut take: impl FnMut(Found) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let own = self.tenant();
+        let tenant = match (tenant, own) {
+            (Some(asked), Some(own)) if asked != own => return Ok(()),
+            (asked, own) => asked.or(own),
+        };
+        for stretches in stretches.chunks(STRETCHES_PER_QUERY) {
+            self.totals_in(tenant, meter, stretches).each(|row| take(read_found(row)?)).await?;
+        }
+        Ok(())
+    }
+
+    /// One search of the primary key a stretch: from three alternatives in one condition on, `SQLite` reads all of a meter.
+    fn totals_in(&mut self, tenant: Option<TenantId>, meter: &MeterKey, stretches: &[Stretch]) -> Statement<'_> {
         let of_tenant = if tenant.is_some() { " AND tenant_id = $2" } else { "" };
         let first = 2 + usize::from(tenant.is_some());
         let search = |n: usize| {
@@ -194,16 +250,17 @@ impl Tx {
             statement.push(stretch.period.from());
             statement.push(stretch.period.to());
         }
-        let read = |row: &Row| {
-            Ok(Found {
-                tenant: row.get("tenant_id")?,
-                start: row.get("start")?,
-                group: row.get("grp")?,
-                total: read_total(row)?,
-            })
-        };
-        statement.map(read).await
+        statement
     }
+}
+
+fn read_found(row: &Row) -> Result<Found, StoreError> {
+    Ok(Found {
+        tenant: row.get("tenant_id")?,
+        start: row.get("start")?,
+        group: row.get("grp")?,
+        total: read_total(row)?,
+    })
 }
 
 const fn unit_number(unit: CalendarUnit) -> i64 {

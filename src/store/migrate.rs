@@ -3,6 +3,8 @@
 //! Two nodes that start together queue on the one row of `schema_version`; the second finds nothing left to do. A
 //! migration and its version are one transaction. Migrations are never edited once released, only added.
 
+use std::cmp::Ordering;
+
 use super::{Scope, Store, StoreError, Tx};
 
 /// All migrations, in order; the version of the schema is how many of them ran.
@@ -13,6 +15,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_clients.sql"),
     include_str!("migrations/0005_audit.sql"),
     include_str!("migrations/0030_amendments.sql"),
+    include_str!("migrations/0035_meters_version.sql"),
+    include_str!("migrations/0036_journal_counted.sql"),
     include_str!("migrations/0060_mail.sql"),
     include_str!("migrations/0061_links.sql"),
     include_str!("migrations/0062_factors.sql"),
@@ -22,6 +26,19 @@ const MIGRATIONS: &[&str] = &[
 /// `CREATE TABLE IF NOT EXISTS` by two sessions at once fails for one of them on `PostgreSQL` (a unique index of the
 /// catalogue refuses it, or the tuple was concurrently updated); it succeeds when tried again.
 const CREATE_ATTEMPTS: usize = 5;
+
+/// An error unless the schema is the one that this program makes. Changes nothing.
+pub(super) async fn check(store: &Store) -> Result<(), StoreError> {
+    let mut tx = store.read(Scope::Job("migrate")).await?;
+    let version = tx.query("SELECT version FROM schema_version WHERE id = 1").map_one(|row| row.get("version"));
+    let found: i64 = version.await?.unwrap_or(0);
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    match found.cmp(&known) {
+        Ordering::Less => Err(StoreError::Older { found, known }),
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(StoreError::Newer { found, known }),
+    }
+}
 
 pub(super) async fn run(store: &Store) -> Result<(), StoreError> {
     for attempt in 1..=CREATE_ATTEMPTS {

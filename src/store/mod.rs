@@ -36,7 +36,7 @@ use std::{path::Path, str::FromStr, time::Duration};
 
 use sqlx::{
     ConnectOptions as _, Connection as _, PgPool, SqlitePool,
-    postgres::PgPoolOptions,
+    postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -82,9 +82,18 @@ enum Pools {
 impl Store {
     /// Opens the embedded store in `file`, making it when it is not there, and brings its schema up to date.
     pub async fn open_sqlite(file: &Path) -> Result<Self, StoreError> {
+        Self::sqlite(file, true).migrated().await
+    }
+
+    /// Opens the embedded store that is in `file`, to look at it: an error unless its schema is up to date.
+    pub async fn look_sqlite(file: &Path) -> Result<Self, StoreError> {
+        Self::sqlite(file, false).checked().await
+    }
+
+    fn sqlite(file: &Path, make: bool) -> Self {
         let options = SqliteConnectOptions::new()
             .filename(file)
-            .create_if_missing(true)
+            .create_if_missing(make)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
@@ -107,12 +116,23 @@ impl Store {
                 })
                 .connect_lazy_with(options.clone())
         };
-        Self::migrated(Pools::Sqlite { writer: pool(1), readers: pool(SQLITE_READERS) }).await
+        Self { pools: Pools::Sqlite { writer: pool(1), readers: pool(SQLITE_READERS) } }
     }
 
     /// Connects to `PostgreSQL` and brings its schema up to date.
     pub async fn open_postgres(url: &Secret, max_connections: u32) -> Result<Self, StoreError> {
-        let options = sqlx::postgres::PgConnectOptions::from_str(url.expose())
+        let (store, options) = Self::postgres(url, max_connections)?;
+        connected(store.migrated().await, options).await
+    }
+
+    /// Connects to `PostgreSQL` to look at it: an error unless its schema is up to date.
+    pub async fn look_postgres(url: &Secret, max_connections: u32) -> Result<Self, StoreError> {
+        let (store, options) = Self::postgres(url, max_connections)?;
+        connected(store.checked().await, options).await
+    }
+
+    fn postgres(url: &Secret, max_connections: u32) -> Result<(Self, PgConnectOptions), StoreError> {
+        let options = PgConnectOptions::from_str(url.expose())
             .map_err(|error| StoreError::Address(error.to_string()))?
             .statement_cache_capacity(STATEMENT_CACHE)
             .application_name("tollgate");
@@ -120,22 +140,17 @@ impl Store {
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE)
             .connect_lazy_with(options.clone());
-        match Self::migrated(Pools::Postgres(pool)).await {
-            // The pool says only that it waited; a connection without one says for what.
-            Err(waited @ StoreError::Database(sqlx::Error::PoolTimedOut)) => {
-                match tokio::time::timeout(ACQUIRE, options.connect()).await {
-                    Ok(Err(reason)) => Err(reason.into()),
-                    _ => Err(waited),
-                }
-            }
-            done => done,
-        }
+        Ok((Self { pools: Pools::Postgres(pool) }, options))
     }
 
-    async fn migrated(pools: Pools) -> Result<Self, StoreError> {
-        let store = Self { pools };
-        migrate::run(&store).await?;
-        Ok(store)
+    async fn migrated(self) -> Result<Self, StoreError> {
+        migrate::run(&self).await?;
+        Ok(self)
+    }
+
+    async fn checked(self) -> Result<Self, StoreError> {
+        migrate::check(&self).await?;
+        Ok(self)
     }
 
     /// Which database answers; for logs and tests, not for decisions.
@@ -182,5 +197,18 @@ impl Store {
             }
             Pools::Postgres(pool) => pool.close().await,
         }
+    }
+}
+
+/// The pool says only that it waited; a connection without one says for what.
+async fn connected(opened: Result<Store, StoreError>, options: PgConnectOptions) -> Result<Store, StoreError> {
+    match opened {
+        Err(waited @ StoreError::Database(sqlx::Error::PoolTimedOut)) => {
+            match tokio::time::timeout(ACQUIRE, options.connect()).await {
+                Ok(Err(reason)) => Err(reason.into()),
+                _ => Err(waited),
+            }
+        }
+        done => done,
     }
 }

@@ -18,9 +18,11 @@ impl From<StoreError> for Problem {
             StoreError::Database(_) => Self::new(Kind::UNAVAILABLE, "the store did not answer; nothing was changed")
                 .retry_after(1)
                 .caused_by(error),
-            StoreError::Corrupt(_) | StoreError::Newer { .. } | StoreError::Address(_) | StoreError::OutOfScope => {
-                Self::internal(error)
-            }
+            StoreError::Corrupt(_)
+            | StoreError::Newer { .. }
+            | StoreError::Older { .. }
+            | StoreError::Address(_)
+            | StoreError::OutOfScope => Self::internal(error),
         }
     }
 }
@@ -148,6 +150,7 @@ impl From<metering::Error> for Problem {
                     .retry_after(1)
                     .caused_by(error)
             }
+            Error::Crowded => Self::new(Kind::UNAVAILABLE, text).retry_after(1),
             Error::TryAgain => Self::new(Kind::UNAVAILABLE, "the events were not taken; send them again")
                 .retry_after(1)
                 .caused_by(error),

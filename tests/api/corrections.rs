@@ -213,6 +213,36 @@ async fn what_comes_late_is_an_adjustment_once_its_month_is_closed() {
     assert_eq!(admin.get(&rest).await.expect(200).body["items"].as_array().unwrap().len(), 1);
 }
 
+#[tokio::test]
+async fn calls_that_a_stopped_node_counts_after_their_month_was_closed_are_adjustments() {
+    let app = TestApp::new().await;
+    let acme = app.tenant("Acme", "free").await;
+    let call = async |app: &TestApp| drop(app.owner_of("Acme").await.get("/sample/hello").await.expect(200));
+    app.clock.set("2026-11-30T23:59:58Z".parse().unwrap());
+    call(&app).await;
+    // Nothing was counted when it stopped. It is back within the hour, and stops again.
+    app.clock.set("2026-12-01T00:59:59Z".parse().unwrap());
+    let app = app.restarted().await;
+    let usage = format!("/admin/v1/tenants/{acme}/usage?from=2026-11-01T00:00:00Z&to=2026-12-01T00:00:00Z");
+    let of_november = async |app: &TestApp| app.admin().await.get(&usage).await.expect(200).text("/data/0/value");
+    assert_eq!(of_november(&app).await, "1");
+    assert_eq!(adjustments(&app.admin().await, &acme).await, Vec::<String>::new(), "the month was open");
+
+    app.clock.set("2026-11-30T23:59:59Z".parse().unwrap());
+    call(&app).await;
+    call(&app).await;
+    app.clock.set("2026-12-02T08:00:00Z".parse().unwrap());
+    let app = app.restarted().await;
+    assert_eq!(of_november(&app).await, "3", "it counts where it belongs");
+    let noted = adjustments(&app.admin().await, &acme).await;
+    let apis = noted.iter().filter_map(|line| line.strip_prefix("apis 2026-11-01T00:00:00Z "));
+    // In one row or two: as they are read back.
+    let calls: u32 = apis.map(|line| line.split(' ').next().unwrap().parse::<u32>().unwrap()).sum();
+    assert_eq!(calls, 2, "{noted:?}");
+    let app = app.restarted().await;
+    assert_eq!(adjustments(&app.admin().await, &acme).await, noted, "once");
+}
+
 /// Amendments, deliveries and takings back of the same few events, all at once; then everything must agree.
 async fn all_at_once(nodes: &[&TestApp]) {
     let admin = nodes[0].admin().await;

@@ -4,7 +4,9 @@ use axum::{
     body::Body,
     http::{Request, header},
 };
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection};
 
 use crate::support::{
     actors::Actor,
@@ -114,6 +116,43 @@ async fn a_value_is_held_until_the_next_one_of_its_own_tenant_and_group() {
     assert_eq!(values(&admin, "held/query").await, ["340"]);
     assert_eq!(values(&admin, "held/query?groupBy=model").await, ["240", "100"]);
     assert_eq!(values(&admin, &format!("held/query?subject={acme}")).await, ["220"]);
+}
+
+#[tokio::test]
+async fn what_is_yet_to_come_is_held_for_no_time_and_ends_nothing_yet() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let acme = app.tenant("Acme", "standard").await;
+    meter(&admin, "held", "WEIGHTED_SUM").await;
+    for (id, time, tokens) in [("1", "2026-11-10T11:59:50Z", 2), ("2", "2026-11-10T12:04:50Z", 1_000)] {
+        let mut event = event(id, &acme, tokens);
+        event["time"] = time.into();
+        post(&admin, event).await.expect(204);
+    }
+    assert_eq!(values(&admin, "held/query").await, ["20"]);
+    app.clock.advance_secs(300);
+    // 2 for 300 s, and 1,000 for the ten since.
+    assert_eq!(values(&admin, "held/query").await, ["10600"]);
+}
+
+#[tokio::test]
+async fn a_value_that_is_held_from_before_is_found_without_the_events_before() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let acme = app.tenant("Acme", "standard").await;
+    meter(&admin, "held", "WEIGHTED_SUM").await;
+    let times = ["2026-10-20T10:00:00Z", "2026-10-31T23:58:00Z", "2026-11-10T11:00:00Z"];
+    for (n, time) in times.into_iter().enumerate() {
+        let mut event = event(&n.to_string(), &acme, n + 1);
+        event["time"] = time.into();
+        post(&admin, event).await.expect(204);
+    }
+    let query = "held/query?from=2026-11-10T10:00:00Z&to=2026-11-10T12:00:00Z";
+    assert_eq!(values(&admin, query).await, ["18000"], "2 for an hour, 3 for another");
+    let url = format!("sqlite:{}", app.folder.path().join("tollgate.db").display());
+    let mut store = SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query("DELETE FROM events WHERE id IN ('0', '1')").execute(&mut store).await.unwrap();
+    assert_eq!(values(&admin, query).await, ["18000"]);
 }
 
 #[tokio::test]
@@ -246,23 +285,38 @@ async fn many_at_once_share_commits_and_count_each_once() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_held_exactly_is_refused_alone() {
+async fn no_value_makes_a_total_that_others_cannot_be_added_to() {
     let app = TestApp::new().await;
     let admin = app.admin().await;
     let acme = app.tenant("Acme", "standard").await;
+    let owner = app.owner_of("Acme").await;
     meter(&admin, "tokens", "SUM").await;
-    post(&admin, event("0", &acme, 1)).await.expect(204);
-    // They share a commit with it, all but the first.
-    let posts = (1..=20).map(|n| {
-        let tokens = if n == 10 { "0.1234567890123456789012345678" } else { "1" };
-        post(&admin, event(&n.to_string(), &acme, tokens))
-    });
-    let mut replies = futures_util::future::join_all(posts).await;
-    let refused: Vec<usize> =
-        replies.iter().enumerate().filter(|(_, reply)| reply.status != 204).map(|(n, _)| n).collect();
-    assert_eq!(refused, [9]);
-    replies.swap_remove(9).refuses(409, &[]);
-    assert_eq!(values(&admin, "tokens/query").await, ["20"]);
+    meter(&admin, "held", "WEIGHTED_SUM").await;
+    let long = ["9999999999999999999999999999", "1234567890123456", "-1234567890123456", "0.1234567891"];
+    for (n, tokens) in long.into_iter().enumerate() {
+        let one = event(&n.to_string(), &acme, tokens);
+        let refused = post(&owner, one.clone()).await;
+        assert!(refused.body.to_string().contains("more than 15 digits before the point or 9 after it"));
+        refused.refuses(400, &["data"]);
+        post(&owner, json!([event("fine", &acme, 1), one])).await.refuses(400, &["[1].data"]);
+    }
+    let longest = "999999999999999.999999999";
+    for (id, time, tokens) in [("a", "11:58:00.000000001", longest), ("b", "11:59:30", "0.000000001")] {
+        let mut event = event(id, &acme, tokens);
+        event["time"] = format!("2026-11-10T{time}Z").into();
+        post(&owner, event).await.expect(204);
+    }
+    admin.post("/admin/v1/usage/b/amend", json!({"data": {"tokens": "1".repeat(16)}})).await.refuses(400, &["data"]);
+    assert_eq!(values(&admin, "tokens/query").await, ["1000000000000000"]);
+    // 90 s less a nanosecond, to 28 digits.
+    assert_eq!(values(&admin, "held/query").await, ["89999999998999999.99999994"]);
+    // Whatever its digits, it counts in no meter that is made later either.
+    let mut other = event("later", &acme, "9999999999999999999999999999");
+    other["type"] = "other".into();
+    post(&owner, other).await.expect(204);
+    let later = json!({"slug": "later", "eventType": "other", "aggregation": "SUM", "valueProperty": "$.tokens"});
+    admin.post("/api/v1/meters", later).await.expect(201);
+    assert_eq!(values(&admin, "later/query").await, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -286,4 +340,32 @@ async fn the_outcome_of_each_event_is_told_on_request() {
         post_as(&admin, "application/cloudevents-batch+json; charset=utf-8", &batch, "return=representation").await;
     let outcomes: Vec<String> = (0..2).map(|n| reply.text(&format!("/{n}/outcome"))).collect();
     assert_eq!(outcomes, ["known", "counted"]);
+}
+
+#[tokio::test]
+async fn events_wait_for_a_commit_up_to_a_bound_and_what_waited_is_taken() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let acme = app.tenant("Acme", "free").await;
+    meter(&admin, "tokens", "COUNT").await;
+    // Somebody holds the store's only writer.
+    let url = format!("sqlite:{}", app.folder.path().join("tollgate.db").display());
+    let mut store = SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut store).await.unwrap();
+    let one = |n: usize| {
+        let mut event = event(&n.to_string(), &acme, 1);
+        event["data"]["text"] = "x".repeat((1 << 20) - 4_096).into();
+        post(&admin, event)
+    };
+    let mut waiting: FuturesUnordered<_> = (0..40).map(one).collect();
+    let refused = waiting.next().await.unwrap();
+    assert_eq!(refused.headers[header::RETRY_AFTER], "1");
+    refused.refuses(503, &[]);
+    sqlx::query("ROLLBACK").execute(&mut store).await.unwrap();
+    let replies: Vec<Reply> = waiting.collect().await;
+    let taken = replies.iter().filter(|reply| reply.status == 204).count();
+    assert!(replies.iter().all(|reply| [204, 503].contains(&reply.status.as_u16())));
+    assert!((30..40).contains(&taken), "{taken}");
+    assert_eq!(values(&admin, "tokens/query").await, [taken.to_string()]);
+    post(&admin, event("more", &acme, 1)).await.expect(204);
 }

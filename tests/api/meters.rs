@@ -1,9 +1,11 @@
-//! Meters that settings define.
+//! Meters that settings define, and meters that come and go.
 
-use serde_json::json;
+use std::{future::poll_fn, pin::pin, task::Poll};
+
+use serde_json::{Value, json};
 
 use super::events::{event, post, values};
-use crate::support::app::TestApp;
+use crate::support::{actors::Actor, app::TestApp};
 
 const TOKENS: &str = r#"
 [[metering.meters]]
@@ -56,4 +58,90 @@ async fn nodes_that_start_at_once_make_a_meter_once() {
     for app in [one, two, three] {
         assert_eq!(values(&app.unwrap().admin().await, "tokens/query").await, ["3"]);
     }
+}
+
+/// Does work until it was polled so often, and gives it up then.
+async fn for_polls<F: Future>(polls: usize, work: F) -> Option<F::Output> {
+    let (mut work, mut left) = (pin!(work), polls);
+    let polled = poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        work.as_mut().poll(context).map(Some)
+    });
+    polled.await
+}
+
+/// A meter of a type of event of its own.
+fn meter_of(name: &str) -> Value {
+    json!({"slug": name, "eventType": name, "aggregation": "SUM", "valueProperty": "$.tokens"})
+}
+
+/// One event of that type.
+async fn used(admin: &Actor<'_>, tenant: &str, kind: &str, id: &str) {
+    let mut event = event(&format!("{kind}-{id}"), tenant, 1);
+    event["type"] = kind.into();
+    post(admin, event).await.expect(204);
+}
+
+#[tokio::test]
+async fn whoever_goes_away_while_a_meter_is_made_or_removed_loses_and_doubles_nothing() {
+    let app = TestApp::new().await;
+    let acme = app.tenant("Acme", "free").await;
+    let admin = app.admin().await;
+    let mut names = Vec::new();
+    for polls in 1..60 {
+        let (made, gone) = (format!("made_{polls}"), format!("gone_{polls}"));
+        used(&admin, &acme, &made, "1").await;
+        let one = for_polls(polls, admin.post("/api/v1/meters", meter_of(&made))).await;
+        used(&admin, &acme, &made, "2").await;
+        let again = admin.post("/api/v1/meters", meter_of(&made)).await;
+        assert!([201, 409].contains(&again.status.as_u16()), "{}", again.body);
+        used(&admin, &acme, &made, "3").await;
+        assert_eq!(values(&admin, &format!("{made}/query")).await, ["3"], "made, after {polls} polls");
+
+        admin.post("/api/v1/meters", meter_of(&gone)).await.expect(201);
+        used(&admin, &acme, &gone, "1").await;
+        used(&admin, &acme, &gone, "2").await;
+        let other = for_polls(polls, admin.delete(&format!("/api/v1/meters/{gone}"))).await;
+        used(&admin, &acme, &gone, "3").await;
+        names.extend([made, gone]);
+        if one.is_some() && other.is_some() {
+            break;
+        }
+    }
+    assert!(names.len() > 2, "both need several steps");
+    let app = app.restarted().await;
+    let admin = app.admin().await;
+    for name in names {
+        let again = admin.post("/api/v1/meters", meter_of(&name)).await;
+        assert!([201, 409].contains(&again.status.as_u16()), "{}", again.body);
+        assert_eq!(values(&admin, &format!("{name}/query")).await, ["3"], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn nodes_count_by_meters_that_others_make_and_not_by_those_they_remove() {
+    let Some(one) = TestApp::on_postgres().await else { return };
+    let acme = one.tenant("Acme", "free").await;
+    let other = Box::pin(one.beside()).await;
+    let (here, there) = (one.admin().await, other.admin().await);
+    here.post("/api/v1/meters", meter_of("tokens")).await.expect(201);
+    used(&there, &acme, "tokens", "1").await;
+    used(&here, &acme, "tokens", "2").await;
+    assert_eq!(values(&here, "tokens/query").await, ["2"]);
+    assert_eq!(values(&there, "tokens/query").await, ["2"], "it learned of the meter when it counted");
+    // Made on this node too, as by a client that tries again elsewhere.
+    there.post("/api/v1/meters", meter_of("tokens")).await.refuses(409, &[]);
+
+    here.delete("/api/v1/meters/tokens").await.expect(204);
+    used(&there, &acme, "tokens", "3").await;
+    there.post("/api/v1/meters", meter_of("tokens")).await.expect(201);
+    used(&here, &acme, "tokens", "4").await;
+    assert_eq!(values(&here, "tokens/query").await, ["4"], "no total that was removed comes back");
+    // A correction on a node that has not heard of a meter takes its event out of it all the same.
+    here.post("/api/v1/meters", json!({"slug": "n", "eventType": "tokens", "aggregation": "COUNT"})).await.expect(201);
+    there.post("/admin/v1/usage/tokens-1/void", json!({"reason": "test"})).await.expect(200);
+    assert_eq!(values(&here, "n/query").await, ["3"]);
 }

@@ -246,14 +246,14 @@ fn naive(question: &Question, kept: &[Kept]) -> Vec<Row> {
     rows
 }
 
-/// Each value times the seconds until the next one of the same model and region, within a window; `None` when nothing was
+/// Each value times the seconds until the next one of the same model and region, or until now, within a window; `None` when nothing was
 /// held in it.
 fn held(said: &[&Said], from: i64, to: i64) -> Option<Decimal> {
     let now = seconds(crate::support::app::NOW) * 1_000_000_000;
     let mut sum = None;
     for (place, own) in said.iter().enumerate() {
         let next = said[place + 1..].iter().find(|next| (next.model, next.region) == (own.model, own.region));
-        let until = next.map_or(now, |next| next.at_ns).min(to);
+        let until = next.map_or(now, |next| next.at_ns.min(now)).min(to);
         let held = until - own.at_ns.max(from);
         if held > 0 {
             let units = i128::from(own.hundredths) * i128::from(held);

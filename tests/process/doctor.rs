@@ -134,6 +134,11 @@ async fn the_doctor_finds_whatever_is_changed_behind_the_servers_back() {
             format!("UPDATE usage_totals SET total = '6' WHERE {five} AND unit = 3"),
             &["apis", "by Month has 6 in 5", "its bill has 6, but the ledger has 5", "from 20"],
         ),
+        // No value that is taken in makes such totals; still, one tenant's must not keep the doctor from the others.
+        (
+            "UPDATE usage_totals SET total = '9999999999999999999999999999' WHERE meter = 'sum' AND unit = 0".into(),
+            &["meter sum", "cannot be held exactly", "differences in"],
+        ),
         (format!("UPDATE usage_totals SET n = 6 WHERE {five} AND unit = 2"), &["by Day has 5 in 6"]),
         (format!("DELETE FROM usage_totals WHERE {five} AND unit = 2"), &["by Day has nothing"]),
         (
@@ -148,6 +153,13 @@ async fn the_doctor_finds_whatever_is_changed_behind_the_servers_back() {
         ("UPDATE events SET voided_at = 1 WHERE id = '8'".into(), &["meter count", "its totals have"]),
         ("UPDATE events SET voided_at = NULL WHERE id = '5'".into(), &["meter count", "its events have"]),
         ("DELETE FROM events WHERE id = '8'".into(), &["meter count"]),
+        // All units alike, so that they agree with each other and the bill with them.
+        (
+            "UPDATE usage_totals SET n = 2 * n, total = CAST(2 * total AS TEXT) WHERE meter = 'apis'".into(),
+            &["meter apis: the journals had ", "but the totals of all tenants have "],
+        ),
+        ("DELETE FROM usage_totals WHERE meter = 'apis'".into(), &["the totals of all tenants have 0 in 0"]),
+        ("DELETE FROM journal_cursors".into(), &["journal ", "it has no cursor"]),
         ("UPDATE journal_cursors SET seq = seq + 100".into(), &["journal", "its last record is 9", "up to 109"]),
         ("UPDATE journal_cursors SET seq = seq - 1".into(), &["journal", "another hash", "up to 8"]),
     ] {
@@ -155,6 +167,10 @@ async fn the_doctor_finds_whatever_is_changed_behind_the_servers_back() {
         assert_eq!(status, Some(1), "{sql}: {said}");
         assert!(words.iter().all(|word| said.contains(word)), "{sql}: {said}");
     }
+    // Looking changes nothing, not even a schema that is older than the program's.
+    let (status, said) = changed(data.path(), "UPDATE schema_version SET version = version - 1").await;
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("start the server once"), "{said}");
 }
 
 #[test]
