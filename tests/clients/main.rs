@@ -13,6 +13,8 @@ mod server;
 mod support;
 
 mod npm;
+mod oidc;
+mod openidconnect;
 mod openmeter;
 mod scene;
 mod scratch;

@@ -1,8 +1,10 @@
 //! A server with two customers, for clients to talk to.
 
+use std::net::TcpListener;
+
 use tempfile::TempDir;
 
-use super::server::Server;
+use super::server::{Server, tollgate};
 use crate::support::{
     actors::{PASSWORD, email_of, registration},
     app::{ADMIN_EMAIL, ADMIN_PASSWORD},
@@ -24,8 +26,17 @@ pub struct Scene {
 
 impl Scene {
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Under settings of its own, as variables.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let server = Server::start(data.path(), &[]);
+        // An issuer names its port, so it must be known beforehand.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let mut command = tollgate();
+        command.args(["serve", "--listen", &free, "--data"]).arg(data.path()).envs(settings.iter().copied());
+        let server = Server::run(&mut command);
         let admin = server.token(ADMIN_EMAIL, ADMIN_PASSWORD);
         let register = |name: &str| {
             let made = server.call("POST", "/admin/v1/registrations", &admin, &registration(name, "standard"));
