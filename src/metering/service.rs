@@ -10,9 +10,12 @@ use super::{
     error::Error,
     event::TimeLimits,
     ingest::Ingest,
-    journal::{self, Flusher, Folder, Identity, Journal, JournalError, JournalHealth, Options, Record, Reservation},
+    journal::{
+        self, Chain, Counted, Flusher, Folder, Identity, Journal, JournalError, JournalHealth, Options, Record,
+        Reservation,
+    },
     meters::Meters,
-    model::MeterKey,
+    model::{Cursor, MeterKey},
     query::{Subjects, UsageQuery},
     roller::{Roller, StoreLedger},
     windows,
@@ -99,7 +102,7 @@ impl Metering {
         let path = folder.display().to_string();
         let unusable = move |source| JournalError::Io { verb: "use", path, source };
         let disk = Arc::new(Folder::open(folder).map_err(unusable)?);
-        let past = journal::recover(&*disk, accept_loss)?;
+        let past = journal::recover(&*disk, &counted(&store).await?, accept_loss)?;
         let identity = identify(&store, past.identity(), clock.now(), &*rng).await?;
         let journal = Journal::begin(disk, options, &past, identity)?;
         let started = Flusher::start(&journal);
@@ -211,6 +214,14 @@ impl Metering {
         let inexact = |source| Error::Inexact { meter: meter.clone(), source };
         cells.iter().try_fold(Quantity::ZERO, |sum, cell| sum.add(cell.total.sum).map_err(inexact))
     }
+}
+
+/// How far each process is counted.
+async fn counted(store: &Store) -> Result<Counted, Error> {
+    let cursors = store.read(Scope::Job("journal")).await?.journal_cursors().await?;
+    let chain =
+        |Cursor { seq, hash }: Cursor| Some(Chain { seq: u64::try_from(seq).ok()?, hash: hash.try_into().ok()? });
+    Ok(cursors.into_iter().filter_map(|(boot, cursor)| Some((boot, chain(cursor)?))).collect())
 }
 
 /// Who this process is for the ledger: the folder's node, one start further. A folder whose next start is taken was

@@ -4,6 +4,7 @@
 //! feature's errors look from outside.
 
 pub mod audit;
+mod broken_off;
 pub mod docs;
 pub mod extract;
 pub mod html;
@@ -15,6 +16,7 @@ pub mod page;
 pub mod problem;
 pub mod schema;
 
+pub use broken_off::BrokenOff;
 pub use extract::{AdminScope, Json, Path, Query, TenantAccess, UsageScope};
 pub use kinds::Kind;
 pub use page::{List, PageQuery};

@@ -21,6 +21,7 @@ mod frame;
 mod reader;
 mod recovery;
 mod segment;
+mod switch;
 mod writer;
 
 #[cfg(test)]
@@ -32,7 +33,7 @@ pub use disk::{Disk, DiskFile, Folder};
 pub use flush::Flusher;
 pub use frame::{Amount, Amounts, Chain, Hash, MAX_AMOUNTS};
 pub use reader::{Batch, Entry, Reader};
-pub use recovery::{Past, recover, survey};
+pub use recovery::{Counted, Past, recover, survey};
 pub use segment::Identity;
 pub use writer::{Journal, JournalHealth, Reservation};
 
@@ -112,6 +113,9 @@ pub enum JournalError {
     /// There is no room for another record, or the disk failed; it is tried again in the background.
     #[error("the journal takes no records now")]
     Unavailable,
+    /// The disk takes too long.
+    #[error("the disk takes too long")]
+    TooSlow,
 }
 
 impl JournalError {
