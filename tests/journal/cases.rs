@@ -16,17 +16,15 @@ use super::disk::{Crash, Fault, Op, SimDisk};
 /// What takes longer than this waited for something.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
+pub fn options() -> Options {
+    Options { segment_bytes: 32 * 1_024, flush_ms: 1, meters: vec!["apis".into()], routes: vec!["/sample/".into()] }
+}
+
 fn begin(disk: &SimDisk) -> Journal {
     let past = recover(disk, &Counted::new(), false).unwrap();
     let epoch = past.identity().map_or(1, |before| before.epoch + 1);
     let identity = Identity { node: NodeId::from_uuid(Uuid::from_u128(1)), epoch, boot: Uuid::from_u128(epoch.into()) };
-    let options = Options {
-        segment_bytes: 32 * 1_024,
-        flush_ms: 1,
-        meters: vec!["apis".into()],
-        routes: vec!["/sample/".into()],
-    };
-    Journal::begin(Arc::new(disk.clone()), options, &past, identity).unwrap()
+    Journal::begin(Arc::new(disk.clone()), options(), &past, identity).unwrap()
 }
 
 fn record() -> Record {
@@ -97,6 +95,7 @@ fn a_sync_that_hangs_holds_up_no_record_and_no_refusal() {
         let journal = begin(&disk);
         let held: Vec<_> = (0..9).map(|_| journal.reserve().unwrap()).collect();
         while append(&journal) {}
+        assert!(journal.last_seq() > 100, "a segment is nearly full");
         let (hangs, is_hanging) = mpsc::channel();
         let (go_on, may_go_on) = mpsc::channel::<()>();
         disk.meanwhile(
@@ -125,6 +124,7 @@ fn a_sync_that_hangs_holds_up_no_record_and_no_refusal() {
         assert!(append(&journal), "there is a new segment");
         journal.tend();
         let last = journal.last_seq();
+        assert!(last > before + 9, "sync {which}: what was written meanwhile is there");
         assert_eq!(seqs(&journal), (1..=last).collect::<Vec<_>>());
         let after = recover(&disk.crash(Crash::Dropped), &Counted::new(), false).unwrap();
         assert_eq!(after.last_seq(), last);
@@ -205,7 +205,7 @@ fn records_reach_the_disk_on_time_while_there_is_no_room_for_another_segment() {
         }
     }
     assert!(written >= 2);
-    // Four tries of making room would have taken as long.
-    assert!(begun.elapsed() < AT_ONCE / 2 * written, "{:?}", begun.elapsed());
+    let took = begun.elapsed() / written;
+    assert!(took < Duration::from_millis(250), "a record waits {took:?}");
     drop(flusher);
 }

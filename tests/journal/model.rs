@@ -10,13 +10,14 @@ use proptest_state_machine::{ReferenceStateMachine as _, StateMachineTest};
 use tollgate::{
     kernel::{Clock as _, ManualClock, NodeId, Quantity, TenantId, Timestamp},
     metering::{
-        journal::{Amounts, Identity, Journal, JournalError, Options, Reader, Record, Reservation, recover},
+        journal::{Amounts, Identity, Journal, JournalError, Reader, Record, Reservation, recover},
         roller::Roller,
     },
 };
 use uuid::Uuid;
 
 use super::{
+    cases::options,
     disk::{Crash, Fault, Op, SimDisk},
     ledger::{Backup, SimLedger},
     steps::{Histories, Step, Then},
@@ -69,10 +70,6 @@ struct Meanwhile {
     left: Option<(SimDisk, u64)>,
 }
 
-fn options() -> Options {
-    Options { segment_bytes: 32 * 1_024, flush_ms: 1, meters: vec!["apis".into()], routes: vec!["/sample/".into()] }
-}
-
 /// Each record is a tenant of its own, so that its total says how often it was counted.
 fn record(tenant: TenantId, at: Timestamp) -> Record {
     let mut amounts = Amounts::default();
@@ -89,7 +86,7 @@ fn possible(how: Crash, journal: &Journal) -> Crash {
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
+            runtime: tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap(),
             clock: ManualClock::new("2026-11-10T12:00:00Z".parse().unwrap()),
             ledger: SimLedger::default(),
             backup: None,
@@ -131,12 +128,14 @@ impl World {
         TenantId::from_uuid(Uuid::from_u128(self.tenants))
     }
 
-    fn append(&mut self, index: usize) {
+    /// A request from its beginning to its end; whether it was answered.
+    fn append(&mut self, index: usize) -> bool {
         let tenant = self.tenant();
         let record = record(tenant, self.clock.now());
         let settled = self.nodes[index].journal.reserve().and_then(|room| room.append(&record));
         self.settled(index, tenant, &settled);
         self.note_durable(index);
+        settled.is_ok()
     }
 
     fn settled(&mut self, index: usize, tenant: TenantId, settled: &Result<u64, JournalError>) {
@@ -181,12 +180,16 @@ impl World {
     fn during(&mut self, index: usize, after: u32, records: u8, then: Then) {
         let tenants: Vec<TenantId> = (0..records).map(|_| self.tenant()).collect();
         let (journal, disk) = (self.nodes[index].journal.clone(), self.nodes[index].disk.clone());
+        // Whoever is under way ends first; a full segment takes nobody else.
+        let held = &mut self.nodes[index].held;
+        let mut rooms = held.split_off(held.len().saturating_sub(records.into()));
         let (seen, now) = (Arc::new(Mutex::new(Meanwhile::default())), self.clock.now());
         let see = Arc::clone(&seen);
         self.nodes[index].disk.meanwhile(
             after,
             Box::new(move || {
-                let settle = |tenant| journal.reserve().and_then(|room| room.append(&record(tenant, now)));
+                let mut room = || rooms.pop().map_or_else(|| journal.reserve(), Ok);
+                let mut settle = |tenant| room().and_then(|room| room.append(&record(tenant, now)));
                 let settled = tenants.into_iter().map(|tenant| (tenant, settle(tenant))).collect();
                 let left = match then {
                     Then::Succeeds => None,
@@ -270,6 +273,8 @@ impl World {
         self.note_durable(index);
         let disk = self.nodes.remove(index).disk.crash(Crash::Kill);
         self.damaged |= disk.damage(at);
+        // What is counted now need not have been then.
+        self.backup = None;
         self.may_be_lost(&self.ledger.by_tenant());
         let node = self.try_start(disk, true).unwrap();
         self.nodes.insert(index, node);
@@ -317,6 +322,8 @@ impl World {
             _ => std::task::Poll::Ready(()),
         }));
         drop(round);
+        // What it had begun on the one thread for that goes on to its end.
+        runtime.block_on(runtime.spawn_blocking(|| ())).unwrap();
         self.note_durable(index);
     }
 
@@ -374,7 +381,9 @@ impl StateMachineTest for World {
         match step {
             Step::Append { node, records } => {
                 let node = pick(node);
-                (0..records).for_each(|_| world.append(node));
+                for _ in 0..records {
+                    world.append(node);
+                }
             }
             Step::Hold { node, requests } => world.hold(pick(node), requests),
             Step::Release { node, requests, recorded } => world.release(pick(node), requests, recorded),
@@ -383,7 +392,12 @@ impl StateMachineTest for World {
                 world.nodes[node].journal.tend();
                 world.note_durable(node);
             }
-            Step::During { node, after, records, then } => world.during(pick(node), after, records, then),
+            Step::During { node, full, after, records, then } => {
+                let node = pick(node);
+                world.hold(node, if full { records } else { 0 });
+                while full && world.append(node) {}
+                world.during(node, after, records, then);
+            }
             Step::Roll { node, answer } => {
                 world.ledger.answer(answer);
                 world.roll(pick(node));
@@ -398,7 +412,7 @@ impl StateMachineTest for World {
             Step::Damage { node, at } => world.damage(pick(node), at),
             Step::Backup => world.backup = Some(world.ledger.backup()),
             Step::Restore => world.restore(),
-            Step::Jump { by } => world.clock.set(jumped(world.clock.now(), by)),
+            Step::Jump { by } => world.clock.set(world.clock.now().plus_secs(by)),
         }
         world
     }
@@ -406,10 +420,6 @@ impl StateMachineTest for World {
     fn teardown(world: Self, (): ()) {
         world.finish();
     }
-}
-
-fn jumped(now: Timestamp, by: i64) -> Timestamp {
-    now.plus_secs(by)
 }
 
 fn run(seed: u64) {

@@ -30,9 +30,11 @@ pub enum Step {
     Tend {
         node: usize,
     },
-    /// A round of the flusher, with requests that are settled while one of its syncs is under way.
+    /// A round of the flusher, with requests that are settled while one of its syncs is under way; if `full`, at the end of
+    /// a segment, so that it goes on to the next.
     During {
         node: usize,
+        full: bool,
         after: u32,
         records: u8,
         then: Then,
@@ -115,8 +117,8 @@ impl ReferenceStateMachine for Histories {
             6 => (node(), 1..60_u8, prop::bool::weighted(0.8))
                 .prop_map(|(node, requests, recorded)| Step::Release { node, requests, recorded }),
             10 => node().prop_map(|node| Step::Tend { node }),
-            5 => (node(), 0..4_u32, 1..20_u8, then)
-                .prop_map(|(node, after, records, then)| Step::During { node, after, records, then }),
+            5 => (node(), any::<bool>(), 0..4_u32, 1..20_u8, then)
+                .prop_map(|(node, full, after, records, then)| Step::During { node, full, after, records, then }),
             6 => (node(), answer).prop_map(|(node, answer)| Step::Roll { node, answer }),
             4 => (node(), 1..9_u8).prop_map(|(node, after)| Step::BreakOff { node, after }),
             4 => (node(), fault()).prop_map(|(node, fault)| Step::Fail { node, fault }),

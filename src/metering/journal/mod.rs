@@ -2,7 +2,7 @@
 //!
 //! A record is handed to the kernel by one `pwrite(2)` before the response's last byte is released; a shared
 //! `fdatasync` makes it durable every few milliseconds. So a killed process loses nothing, and a power loss at most
-//! that interval (nothing, where the answer waited for [`Journal::durable`]).
+//! that interval and the syncs under way (nothing, where the answer waited for [`Journal::durable`]).
 //!
 //! Invariants: sequence numbers grow by one, without gap or repeat, across restarts; a record that was refused never
 //! surfaces later; what a failed write or sync left behind is cut off by the next segment's header, and what the disk
@@ -58,7 +58,7 @@ pub struct Record {
 pub struct Options {
     /// The size of a segment, preallocated.
     pub segment_bytes: u64,
-    /// How long a record may wait for the disk.
+    /// So long after a record everything that was written is synced, in milliseconds.
     pub flush_ms: u64,
     /// What a record's meter numbers stand for.
     pub meters: Vec<String>,
@@ -69,7 +69,7 @@ pub struct Options {
 impl Options {
     /// The size of a segment: 16 MiB holds about 150,000 records.
     pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
-    /// How long a record may wait for the disk, in milliseconds.
+    /// The usual interval between syncs, in milliseconds.
     pub const FLUSH_MS: u64 = 10;
 }
 
