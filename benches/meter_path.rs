@@ -18,7 +18,7 @@ use support::app::TestApp;
 use tollgate::{
     gateway::RouteMeters,
     kernel::{NodeId, SystemClock, TenantId, Timestamp},
-    metering::journal::{Amounts, Flusher, Folder, Identity, Journal, Options, Record, recover},
+    metering::journal::{Amounts, Counted, Flusher, Folder, Identity, Journal, Options, Record, recover},
 };
 use tower::{Layer, Service, ServiceExt as _, service_fn};
 use uuid::Uuid;
@@ -67,7 +67,7 @@ fn layers(c: &mut Criterion) {
 fn record(c: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(Folder::open(folder.path().join("journal")).unwrap());
-    let past = recover(&*disk, false).unwrap();
+    let past = recover(&*disk, &Counted::new(), false).unwrap();
     let identity = Identity { node: NodeId::from_uuid(Uuid::from_u128(1)), epoch: 1, boot: Uuid::from_u128(2) };
     let options = Options {
         segment_bytes: Options::SEGMENT_BYTES,

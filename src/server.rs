@@ -1,6 +1,7 @@
 //! Accepting connections: hyper's own builder, because it takes a header timeout and explicit limits.
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -26,7 +27,7 @@ use tower::ServiceExt as _;
 use crate::{
     settings::ServerSettings,
     shutdown::Shutdown,
-    web::{Kind, Problem, extract::Peer},
+    web::{BrokenOff, Kind, Problem, extract::Peer},
 };
 
 /// Connections at once.
@@ -76,12 +77,13 @@ pub async fn serve(listener: TcpListener, router: Router, config: Config, shutdo
         drop(stream.set_nodelay(true));
         let begun = Arc::new(AtomicBool::new(false));
         let noted = Arc::clone(&begun);
-        let service = TowerToHyperService::new(router.clone().map_request(move |request: Request<_>| {
+        let service = router.clone().map_request(move |request: Request<_>| {
             noted.store(true, Ordering::Relaxed);
             let mut request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(Peer(peer.ip()));
             request
-        }));
+        });
+        let service = TowerToHyperService::new(service.map_result(unless_broken_off));
         let builder = Arc::clone(&builder);
         let watcher = graceful.watcher();
         let cut = shutdown.cut.clone();
@@ -98,6 +100,15 @@ pub async fn serve(listener: TcpListener, router: Router, config: Config, shutdo
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// hyper answers nothing when a service fails, and ends the connection or the stream.
+fn unless_broken_off(answer: Result<Response, Infallible>) -> Result<Response, BrokenOff> {
+    let response = answer?;
+    match response.extensions().get::<BrokenOff>() {
+        Some(broken_off) => Err(*broken_off),
+        None => Ok(response),
+    }
 }
 
 /// Resolves when a connection has not begun a request in time. hyper's own timer starts when it knows the protocol, which

@@ -11,9 +11,9 @@ use super::{
     event::TimeLimits,
     health::Rolls,
     ingest::Ingest,
-    journal::{self, Flusher, Folder, Identity, Journal, JournalError, Options, Record, Reservation},
+    journal::{self, Chain, Flusher, Folder, Identity, Journal, JournalError, Options, Record, Reservation},
     meters::Meters,
-    model::{Counted, MeterKey},
+    model::{Counted, Cursor, MeterKey},
     roller::{Roller, StoreLedger},
     rounds::Rounds,
     windows,
@@ -94,7 +94,7 @@ impl Metering {
         let path = folder.display().to_string();
         let unusable = move |source| JournalError::Io { verb: "use", path, source };
         let disk = Arc::new(Folder::open(folder).map_err(unusable)?);
-        let past = journal::recover(&*disk, accept_loss)?;
+        let past = journal::recover(&*disk, &counted(&store).await?, accept_loss)?;
         let identity = identify(&store, past.identity(), clock.now(), &*rng).await?;
         let journal = Journal::begin(disk, options, &past, identity, Arc::clone(&clock))?;
         let started = Flusher::start(&journal);
@@ -201,6 +201,14 @@ async fn note_counted_before(store: &Store) -> Result<(), Error> {
         tx.journal_counted_before(&sum).await?;
     }
     Ok(tx.commit().await?)
+}
+
+/// How far each process is counted.
+async fn counted(store: &Store) -> Result<journal::Counted, Error> {
+    let cursors = store.read(Scope::Job("journal")).await?.journal_cursors().await?;
+    let chain =
+        |Cursor { seq, hash }: Cursor| Some(Chain { seq: u64::try_from(seq).ok()?, hash: hash.try_into().ok()? });
+    Ok(cursors.into_iter().filter_map(|(boot, cursor)| Some((boot, chain(cursor)?))).collect())
 }
 
 /// Who this process is for the ledger: the folder's node, one start further. A folder whose next start is taken was

@@ -4,6 +4,7 @@
 //! feature's errors look from outside.
 
 pub mod audit;
+mod broken_off;
 pub mod docs;
 pub mod extract;
 pub mod form;
@@ -16,6 +17,7 @@ pub mod page;
 pub mod problem;
 pub mod schema;
 
+pub use broken_off::BrokenOff;
 pub use extract::{AdminScope, Json, Path, PortalAccess, Query, TenantAccess, UsageJson, UsageScope};
 pub use kinds::Kind;
 pub use page::{List, PageQuery};

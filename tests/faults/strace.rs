@@ -1,11 +1,14 @@
 //! `strace`, which makes the n-th call of a kind the last one of a process, or makes it fail.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
 };
+
+use tempfile::NamedTempFile;
 
 use crate::{scene::serve, server::Server, support::skip};
 
@@ -42,6 +45,8 @@ pub enum Threads {
     Flusher,
     /// The embedded store's.
     Store,
+    /// All, also those that are still to come: the roller syncs, reads and removes on threads that come and go.
+    Any,
 }
 
 impl Threads {
@@ -51,6 +56,7 @@ impl Threads {
             Self::Flusher => "journal-flush",
             // The kernel keeps 15 bytes of a name.
             Self::Store => "sqlx-sqlite-wor",
+            Self::Any => "",
         }
     }
 
@@ -60,7 +66,7 @@ impl Threads {
             let path = task.unwrap().path();
             // A thread may end meanwhile.
             let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-            if name.trim() == self.name() {
+            if self == Self::Any || name.trim() == self.name() {
                 found.push(path.file_name().unwrap().to_str().unwrap().to_owned());
             }
         }
@@ -69,34 +75,75 @@ impl Threads {
 }
 
 /// A strace that is attached to threads of a server; it ends with them.
-pub struct Attached(Child);
+pub struct Attached {
+    strace: Child,
+    log: NamedTempFile,
+}
 
 impl Attached {
-    /// Attaches, and returns when every thread is held. `fault` is what follows the call's name in `inject=`.
+    /// Attaches, and returns when every thread is held. `fault` is what follows the call's name in `inject=`; its `when`
+    /// counts the calls of each thread.
     pub fn to(server: &Server, threads: Threads, call: &str, fault: &str) -> Self {
+        Self::with(server, threads, &["-e", &format!("trace={call}"), "-e", &format!("inject={call}:{fault}")])
+    }
+
+    /// Attaches and only looks on.
+    pub fn watching(server: &Server, threads: Threads, call: &str) -> Self {
+        Self::with(server, threads, &["-e", &format!("trace={call}")])
+    }
+
+    fn with(server: &Server, threads: Threads, what: &[&str]) -> Self {
         let ids = threads.of(server);
         assert!(!ids.is_empty(), "no thread {}", threads.name());
+        let log = NamedTempFile::new().unwrap();
         let mut command = Command::new("strace");
-        command.args(["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={call}:{fault}")]);
-        for id in &ids {
-            command.args(["-p", id]);
+        command.arg("-o").arg(log.path()).args(what);
+        if threads == Threads::Any {
+            command.args(["-f", "-p", &server.pid().to_string()]);
+        } else {
+            command.args(ids.iter().flat_map(|id| ["-p", id]));
         }
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut held = 0;
-        while held < ids.len() {
+        // With -f it says it once for all of them.
+        let (mut held, wanted) = (0, if threads == Threads::Any { 1 } else { ids.len() });
+        while held < wanted {
             let line = lines.next().unwrap_or_else(|| panic!("strace ended")).unwrap();
             held += usize::from(line.contains("attached"));
         }
         std::thread::spawn(move || lines.for_each(drop));
-        Self(child)
+        Self { strace: child, log }
     }
+
+    /// How many calls were made to fail, or to wait, or were the last.
+    pub fn injected(&self) -> usize {
+        let log = fs::read_to_string(self.log.path()).unwrap();
+        log.lines().filter(|line| line.contains("(INJECTED)") || line.contains("(DELAYED)")).count()
+    }
+
+    /// The calls of the thread that made the most.
+    pub fn made(self, call: &str) -> u64 {
+        most_of_a_thread(self.log.path(), call)
+    }
+}
+
+/// The calls, by the log of strace, of the thread that made the most.
+fn most_of_a_thread(log: &Path, call: &str) -> u64 {
+    let mut made: BTreeMap<String, u64> = BTreeMap::new();
+    for line in fs::read_to_string(log).unwrap().lines() {
+        // Where there are several threads, each line begins with one's number.
+        let (thread, rest) = line.split_once(' ').filter(|(id, _)| id.parse::<u32>().is_ok()).unwrap_or(("", line));
+        if rest.trim_start().starts_with(&format!("{call}(")) {
+            *made.entry(thread.to_owned()).or_default() += 1;
+        }
+    }
+    made.into_values().max().unwrap_or(0)
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        drop(self.strace.kill());
+        drop(self.strace.wait());
     }
 }
 
@@ -105,4 +152,15 @@ impl Drop for Attached {
 pub fn started_with(place: &Path, call: &str, fault: &str) -> Option<Server> {
     let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{fault}"));
     Server::try_run(&mut serve(&["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject], place))
+}
+
+/// How often the busiest thread makes a call until a server listens.
+pub fn made_while_starting(place: &Path, call: &str) -> u64 {
+    let log = NamedTempFile::new().unwrap();
+    let (path, trace) = (log.path().to_str().unwrap(), format!("trace={call}"));
+    let server = Server::run(&mut serve(&["strace", "-f", "-qq", "-o", path, "-e", &trace], place));
+    let made = most_of_a_thread(log.path(), call);
+    server.stop_child();
+    server.ended();
+    made
 }

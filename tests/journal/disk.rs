@@ -19,7 +19,12 @@ pub enum Op {
     Sync,
     Rename,
     SyncFolder,
+    Remove,
+    Read,
 }
+
+/// What happens while a sync is under way.
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 /// An error to come: after so many calls of that kind, so many times.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +63,10 @@ struct State {
     names: BTreeMap<String, FileRef>,
     durable_names: BTreeMap<String, FileRef>,
     faults: Vec<Fault>,
+    /// So many bytes the next write writes before it fails.
+    short: Option<usize>,
+    /// What happens during a sync, and how many syncs later.
+    meanwhile: Option<(u32, Meanwhile)>,
     random: u64,
 }
 
@@ -110,9 +119,57 @@ impl SimDisk {
         self.state().faults.push(fault);
     }
 
+    /// The next write fails after so many bytes.
+    pub fn cut_short(&self, bytes: usize) {
+        self.inject(Fault { op: Op::Write, after: 0, times: 1, full: true });
+        self.state().short = Some(bytes);
+    }
+
     /// The disk works again.
     pub fn heal(&self) {
         self.state().faults.clear();
+    }
+
+    /// Something happens while a file or the folder is synced, after so many syncs.
+    pub fn meanwhile(&self, after: u32, what: Meanwhile) {
+        self.state().meanwhile = Some((after, what));
+    }
+
+    /// Nothing happens any more.
+    pub fn undisturbed(&self) {
+        self.state().meanwhile = None;
+    }
+
+    fn sync_begins(&self) {
+        let mut state = self.state();
+        let due = match &mut state.meanwhile {
+            Some((0, _)) => state.meanwhile.take(),
+            Some((after, _)) => {
+                *after -= 1;
+                None
+            }
+            None => None,
+        };
+        drop(state);
+        if let Some((_, what)) = due {
+            what();
+        }
+    }
+
+    /// Garbage in a segment, about one in `65_536` parts of the way through all of them; `false` when there is none.
+    pub fn damage(&self, at: u16) -> bool {
+        let state = self.state();
+        let files: Vec<&FileRef> =
+            state.names.iter().filter(|(name, _)| name.ends_with(".journal")).map(|(_, file)| file).collect();
+        let place = usize::from(at) * files.len();
+        let Some(file) = files.get(place >> 16) else { return false };
+        let mut content = file.lock().unwrap();
+        let at = ((place & 0xffff) * content.cached.len()) >> 16;
+        let end = (at + 16).min(content.cached.len());
+        content.cached[at..end].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        let whole = content.cached.clone();
+        content.durable = whole;
+        true
     }
 
     /// What the next process finds. Whoever has files of this disk open keeps the old one.
@@ -210,10 +267,13 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.state().names.remove(name).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+        let mut state = self.state();
+        state.fail(Op::Remove)?;
+        state.names.remove(name).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.sync_begins();
         let mut state = self.state();
         state.fail(Op::SyncFolder)?;
         state.durable_names = state.names.clone();
@@ -227,6 +287,7 @@ impl DiskFile for SimFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.disk.state().fail(Op::Read)?;
         let content = self.content.lock().unwrap();
         let at = usize::try_from(offset).unwrap();
         let bytes = content.cached.get(at..at + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -238,13 +299,14 @@ impl DiskFile for SimFile {
         let mut state = self.disk.state();
         let failed = state.fail(Op::Write);
         // A failed write leaves a part, never all.
-        let part = usize::try_from(state.random() % bytes.len() as u64).unwrap();
+        let part = match state.short.take() {
+            Some(short) if failed.is_err() => short.min(bytes.len() - 1),
+            _ => usize::try_from(state.random() % bytes.len() as u64).unwrap(),
+        };
         let written = if failed.is_err() { &bytes[..part] } else { bytes };
         let mut content = self.content.lock().unwrap();
         let at = usize::try_from(offset).unwrap();
-        if at + bytes.len() > content.cached.len() {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "a write beyond the reserved room"));
-        }
+        assert!(at + bytes.len() <= content.cached.len(), "a write beyond the room that was reserved");
         content.cached[at..at + written.len()].copy_from_slice(written);
         for sector in at / SECTOR..(at + written.len()).div_ceil(SECTOR) {
             content.dirty[sector] = true;
@@ -253,19 +315,23 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        // What is written from now on is not part of it.
+        let begun = self.content.lock().unwrap().clone();
+        self.disk.sync_begins();
         let failed = self.disk.state().fail(Op::Sync);
         let mut content = self.content.lock().unwrap();
-        if failed.is_ok() {
-            for sector in 0..content.dirty.len() {
-                if content.dirty[sector] {
-                    let range = sector * SECTOR..((sector + 1) * SECTOR).min(content.cached.len());
-                    let cached = content.cached[range.clone()].to_vec();
-                    content.durable[range].copy_from_slice(&cached);
-                }
+        if failed.is_err() {
+            // The kernel takes the pages for clean now, and the next sync succeeds without them.
+            content.dirty.fill(false);
+            return failed;
+        }
+        for sector in 0..begun.dirty.len() {
+            if begun.dirty[sector] {
+                let range = sector * SECTOR..((sector + 1) * SECTOR).min(begun.cached.len());
+                content.durable[range.clone()].copy_from_slice(&begun.cached[range.clone()]);
+                content.dirty[sector] = content.cached[range.clone()] != begun.cached[range];
             }
         }
-        // After a failed sync the kernel takes the pages for clean, and the next sync succeeds without them.
-        content.dirty.fill(false);
-        failed
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use tollgate::{
     kernel::{CalendarUnit, NodeId, Quantity, TenantId},
     metering::{
         Error,
-        journal::{Chain, Identity},
+        journal::{Chain, Counted, Identity},
         model::{Cell, Total},
         roller::{Ledger, Range},
     },
@@ -28,13 +28,16 @@ pub enum Answer {
     Refused,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct State {
     starts: HashMap<NodeId, u64>,
     cursors: HashMap<Uuid, Chain>,
     totals: HashMap<(Uuid, Cell), Total>,
     next: Option<Answer>,
 }
+
+/// A copy of a ledger, to be put back later.
+pub struct Backup(State);
 
 /// Shared by all nodes of a history, as a database is.
 #[derive(Clone, Default)]
@@ -44,6 +47,19 @@ impl SimLedger {
     /// Says what happens to the next commit.
     pub fn answer(&self, answer: Answer) {
         self.0.lock().unwrap().next = Some(answer);
+    }
+
+    /// How far each process is counted.
+    pub fn counted(&self) -> Counted {
+        self.0.lock().unwrap().cursors.clone()
+    }
+
+    pub fn backup(&self) -> Backup {
+        Backup(self.0.lock().unwrap().clone())
+    }
+
+    pub fn restore(&self, backup: &Backup) {
+        *self.0.lock().unwrap() = backup.0.clone();
     }
 
     /// Who a process is: the rule of `Metering::open`.

@@ -3,7 +3,8 @@
 //!
 //! Room for the journal record is reserved before the inner call, so that settling fails only with the disk. Billed is a
 //! request whose response the inner service produced with a status below 500. A response whose record could not be
-//! written is broken off before its end: nobody gets a whole answer that is not counted.
+//! written is broken off before its end: nobody gets a whole answer that is not counted. So is one whose record was
+//! written and may not be on disk: it may be billed, so it is no refusal either.
 
 use std::{
     future::Future,
@@ -35,7 +36,7 @@ use crate::{
     },
     kernel::Clock,
     metering::{Amounts, JournalError, Metering, Record, Reservation, STOCK_METERS},
-    web::{Kind, Problem},
+    web::{BrokenOff, Kind, Problem},
 };
 
 const APIS: usize = 0;
@@ -254,7 +255,7 @@ where
                 MeterProjection::Durable { waiting, response } => {
                     let response = match ready!(waiting.as_mut().poll(cx)) {
                         Ok(()) => response.take().expect("a future is not polled after it is done"),
-                        Err(error) => not_recorded(&error),
+                        Err(error) => broken_off(&error),
                     };
                     return Poll::Ready(Ok(response));
                 }
@@ -270,6 +271,16 @@ where
 /// In place of an answer whose usage could not be recorded.
 fn not_recorded(error: &impl std::error::Error) -> Response<Body> {
     Problem::new(Kind::USAGE_UNAVAILABLE, error.to_string()).retry_after(1).render("")
+}
+
+/// In place of an answer without a body whose usage was recorded, but maybe not for good. It is not sent; where another
+/// server does not know that, it says no more than is true.
+fn broken_off(error: &JournalError) -> Response<Body> {
+    tracing::error!(%error, "an answer is broken off, and may be billed");
+    let problem = Problem::new(Kind::INTERNAL, "the call was made, and its usage may be billed");
+    let mut response = problem.render("");
+    response.extensions_mut().insert(BrokenOff);
+    response
 }
 
 /// Settles on drop what was not settled before: a response that the client or the upstream broke off.

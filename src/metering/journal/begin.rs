@@ -59,16 +59,20 @@ impl Journal {
             syncing: false,
             reserved: 0,
             prepared: None,
+            making: false,
             state: State::Open,
+            closed: false,
+            tended: false,
             waiting_durable: false,
-            struggling: false,
             notes: Notes::new(clock),
+            failed: None,
         };
         let (durable, _) = watch::channel(Durable { seq: last.seq, broken: false });
         let shared = Shared {
             disk,
             options,
             identity,
+            start: past.start,
             inner: Mutex::new(inner),
             wake: Condvar::new(),
             synced: Condvar::new(),

@@ -4,6 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     Journal,
+    frame::BLOCK,
     writer::{Inner, State},
 };
 use crate::kernel::{Clock, Timestamp};
@@ -38,6 +39,9 @@ pub struct JournalHealth {
     pub flushed_at: Option<Timestamp>,
     /// Why records are refused now, if they are.
     pub error: Option<String>,
+    /// Room is so short that records are written into a block which the disk has in part: a power loss in the middle of
+    /// that may ruin the block.
+    pub cramped: bool,
     /// What last went wrong, mended or not.
     pub last_error: Option<Mishap>,
 }
@@ -74,9 +78,9 @@ impl Journal {
     pub fn health(&self) -> JournalHealth {
         let inner = self.shared.lock();
         let error = match &inner.state {
-            State::Suspect(why) | State::Broken(why) => Some(why.clone()),
-            State::Open if inner.struggling => Some("there is no room for another segment".to_owned()),
-            State::Closed => Some("the journal is closed".to_owned()),
+            State::Suspect(why, _) | State::Broken(why) => Some(why.clone()),
+            State::Open if inner.failed.is_some() => Some("there is no room for another segment".to_owned()),
+            State::Open if inner.closed => Some("the journal is closed".to_owned()),
             State::Open => None,
         };
         let Inner { last, synced, notes, .. } = &*inner;
@@ -87,6 +91,7 @@ impl Journal {
             uncounted_since: notes.waiting.since(notes.counted).filter(|_| notes.counted < last.seq),
             flushed_at: notes.flushed_at,
             error,
+            cramped: !synced.offset.is_multiple_of(BLOCK as u64),
             last_error: notes.last_error.clone(),
         }
     }

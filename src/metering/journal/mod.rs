@@ -2,7 +2,7 @@
 //!
 //! A record is handed to the kernel by one `pwrite(2)` before the response's last byte is released; a shared
 //! `fdatasync` makes it durable every few milliseconds. So a killed process loses nothing, and a power loss at most
-//! that interval (nothing, where the answer waited for [`Journal::durable`]).
+//! that interval and the syncs under way (nothing, where the answer waited for [`Journal::durable`]).
 //!
 //! Invariants: sequence numbers grow by one, without gap or repeat, across restarts; a record that was refused never
 //! surfaces later; what a failed write or sync left behind is cut off by the next segment's header, and what the disk
@@ -22,6 +22,7 @@ mod health;
 mod reader;
 mod recovery;
 mod segment;
+mod switch;
 mod writer;
 
 #[cfg(test)]
@@ -34,7 +35,7 @@ pub use flush::Flusher;
 pub use frame::{Amount, Amounts, Chain, Hash, MAX_AMOUNTS};
 pub use health::{JournalHealth, Mishap};
 pub use reader::{Batch, Entry, Reader};
-pub use recovery::{Past, Surveyed, recover, survey};
+pub use recovery::{Counted, Past, Surveyed, recover, survey};
 pub use segment::Identity;
 pub use writer::{Journal, Reservation};
 
@@ -59,7 +60,7 @@ pub struct Record {
 pub struct Options {
     /// The size of a segment, preallocated.
     pub segment_bytes: u64,
-    /// How long a record may wait for the disk.
+    /// So long after a record everything that was written is synced, in milliseconds.
     pub flush_ms: u64,
     /// What a record's meter numbers stand for.
     pub meters: Vec<String>,
@@ -70,7 +71,7 @@ pub struct Options {
 impl Options {
     /// The size of a segment: 16 MiB holds about 150,000 records.
     pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
-    /// How long a record may wait for the disk, in milliseconds.
+    /// The usual interval between syncs, in milliseconds.
     pub const FLUSH_MS: u64 = 10;
 }
 
@@ -114,6 +115,9 @@ pub enum JournalError {
     /// There is no room for another record, or the disk failed; it is tried again in the background.
     #[error("the journal takes no records now")]
     Unavailable,
+    /// The disk takes too long.
+    #[error("the disk takes too long")]
+    TooSlow,
 }
 
 impl JournalError {

@@ -79,9 +79,11 @@ impl Reader {
                 (inner.number, inner.synced.offset)
             };
             let numbers = segment::list(disk)?;
-            let mut at = match self.at {
-                Some(at) => at,
-                None => Position::start_of(Header::read(disk, numbers.first().copied().unwrap_or(current))?),
+            let mut at = if let Some(at) = self.at {
+                at
+            } else {
+                let first = numbers.iter().find(|number| **number >= shared.start.segment);
+                Position::start_of(Header::read(disk, first.copied().unwrap_or(current))?)
             };
             let number = at.header.number;
             let next = numbers.into_iter().find(|other| *other > number);
@@ -104,11 +106,17 @@ impl Reader {
     }
 
     fn read_segment(&mut self, at: &mut Position, end: u64, most: usize) -> Result<Vec<Entry>, JournalError> {
-        let disk = &*Arc::clone(&self.journal.shared.disk);
-        let name = segment::name(at.header.number);
+        let shared = Arc::clone(&self.journal.shared);
+        let (disk, name) = (&*shared.disk, segment::name(at.header.number));
+        let gap = shared.start.gap.filter(|_| at.header.number == shared.start.segment);
         let file = disk.open(&name).map_err(JournalError::io("open", disk, &name))?;
         let (mut entries, mut chunk) = (Vec::new(), vec![0; CHUNK]);
         while at.offset < end && entries.len() < most {
+            if let Some(gap) = gap.filter(|gap| gap.from == at.offset) {
+                (at.offset, at.last) = (gap.to, gap.last);
+                continue;
+            }
+            let end = gap.filter(|gap| at.offset < gap.from).map_or(end, |gap| gap.from);
             let wanted = usize::try_from(end - at.offset).unwrap_or(CHUNK).min(CHUNK);
             file.read_at(&mut chunk[..wanted], at.offset).map_err(JournalError::io("read", disk, &name))?;
             let mut used = 0;

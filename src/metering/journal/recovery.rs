@@ -5,8 +5,11 @@
 //!
 //! What can be read may all the same not be on disk, and a sync by another process need not put it there: after a
 //! failed one the kernel takes the pages for clean. So records that no frame says the disk has are written again.
+//!
+//! What is counted is past: damage there loses nothing. Segments that are counted whole are not read, and in the one that
+//! is counted in part the chain is taken up again where the ledger's cursor has it, by its hash.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use uuid::Uuid;
 
@@ -23,8 +26,32 @@ pub struct Past {
     pub(super) ending: Option<Ending>,
     /// The highest number of any segment, in the chain or not.
     pub(super) highest: u64,
+    /// Where reading begins: whatever is before is counted.
+    pub(super) start: Start,
     /// Segments that are given up, with consent.
     pub(super) given_up: Vec<u64>,
+}
+
+/// How far each process is counted, by its boot nonce. A process's roller counts in order, so whoever has a cursor had
+/// everything before its own records counted.
+pub type Counted = HashMap<Uuid, Chain>;
+
+/// Where reading begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Start {
+    /// The first segment that is not counted whole.
+    pub(super) segment: u64,
+    /// Damage in the counted part of it.
+    pub(super) gap: Option<Gap>,
+}
+
+/// Bytes of a segment that cannot be read, and need not be: the records in them are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gap {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    /// The chain where it goes on.
+    pub(super) last: Chain,
 }
 
 /// Where a journal ends, and who wrote the end.
@@ -61,13 +88,16 @@ impl Past {
     }
 }
 
-/// Reads through all segments and changes nothing. Damage is an error, unless its loss is accepted.
-pub fn recover(disk: &dyn Disk, accept_loss: bool) -> Result<Past, JournalError> {
-    let numbers = segment::list(disk)?;
-    let mut past = Past { ending: None, highest: numbers.last().copied().unwrap_or(0), given_up: Vec::new() };
+/// Reads through all segments that are not counted and changes nothing. Damage is an error, unless its loss is accepted:
+/// then everything before it is kept.
+pub fn recover(disk: &dyn Disk, counted: &Counted, accept_loss: bool) -> Result<Past, JournalError> {
+    let all = segment::list(disk)?;
+    let numbers = &all[counted_whole(disk, &all, counted, accept_loss)?..];
+    let start = Start { segment: numbers.first().copied().unwrap_or(0), gap: None };
+    let mut past = Past { ending: None, highest: all.last().copied().unwrap_or(0), start, given_up: Vec::new() };
     let mut before: Option<(u64, Chain)> = None;
     for (index, number) in numbers.iter().enumerate() {
-        let read = read_segment(disk, *number, before, numbers.get(index + 1).copied(), &[]);
+        let read = read_segment(disk, *number, before, numbers.get(index + 1).copied(), counted, &[]);
         let (error, walked) = match read {
             Ok(Read { error, walked, .. }) => (error, Some(walked)),
             Err(error) => (Some(error), None),
@@ -79,6 +109,8 @@ pub fn recover(disk: &dyn Disk, accept_loss: bool) -> Result<Past, JournalError>
         let holds = walked.is_some();
         if let Some(walked) = walked {
             before = Some((*number, walked.last));
+            // Only the first segment can be counted in part.
+            past.start.gap = past.start.gap.or(walked.gap);
             past.ending = Some(walked.ending);
         }
         if let Some(error) = error {
@@ -89,6 +121,29 @@ pub fn recover(disk: &dyn Disk, accept_loss: bool) -> Result<Past, JournalError>
         }
     }
     Ok(past)
+}
+
+/// How many of the first segments are counted whole: nothing is lost with them, whatever is wrong with them. A header that
+/// cannot be read just now is an error, unless loss is accepted: the next start may read it.
+fn counted_whole(
+    disk: &dyn Disk,
+    numbers: &[u64],
+    counted: &Counted,
+    accept_loss: bool,
+) -> Result<usize, JournalError> {
+    let header = |number: &u64| match Header::read(disk, *number) {
+        Ok(header) => Ok(Some(header)),
+        Err(error @ JournalError::Io { .. }) if !accept_loss => Err(error),
+        Err(_) => Ok(None),
+    };
+    let headers = numbers.iter().map(header).collect::<Result<Vec<_>, _>>()?;
+    let ends_counted = |pair: &[Option<Header>]| {
+        let Some(next) = pair[1] else { return false };
+        // The cursor of whoever wrote the segment, or of whoever wrote the next one.
+        let mut writers = pair.iter().flatten().filter_map(|header| counted.get(&header.identity.boot));
+        writers.any(|cursor| cursor.seq >= next.before.seq)
+    };
+    Ok(headers.windows(2).rposition(ends_counted).map_or(0, |index| index + 1))
 }
 
 /// What a journal has of one process.
@@ -112,9 +167,10 @@ pub fn survey(
 ) -> Result<(Vec<Surveyed>, Option<JournalError>), JournalError> {
     let numbers = segment::list(disk)?;
     let mut found: Vec<Surveyed> = Vec::new();
-    let mut before: Option<(u64, Chain)> = None;
+    // Of what is counted, too, the damage is told.
+    let (mut before, nothing): (Option<(u64, Chain)>, Counted) = (None, Counted::new());
     for (index, number) in numbers.iter().enumerate() {
-        let read = match read_segment(disk, *number, before, numbers.get(index + 1).copied(), points) {
+        let read = match read_segment(disk, *number, before, numbers.get(index + 1).copied(), &nothing, points) {
             Ok(read) => read,
             Err(error @ JournalError::Io { .. }) => return Err(error),
             Err(error) => return Ok((found, Some(error))),
@@ -149,32 +205,46 @@ fn read_segment(
     number: u64,
     before: Option<(u64, Chain)>,
     next: Option<u64>,
+    counted: &Counted,
     points: &[(Uuid, Chain)],
 ) -> Result<Read, JournalError> {
     let header = Header::read(disk, number)?;
     if before.is_some_and(|before| before != (header.previous, header.before)) {
         return Err(JournalError::foreign(disk, number, "it does not go on where the segment before it ends"));
     }
-    let bound = match next.map(|next| Header::read(disk, next)).transpose()? {
-        Some(next) if next.previous == number => Some(next.previous_holds),
-        Some(next) => return Err(JournalError::foreign(disk, next.number, "the segment before it is missing")),
-        None => None,
+    let (bound, broken_off) = match next.map(|next| holds_by(disk, number, next)).transpose() {
+        Ok(bound) => (bound, None),
+        // This segment is as good as if it were the last.
+        Err(error) => (None, Some(error)),
     };
     let name = segment::name(number);
     let file = disk.open(&name).map_err(JournalError::io("open", disk, &name))?;
     let length = file.bytes().map_err(JournalError::io("measure", disk, &name))?;
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
     file.read_at(&mut bytes, 0).map_err(JournalError::io("read", disk, &name))?;
+    let counted = counted.get(&header.identity.boot).copied();
     let point = points.iter().find(|(boot, _)| *boot == header.identity.boot).map(|(_, point)| *point);
-    let walked = walk(&bytes, &header, bound, point);
-    let lost = walked.damage.filter(|_| bound.is_some() || was_on_disk(&bytes, &walked));
+    let walked = walk(&bytes, &header, bound, counted, point);
+    // A later frame says that the disk had more than the chain has, or the ledger.
+    let known = walked.last.seq.max(counted.map_or(0, |counted| counted.seq));
+    let was_on_disk = || frames_after(&bytes, walked.at).any(|(_, frame)| frame.durable > known);
+    let lost = walked.damage.filter(|_| bound.is_some() || was_on_disk());
     let error = lost.map(|why| JournalError::Damaged {
         path: format!("{disk}/{name}"),
         offset: walked.at,
         seq: walked.last.seq,
         why,
     });
-    Ok(Read { walked, begins: header.before.seq, error })
+    Ok(Read { walked, begins: header.before.seq, error: error.or(broken_off) })
+}
+
+/// How many bytes of a segment hold, as the next one says.
+fn holds_by(disk: &dyn Disk, number: u64, next: u64) -> Result<u64, JournalError> {
+    let next = Header::read(disk, next)?;
+    if next.previous != number {
+        return Err(JournalError::foreign(disk, next.number, "the segment before it is missing"));
+    }
+    Ok(next.previous_holds)
 }
 
 /// What reading through one segment gave.
@@ -183,13 +253,16 @@ struct Walked {
     last: Chain,
     at: u64,
     damage: Option<&'static str>,
+    /// Damage that was passed over.
+    gap: Option<Gap>,
     ending: Ending,
     /// The chain comes past the point that was looked out for.
     met: bool,
 }
 
-/// Follows the chain of frames up to `bound`, or to the first bytes that are no frame of it.
-fn walk(bytes: &[u8], header: &Header, bound: Option<u64>, point: Option<Chain>) -> Walked {
+/// Follows the chain of frames up to `bound`, or to the first bytes that are no frame of it. Where these are counted, it
+/// goes on behind them.
+fn walk(bytes: &[u8], header: &Header, bound: Option<u64>, counted: Option<Chain>, point: Option<Chain>) -> Walked {
     let end = bound.map_or(bytes.len(), |bound| usize::try_from(bound).unwrap_or(usize::MAX));
     let ending = Ending {
         identity: header.identity,
@@ -200,20 +273,25 @@ fn walk(bytes: &[u8], header: &Header, bound: Option<u64>, point: Option<Chain>)
         names: Vec::new(),
     };
     let met = point == Some(header.before);
-    let mut walked = Walked { last: header.before, at: HEADER_BYTES, damage: None, ending, met };
+    let mut walked = Walked { last: header.before, at: HEADER_BYTES, damage: None, gap: None, ending, met };
     // Where each unsure record ends.
     let mut ends: VecDeque<(u64, Chain)> = VecDeque::new();
-    let mut at = HEADER_LEN;
+    let (mut at, mut opened) = (HEADER_LEN, false);
     while at < end {
         // Also at the end of what was ever written: frames may follow zeros that a power loss left.
-        let frame = match frame::decode(bytes.get(at..end.min(bytes.len())).unwrap_or_default()) {
+        let found = next_frame(bytes.get(at..end.min(bytes.len())).unwrap_or_default(), &walked.last);
+        let frame = match found {
             Ok(frame) => frame,
-            Err(NoFrame::Empty) => return Walked { damage: Some("records are missing"), ..walked },
-            Err(NoFrame::Damaged(why)) => return Walked { damage: Some(why), ..walked },
+            Err(why) => {
+                // The names of meters and routes are in the opening, and needed.
+                let gap = counted.filter(|_| opened).and_then(|counted| walked.gap_to(bytes, counted));
+                let Some(gap) = gap else { return Walked { damage: Some(why), ..walked } };
+                at = usize::try_from(gap.to).unwrap_or(usize::MAX);
+                ends.clear();
+                walked.pass_over(gap);
+                continue;
+            }
         };
-        if let Err(why) = continues(&frame, &walked.last) {
-            return Walked { damage: Some(why), ..walked };
-        }
         at += frame.len;
         walked.at = at as u64;
         walked.last = Chain { seq: frame.seq, hash: frame.hash };
@@ -232,10 +310,37 @@ fn walk(bytes: &[u8], header: &Header, bound: Option<u64>, point: Option<Chain>)
             }
             Content::Meter(number, name) => ending.names.push(Name { is_meter: true, number, text: name }),
             Content::Route(number, name) => ending.names.push(Name { is_meter: false, number, text: name }),
-            Content::Mark | Content::Padding => {}
+            Content::Mark => {}
+            Content::Padding => opened = true,
         }
     }
     walked
+}
+
+impl Walked {
+    /// The damage at the end of the chain, if what is in it is counted and the frame behind the cursor is there.
+    fn gap_to(&self, bytes: &[u8], counted: Chain) -> Option<Gap> {
+        let next = |(_, frame): &(u64, Frame)| continues(frame, &counted).is_ok();
+        let (to, _) = frames_after(bytes, self.at).find(next).filter(|_| counted.seq >= self.last.seq)?;
+        Some(Gap { from: self.at, to, last: counted })
+    }
+
+    fn pass_over(&mut self, gap: Gap) {
+        (self.at, self.last, self.gap) = (gap.to, gap.last, Some(gap));
+        // What is counted was on disk.
+        (self.ending.holds, self.ending.last) = (gap.to, gap.last);
+        self.ending.unsure.clear();
+    }
+}
+
+/// The frame at the start of `bytes`, if it is the next of the chain.
+fn next_frame(bytes: &[u8], last: &Chain) -> Result<Frame, &'static str> {
+    let frame = frame::decode(bytes).map_err(|error| match error {
+        NoFrame::Empty => "records are missing",
+        NoFrame::Damaged(why) => why,
+    })?;
+    continues(&frame, last)?;
+    Ok(frame)
 }
 
 /// Whether a frame is the next of its chain.
@@ -253,12 +358,11 @@ fn continues(frame: &Frame, last: &Chain) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether a later frame says that the disk had more than the chain has.
-fn was_on_disk(bytes: &[u8], walked: &Walked) -> bool {
-    let at = usize::try_from(walked.at).unwrap_or(usize::MAX);
-    let rest = bytes.get(at..).unwrap_or_default();
+/// Whatever can be read as a frame from an offset on, and where it is.
+fn frames_after(bytes: &[u8], at: u64) -> impl Iterator<Item = (u64, Frame)> {
+    let rest = bytes.get(usize::try_from(at).unwrap_or(usize::MAX)..).unwrap_or_default();
     // A frame begins with its length, whose third and fourth byte are zero and whose first two are not both.
     (0..rest.len().saturating_sub(4))
         .filter(|skip| rest[skip + 2] == 0 && rest[skip + 3] == 0 && (rest[*skip] | rest[skip + 1]) != 0)
-        .any(|skip| frame::decode(&rest[skip..]).is_ok_and(|frame| frame.durable > walked.last.seq))
+        .filter_map(move |skip| Some((at + skip as u64, frame::decode(&rest[skip..]).ok()?)))
 }

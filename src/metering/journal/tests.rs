@@ -19,8 +19,12 @@ fn options() -> Options {
 }
 
 fn try_open(folder: &Path, accept_loss: bool) -> Result<Journal, JournalError> {
+    open_counted(folder, &Counted::new(), accept_loss)
+}
+
+fn open_counted(folder: &Path, counted: &Counted, accept_loss: bool) -> Result<Journal, JournalError> {
     let disk = Arc::new(Folder::open(folder.to_owned()).expect(OPEN));
-    let past = recover(&*disk, accept_loss)?;
+    let past = recover(&*disk, counted, accept_loss)?;
     let before = past.identity();
     let node = before.map_or_else(|| NodeId::generate(SystemClock.now(), &SeededRng::new(1)), |before| before.node);
     let epoch = before.map_or(1, |before| before.epoch + 1);
@@ -74,7 +78,7 @@ fn records_come_back_in_order_across_segments_and_restarts() {
 
 /// The last segment and where its last frame ends.
 fn tail(folder: &Path) -> (std::path::PathBuf, u64) {
-    let past = recover(&Folder::open(folder.to_owned()).unwrap(), false).unwrap();
+    let past = recover(&Folder::open(folder.to_owned()).unwrap(), &Counted::new(), false).unwrap();
     let ending = past.ending.unwrap();
     // After the last record come its padding, to the end of the block, and a mark.
     let end = ending.holds.next_multiple_of(frame::BLOCK as u64) + frame::MARK_FRAME as u64;
@@ -180,4 +184,95 @@ async fn durable_waits_for_the_disk() {
     journal.durable(seq).await.unwrap();
     assert!(journal.health().durable_seq >= seq);
     drop(flusher);
+}
+
+#[tokio::test]
+async fn an_answer_does_not_wait_for_a_disk_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path());
+    // Nobody syncs.
+    let seq = journal.reserve().unwrap().append(&record(1)).unwrap();
+    let waited = journal.durable_within(seq, std::time::Duration::from_millis(1)).await;
+    assert!(matches!(waited, Err(JournalError::TooSlow)));
+}
+
+/// The segments of a journal of several, and how many records are in them.
+fn several_segments(folder: &Path) -> (Vec<u64>, u64) {
+    let journal = open(folder);
+    append(&journal, 1..31);
+    let segments = segment::list(&Folder::open(folder.to_owned()).unwrap()).unwrap();
+    assert!(segments.len() >= 4, "{segments:?}");
+    (segments, journal.last_seq())
+}
+
+fn overwrite(folder: &Path, number: u64, at: u64) {
+    let file = OpenOptions::new().write(true).open(folder.join(segment::name(number))).unwrap();
+    file.write_all_at(&[0xff; 4], at).unwrap();
+}
+
+/// The last record of all segments before one, as its header says.
+fn last_before(folder: &Path, number: u64) -> Chain {
+    segment::Header::read(&Folder::open(folder.to_owned()).unwrap(), number).unwrap().before
+}
+
+#[test]
+fn a_segment_before_a_damaged_header_or_a_missing_one_is_kept_whole() {
+    for missing in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let (segments, _) = several_segments(folder.path());
+        let bad = segments[2];
+        let before = last_before(folder.path(), bad).seq;
+        if missing {
+            std::fs::remove_file(folder.path().join(segment::name(bad))).unwrap();
+        } else {
+            overwrite(folder.path(), bad, 60);
+        }
+        assert!(try_open(folder.path(), false).is_err(), "that is a loss");
+        let journal = try_open(folder.path(), true).unwrap();
+        let seqs: Vec<u64> = read_all(&journal).iter().map(|entry| entry.seq).collect();
+        assert_eq!(seqs, (1..=before).collect::<Vec<_>>(), "all before it, and nothing twice");
+        drop(journal);
+        assert!(try_open(folder.path(), false).is_ok(), "the next start finds a whole journal");
+    }
+}
+
+#[test]
+fn damage_to_segments_that_are_counted_loses_nothing() {
+    for at in [60, segment::HEADER_BYTES + 200] {
+        let folder = tempfile::tempdir().unwrap();
+        let (segments, last) = several_segments(folder.path());
+        let end = last_before(folder.path(), segments[2]);
+        overwrite(folder.path(), segments[0], at);
+        overwrite(folder.path(), segments[1], at);
+        assert!(try_open(folder.path(), false).is_err(), "uncounted, it would be a loss");
+        let journal = open_counted(folder.path(), &Counted::from([(Uuid::from_u128(1), end)]), false).unwrap();
+        let seqs: Vec<u64> = read_all(&journal).iter().map(|entry| entry.seq).collect();
+        assert_eq!(seqs, (end.seq + 1..=last).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn damage_to_the_counted_part_of_a_segment_loses_nothing_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path());
+    append(&journal, 1..7);
+    let mut reader = Reader::new(&journal);
+    let counted = reader.next_batch(3).unwrap().unwrap().last;
+    assert!((1..6).contains(&counted.seq));
+    drop((reader, journal));
+    let number = segment::list(&Folder::open(folder.path().to_owned()).unwrap()).unwrap()[0];
+    // In the first record: a block of names is before it.
+    overwrite(folder.path(), number, frame::BLOCK as u64 + 50);
+    assert!(matches!(try_open(folder.path(), false), Err(JournalError::Damaged { seq: 0, .. })));
+    let journal = open_counted(folder.path(), &Counted::from([(Uuid::from_u128(1), counted)]), false).unwrap();
+    let entries = read_all(&journal);
+    let seqs: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
+    assert_eq!(seqs, (counted.seq + 1..=6).collect::<Vec<_>>());
+    assert_eq!(&*entries[0].meters[0], "apis", "their meters have names");
+    append(&journal, 7..9);
+    assert_eq!(journal.last_seq(), 8);
+    drop(journal);
+    // Damage behind the cursor is a loss.
+    overwrite(folder.path(), number, u64::from(u16::try_from(counted.seq).unwrap() + 1) * frame::BLOCK as u64 + 100);
+    assert!(open_counted(folder.path(), &Counted::from([(Uuid::from_u128(1), counted)]), false).is_err());
 }

@@ -1,17 +1,31 @@
-//! Writing: one `pwrite(2)` a record, under a lock that is held for about a microsecond and never across an await.
+//! Writing: one `pwrite(2)` a record, under a lock that is held for about a microsecond and never across an await or a
+//! sync. Whoever writes never begins a segment: that waits for the disk, and other requests would wait with it.
+//!
+//! What is promised fits into the current segment. So a record never needs the next one, which may be late.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 
 use super::{
     Chain, Disk, DiskFile, Identity, JournalError, Options, Record,
-    begin::{names, opening},
     frame::{self, BLOCK, MARK_FRAME, MAX_PADDING, MAX_USAGE_FRAME, Place},
     health::Notes,
-    reader,
-    segment::{self, HEADER_BYTES, Header},
+    recovery::Start,
+    segment,
 };
+
+/// Records wait this long for the segment after one that failed: a few syncs of a disk that works. The time is counted
+/// from the failure, not from the record, so that it passes once.
+const GRACE: Duration = Duration::from_millis(25);
+/// An answer waits this long for the disk to have its record.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What stays free of a segment besides what is promised: a mark, and the padding before a sync.
+const SLACK: u64 = (MARK_FRAME + MAX_PADDING) as u64;
+const RECORD: u64 = MAX_USAGE_FRAME as u64;
 
 /// This node's journal; cheap to clone. A [`super::Flusher`] must tend it, or somebody must call [`Journal::tend`].
 #[derive(Clone)]
@@ -23,10 +37,12 @@ pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) options: Options,
     pub(super) identity: Identity,
+    /// Where readers begin.
+    pub(super) start: Start,
     pub(super) inner: Mutex<Inner>,
     /// Wakes the flusher: new records, a durable waiter, the end.
     pub(super) wake: Condvar,
-    /// Wakes whoever waits for a sync under way.
+    /// Wakes whoever waits for a sync under way, for a file that is being made, or for another segment.
     pub(super) synced: Condvar,
     pub(super) durable: watch::Sender<Durable>,
 }
@@ -39,6 +55,7 @@ pub(super) struct Durable {
 }
 
 /// What the lock guards.
+#[expect(clippy::struct_excessive_bools, reason = "each says something of its own, and they come in any combination")]
 pub(super) struct Inner {
     pub(super) file: Arc<dyn DiskFile>,
     pub(super) number: u64,
@@ -48,16 +65,22 @@ pub(super) struct Inner {
     pub(super) synced: Synced,
     /// The frames after that part, to be written again should a sync fail.
     pub(super) unsynced: Vec<u8>,
-    /// A sync runs without the lock; segments do not change meanwhile.
+    /// Somebody syncs, or begins a segment, without the lock. Nobody else does meanwhile.
     pub(super) syncing: bool,
-    /// Bytes promised to requests under way.
+    /// Records promised to requests under way.
     pub(super) reserved: u64,
     /// The next segment, made ahead of need.
     pub(super) prepared: Option<Arc<dyn DiskFile>>,
+    /// Somebody makes its file.
+    pub(super) making: bool,
     pub(super) state: State,
+    /// No more records, whatever the state.
+    pub(super) closed: bool,
+    /// There is a flusher, so waiting for it makes sense.
+    pub(super) tended: bool,
     pub(super) waiting_durable: bool,
-    /// Making room or another segment failed last time: no hurry.
-    pub(super) struggling: bool,
+    /// Making room or another segment failed last time.
+    pub(super) failed: Option<Failed>,
     pub(super) notes: Notes,
 }
 
@@ -66,10 +89,16 @@ pub(super) struct Inner {
 pub(super) enum State {
     Open,
     /// A write or sync failed: the segment is not trusted any more, and another follows before the next record.
-    Suspect(String),
+    Suspect(String, Instant),
     /// There was no getting another segment either. Tried again in the background.
     Broken(String),
-    Closed,
+}
+
+/// When something failed that is tried again, and how much later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub(super) at: Instant,
+    pub(super) pause: Duration,
 }
 
 /// The end of what the disk has, and where in the current segment that is.
@@ -96,17 +125,26 @@ impl Journal {
         self.shared.lock().last.seq
     }
 
-    /// Waits until the disk has a record; an error when the disk failed, which says nothing of the record.
+    /// Waits until the disk has a record; an error when the disk failed or takes too long, which says nothing of the
+    /// record.
     pub async fn durable(&self, seq: u64) -> Result<(), JournalError> {
+        self.durable_within(seq, PATIENCE).await
+    }
+
+    pub(super) async fn durable_within(&self, seq: u64, patience: Duration) -> Result<(), JournalError> {
         {
             let mut inner = self.shared.lock();
             inner.waiting_durable = true;
             self.shared.wake.notify_one();
         }
         let mut durable = self.shared.durable.subscribe();
-        // The sender lives in `shared`, which this call holds.
-        let reached = durable.wait_for(|durable| durable.seq >= seq || durable.broken).await;
-        if reached.is_ok_and(|reached| reached.seq >= seq) { Ok(()) } else { Err(JournalError::Unavailable) }
+        let reached = durable.wait_for(|durable| durable.seq >= seq || durable.broken);
+        match tokio::time::timeout(patience, reached).await {
+            // The sender lives in `shared`, which this call holds.
+            Ok(reached) if reached.as_ref().is_ok_and(|reached| reached.seq >= seq) => Ok(()),
+            Ok(_) => Err(JournalError::Unavailable),
+            Err(_) => Err(JournalError::TooSlow),
+        }
     }
 
     /// Removes segments before this one: the totals have all of their records.
@@ -128,123 +166,84 @@ impl Shared {
     }
 
     /// Waits for the sync under way.
-    pub(super) fn wait_synced<'a>(&self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+    pub(super) fn wait_synced<'a>(&'a self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
         self.synced.wait_while(inner, |inner| inner.syncing).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Promises the bytes of one record.
+    /// Promises room for one record in the current segment.
     fn promise(&self) -> Result<(), JournalError> {
         let mut inner = self.lock();
-        if matches!(inner.state, State::Broken(_) | State::Closed) {
+        // Where no other segment is to be had, each record may be synced by itself, which fills a block.
+        let each = if inner.failed.is_some() && inner.prepared.is_none() { BLOCK as u64 } else { RECORD };
+        let needed = (inner.reserved + 1) * each + SLACK;
+        if !inner.takes_records() || inner.offset + needed > self.options.segment_bytes {
             return Err(JournalError::Unavailable);
         }
-        let needed = inner.reserved + MAX_USAGE_FRAME as u64;
-        // Frames do not cross segments: the end of one may stay empty.
-        let here = self.options.segment_bytes.saturating_sub(inner.offset + FULL);
-        let next = if inner.prepared.is_some() { self.segment_room() } else { 0 };
-        if here + next < needed {
-            return Err(JournalError::Unavailable);
+        let enough = !self.needs_next(&inner);
+        inner.reserved += 1;
+        if enough && self.needs_next(&inner) {
+            self.wake.notify_one();
         }
-        inner.reserved = needed;
         Ok(())
     }
 
-    fn segment_room(&self) -> u64 {
-        let names = self.options.meters.iter().chain(&self.options.routes);
-        let names: u64 = names.map(|name| 64 + name.len() as u64).sum();
-        self.options.segment_bytes.saturating_sub(HEADER_BYTES + names + BLOCK as u64 + FULL)
+    /// Whether the next segment is better begun now, while there is still time: the last eighth is being used or promised.
+    /// Not in the first half, however much is promised, because the next one would be no better.
+    pub(super) fn needs_next(&self, inner: &Inner) -> bool {
+        let bytes = self.options.segment_bytes;
+        inner.offset + inner.reserved * RECORD + bytes / 8 > bytes && inner.offset >= bytes / 2
     }
 
-    /// Writes a record. Of a record that is refused nothing can surface later.
+    /// Whether so many bytes more leave what is promised.
+    pub(super) fn has_room(&self, inner: &Inner, more: usize) -> bool {
+        inner.offset + more as u64 + inner.reserved * RECORD <= self.options.segment_bytes
+    }
+
+    /// Writes a record and takes its promise back. Of a record that is refused nothing can surface later.
     fn append(&self, record: &Record) -> Result<u64, JournalError> {
         let mut inner = self.lock();
+        let mut written = Err(JournalError::Unavailable);
         for _ in 0..2 {
-            inner = self.ready(inner)?;
-            let seq = inner.last.seq + 1;
-            let mut buffer = [0; MAX_USAGE_FRAME];
-            let len = frame::encode_usage(&mut buffer, inner.place(seq), record);
+            inner = self.wait_mended(inner);
+            if !inner.takes_records() {
+                break;
+            }
             let idle = inner.last.seq == inner.synced.last.seq;
-            match inner.write(&buffer[..len], seq) {
-                Ok(()) => {
+            match inner.write_usage(record) {
+                Ok(seq) => {
                     inner.notes.wrote(seq, record.at);
+                    written = Ok(seq);
                     if idle {
                         self.wake.notify_one();
                     }
-                    return Ok(seq);
+                    break;
                 }
                 // Part of the frame may be there; the next segment's header cuts it off.
-                Err(error) => inner.suspect("writing to the journal failed", &error),
+                Err(error) => {
+                    inner.suspect("writing to the journal failed", &error);
+                    self.wake.notify_one();
+                }
             }
         }
-        self.broken(&mut inner, "writing to a new segment failed".to_owned());
-        Err(JournalError::Unavailable)
+        inner.reserved = inner.reserved.saturating_sub(1);
+        written
     }
 
-    /// A segment that can take a record.
-    fn ready<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> Result<MutexGuard<'a, Inner>, JournalError> {
-        loop {
-            let full = inner.offset + FULL > self.options.segment_bytes;
-            match inner.state {
-                State::Open if !full => return Ok(inner),
-                State::Broken(_) | State::Closed => return Err(JournalError::Unavailable),
-                State::Open | State::Suspect(_) if inner.syncing => inner = self.wait_synced(inner),
-                State::Open | State::Suspect(_) => self.next_segment(&mut inner),
-            }
+    /// Waits for the segment that follows one that failed, but not for long: the thread serves others.
+    fn wait_mended<'a>(&'a self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+        let State::Suspect(_, since) = inner.state else { return inner };
+        if !inner.tended {
+            return inner;
         }
+        let left = GRACE.saturating_sub(since.elapsed());
+        let suspect = |inner: &mut Inner| matches!(inner.state, State::Suspect(..));
+        self.synced.wait_timeout_while(inner, left, suspect).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    fn broken(&self, inner: &mut Inner, why: String) {
+    pub(super) fn broken(&self, inner: &mut Inner, why: String) {
         inner.notes.went_wrong(&why);
         inner.state = State::Broken(why);
         self.durable.send_modify(|durable| durable.broken = true);
-        self.wake.notify_one();
-    }
-
-    /// Ends the current segment and begins another. Its header says how much of the old one holds: all of it after a
-    /// sync, or what was on disk before one failed; the rest is written into the new one, with the same numbers. No
-    /// sync may be under way.
-    pub(super) fn next_segment(&self, inner: &mut Inner) {
-        debug_assert!(!inner.syncing, "a segment does not end during its sync");
-        if inner.state == State::Open {
-            match inner.file.sync() {
-                Ok(()) => inner.all_synced(),
-                // Nothing is known of the pages now, and asking again would be told a lie.
-                Err(error) => inner.suspect("syncing the journal failed", &error),
-            }
-        }
-        match self.begin_segment(inner) {
-            Ok(()) => {
-                inner.state = State::Open;
-                self.tell_durable(inner);
-            }
-            Err(error) => {
-                // Nothing is lost: what the disk may not have stays in memory until there is a segment again.
-                let why = crate::kernel::fault::chain(&error);
-                tracing::error!(error = why, "the journal cannot go on");
-                self.broken(inner, why);
-            }
-        }
-        self.wake.notify_one();
-    }
-
-    fn begin_segment(&self, inner: &mut Inner) -> Result<(), JournalError> {
-        // Only the flusher makes files, so that no two threads make the same one.
-        let file = inner.prepared.take().ok_or(JournalError::Unavailable)?;
-        let header = Header {
-            identity: self.identity,
-            number: inner.number + 1,
-            before: inner.synced.last,
-            previous: inner.number,
-            previous_holds: inner.synced.offset,
-        };
-        let (content, last) = opening(&header, &names(&self.options), reader::usage_in(&inner.unsynced).iter());
-        segment::begin(&*self.disk, &*file, self.identity.boot, header.number, &content)?;
-        inner.file = file;
-        inner.number = header.number;
-        inner.offset = content.len() as u64;
-        inner.last = last;
-        inner.all_synced();
-        Ok(())
     }
 
     /// Tells those who wait how far the disk is.
@@ -254,13 +253,22 @@ impl Shared {
     }
 }
 
-/// What must be left of a segment for another record: a mark, the record, and the padding after it.
-const FULL: u64 = (MARK_FRAME + MAX_USAGE_FRAME + MAX_PADDING) as u64;
-
 impl Inner {
+    fn takes_records(&self) -> bool {
+        self.state == State::Open && !self.closed
+    }
+
     /// Where the next frame goes.
     pub(super) const fn place(&self, seq: u64) -> Place {
         Place { seq, durable: self.synced.last.seq, before: self.last.hash }
+    }
+
+    fn write_usage(&mut self, record: &Record) -> std::io::Result<u64> {
+        let seq = self.last.seq + 1;
+        let mut buffer = [0; MAX_USAGE_FRAME];
+        let len = frame::encode_usage(&mut buffer, self.place(seq), record);
+        self.write(&buffer[..len], seq)?;
+        Ok(seq)
     }
 
     /// Writes a frame.
@@ -277,14 +285,14 @@ impl Inner {
         tracing::error!(%error, "{what}");
         let what = format!("{what}: {error}");
         self.notes.went_wrong(&what);
-        self.state = State::Suspect(what);
+        self.state = State::Suspect(what, stopwatch());
     }
+}
 
-    fn all_synced(&mut self) {
-        self.unsynced.clear();
-        self.notes.flushed();
-        self.synced = Synced { offset: self.offset, last: self.last };
-    }
+/// Starts measuring real time, whatever the clock says.
+#[expect(clippy::disallowed_methods, reason = "a stopwatch, not a clock")]
+pub(super) fn stopwatch() -> Instant {
+    Instant::now()
 }
 
 /// Room for one record. Dropped without a record, it is given back.
@@ -297,23 +305,15 @@ impl Reservation {
     pub fn append(mut self, record: &Record) -> Result<u64, JournalError> {
         // Present until here or drop takes it.
         let Some(journal) = self.journal.take() else { return Err(JournalError::Unavailable) };
-        let result = journal.shared.append(record);
-        journal.give_back();
-        result
-    }
-}
-
-impl Journal {
-    fn give_back(&self) {
-        let mut inner = self.shared.lock();
-        inner.reserved = inner.reserved.saturating_sub(MAX_USAGE_FRAME as u64);
+        journal.shared.append(record)
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(journal) = self.journal.take() {
-            journal.give_back();
+            let mut inner = journal.shared.lock();
+            inner.reserved = inner.reserved.saturating_sub(1);
         }
     }
 }
