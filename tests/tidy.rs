@@ -32,6 +32,7 @@ const PURE: &[&str] = &[
     "billing/amounts",
     "billing/spans",
     "identity/access",
+    "identity/client",
     "metering/definition",
     "metering/event",
     "metering/meter",

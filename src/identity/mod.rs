@@ -8,6 +8,7 @@
 //! Not here: who people are and where they belong (`users`), and which calls a token opens (`gateway`, `web`).
 
 pub mod access;
+mod client;
 mod client_http;
 mod clients;
 mod codes;

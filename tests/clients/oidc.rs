@@ -69,7 +69,7 @@ impl Registered {
             ("TOLLGATE_PUBLIC_ID", self.public.clone()),
             ("TOLLGATE_ROBOT_ID", robot),
             ("TOLLGATE_ROBOT_SECRET", robot_secret),
-            ("TOLLGATE_INITIAL_TOKEN", initial.json()["token"].as_str().unwrap().to_owned()),
+            ("TOLLGATE_INITIAL_TOKEN", initial.json()["initial_access_token"].as_str().unwrap().to_owned()),
         ];
         [scene.variables(), own.into()].concat()
     }

@@ -3,10 +3,10 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use openidconnect::{
-    AccessTokenHash, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EmptyAdditionalClaims, HttpRequest,
-    HttpResponse, IntrospectionUrl, IssuerUrl, LogoutRequest, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge,
-    PostLogoutRedirectUrl, ProviderMetadataWithLogout, RedirectUrl, RevocationUrl, Scope, StandardErrorResponse,
-    TokenIntrospectionResponse as _, TokenResponse as _, UserInfoClaims,
+    AccessTokenHash, AuthType, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EmptyAdditionalClaims,
+    HttpRequest, HttpResponse, IntrospectionUrl, IssuerUrl, LogoutRequest, Nonce, OAuth2TokenResponse as _,
+    PkceCodeChallenge, PostLogoutRedirectUrl, ProviderMetadataWithLogout, RedirectUrl, RevocationUrl, Scope,
+    StandardErrorResponse, TokenIntrospectionResponse as _, TokenResponse as _, UserInfoClaims,
     core::{
         CoreAuthenticationFlow, CoreClient, CoreErrorResponseType, CoreGenderClaim, CoreRevocableToken,
         CoreUserInfoClaims,
@@ -27,10 +27,12 @@ struct Web<'a> {
 
 impl Web<'_> {
     /// What the crate sends. It wants https of some endpoints whatever the host; loopback has none.
+    #[expect(clippy::unnecessary_wraps, reason = "the crate takes clients that may fail")]
     fn send(&self, request: HttpRequest) -> Result<HttpResponse, std::io::Error> {
         let (parts, body) = request.into_parts();
-        let headers: String =
-            parts.headers.iter().map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap())).collect();
+        let line =
+            |(name, value): (&http::HeaderName, &http::HeaderValue)| format!("{name}: {}\r\n", value.to_str().unwrap());
+        let headers = parts.headers.iter().map(line).collect::<Vec<_>>().concat();
         let path = parts.uri.path_and_query().unwrap().as_str();
         Ok(self.exchange(parts.method.as_str(), path, &headers, &body))
     }
@@ -152,8 +154,8 @@ fn confidential(registered: &Registered) {
     let revoked = CoreRevocableToken::from(second.refresh_token().unwrap().clone());
     client.revoke_token(revoked).unwrap().request(&send).unwrap();
     assert!(!client.introspect(second.access_token()).request(&send).unwrap().active());
-    let stale = client.exchange_refresh_token(second.refresh_token().unwrap()).unwrap().request(&send);
-    assert!(stale.is_err());
+    let again = client.exchange_refresh_token(second.refresh_token().unwrap()).unwrap().request(&send);
+    assert!(again.is_err());
 
     let out = LogoutRequest::from(end_session)
         .set_id_token_hint(id_token)
@@ -191,7 +193,8 @@ fn machine(registered: &Registered) {
         let metadata =
             ProviderMetadataWithLogout::discover(&IssuerUrl::new(registered.issuer()).unwrap(), &send).unwrap();
         let id = ClientId::new(registered.robot.0.clone());
-        let client = CoreClient::from_provider_metadata(metadata, id, Some(ClientSecret::new(secret.to_owned())));
+        let client = CoreClient::from_provider_metadata(metadata, id, Some(ClientSecret::new(secret.to_owned())))
+            .set_auth_type(AuthType::RequestBody);
         client.exchange_client_credentials().unwrap().request(&send)
     };
     token(&registered.robot.1).unwrap();

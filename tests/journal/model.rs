@@ -120,7 +120,8 @@ impl World {
         let identity = self.ledger.identify(past.identity(), fresh);
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let journal = Journal::begin(Arc::new(disk.clone()), options(), &past, identity, clock)?;
-        let roller = Roller::new(journal.clone(), self.ledger.clone());
+        // A ledger that was restored is older than its journal; what is gone with that is known to be.
+        let roller = Roller::new(journal.clone(), self.ledger.clone()).accepting_loss(true);
         Ok(Node { disk, journal, roller, pending: BTreeMap::new(), held: Vec::new() })
     }
 
