@@ -30,6 +30,7 @@ struct IdClaims<'a> {
     exp: i64,
     iat: i64,
     auth_time: i64,
+    amr: &'static [&'static str],
     #[serde(skip_serializing_if = "Option::is_none")]
     nonce: Option<&'a str>,
     at_hash: String,
@@ -74,6 +75,7 @@ impl Identity {
             exp: now.as_secs() + self.config.access_token_ttl_s,
             iat: now.as_secs(),
             auth_time: session.authenticated_at.as_secs(),
+            amr: session.proof.amr(),
             nonce,
             at_hash: half_hash(algorithm, access_token.expose()),
             sid: session.id,

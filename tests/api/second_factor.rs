@@ -400,11 +400,13 @@ async fn an_id_token_says_by_what_somebody_signed_in() {
     browser.sign_in(&email_of("Acme"), PASSWORD, "").await;
     browser.fill("/login/factor", &[("code", &code(&app, &key, 0))]).await.expect(303);
     let request = format!("/oauth2/authorize?response_type=code&client_id={id}&scope=openid");
+    let request = format!("{request}&redirect_uri=https%3A%2F%2Fapp.example%2Fcb");
     let page = browser.open(&request).await.expect(200);
     let token = super::pages::value_of(&page, "form_token");
     let fields = [
         ("response_type", "code"),
         ("client_id", &*id),
+        ("redirect_uri", "https://app.example/cb"),
         ("scope", "openid"),
         ("form_token", &*token),
         ("decision", "allow"),

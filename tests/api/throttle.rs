@@ -94,7 +94,7 @@ async fn a_browser_that_is_known_is_not_slowed_down_by_strangers_behind_the_same
 
 #[tokio::test]
 async fn the_switch_for_tests_lets_every_guess_through() {
-    let app = TestApp::with("[identity]\nlogin_throttle = false").await;
+    let app = TestApp::with("[lab]\nenabled = true\n[identity]\nlogin_throttle = false").await;
     app.tenant("Acme", "standard").await;
     for _ in 0..15 {
         login_from(&app, "192.0.2.1", "", &email_of("Acme"), "wrong").await.refuses(401, &[]);

@@ -79,7 +79,8 @@ impl Registered {
 fn openid_client_and_jose_work_with_each_algorithm() {
     let Some(npm) = Npm::with(&["openid-client@6.9.0", "jose@6.2.18"]) else { return };
     for algorithm in ["ES256", "RS256", "EdDSA"] {
-        npm.run("openid_client.mjs", &Registered::with(algorithm).variables());
+        let registered = Registered::with(algorithm);
+        npm.run("openid_client.mjs", &registered.variables());
     }
 }
 
@@ -87,7 +88,8 @@ fn openid_client_and_jose_work_with_each_algorithm() {
 fn authlib_works_with_each_algorithm() {
     let Some(venv) = Venv::with(&["Authlib==1.9.10", "requests==2.34.2", "joserfc==1.8.0"]) else { return };
     for algorithm in ["ES256", "RS256", "EdDSA"] {
-        let mut variables = Registered::with(algorithm).variables();
+        let registered = Registered::with(algorithm);
+        let mut variables = registered.variables();
         // Its own switch for http.
         variables.push(("AUTHLIB_INSECURE_TRANSPORT", "1".to_owned()));
         venv.run("authlib_client.py", &variables);

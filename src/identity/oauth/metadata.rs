@@ -56,7 +56,7 @@ fn metadata(identity: &Identity) -> Value {
         "request_parameter_supported": false,
         "request_uri_parameter_supported": false,
         "claim_types_supported": ["normal"],
-        "claims_supported": ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "sid", "tenant_id", "email"],
+        "claims_supported": ["iss", "sub", "aud", "exp", "iat", "auth_time", "amr", "nonce", "at_hash", "sid", "tenant_id", "email"],
         "service_documentation": endpoint("/docs"),
     })
 }
