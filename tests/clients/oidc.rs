@@ -43,9 +43,8 @@ impl Registered {
         };
         let confidential = make(&of_people("client_secret_basic"));
         let public = make(&of_people("none")).0;
-        let method = "client_secret_post";
-        let robot =
-            make(&json!({"client_name": "robot", "tenant_id": scene.tenant, "token_endpoint_auth_method": method}));
+        // It said no way of authenticating, so either works.
+        let robot = make(&json!({"client_name": "robot", "tenant_id": scene.tenant}));
         Self { scene, algorithm, confidential, public, robot }
     }
 

@@ -155,7 +155,7 @@ for (const [id, secret] of [[env.TOLLGATE_PUBLIC_ID], [env.TOLLGATE_CLIENT_ID, e
   for (let step = 0; step < 6 && /<form/.test(page.html); step += 1) {
     const fields = page.html.includes('name="password"')
       ? { email: env.TOLLGATE_EMAIL, password: env.TOLLGATE_PASSWORD }
-      : page.html.includes('name="decision"') ? { decision: 'allow' } : { user_code: device.user_code };
+      : page.html.includes('name="decision"') ? { decision: 'allow', tenant: env.TOLLGATE_TENANT } : { user_code: device.user_code };
     page = await browser.submit(page, fields);
   }
   const token = await polled;
