@@ -14,13 +14,13 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_oauth.sql"),
     include_str!("migrations/0004_clients.sql"),
     include_str!("migrations/0005_audit.sql"),
-    include_str!("migrations/0030_amendments.sql"),
-    include_str!("migrations/0035_meters_version.sql"),
-    include_str!("migrations/0036_journal_counted.sql"),
-    include_str!("migrations/0060_mail.sql"),
-    include_str!("migrations/0061_links.sql"),
-    include_str!("migrations/0062_factors.sql"),
-    include_str!("migrations/0070_protocol.sql"),
+    include_str!("migrations/0006_amendments.sql"),
+    include_str!("migrations/0007_meters_version.sql"),
+    include_str!("migrations/0008_journal_counted.sql"),
+    include_str!("migrations/0009_mail.sql"),
+    include_str!("migrations/0010_links.sql"),
+    include_str!("migrations/0011_factors.sql"),
+    include_str!("migrations/0012_protocol.sql"),
 ];
 
 /// `CREATE TABLE IF NOT EXISTS` by two sessions at once fails for one of them on `PostgreSQL` (a unique index of the
