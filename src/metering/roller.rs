@@ -21,8 +21,11 @@ use crate::{
     store::{Scope, Store},
 };
 
-/// Records of one transaction, about.
+/// Records read at once, about.
 const BATCH: usize = 20_000;
+/// Cells by minute of one transaction, about; as many are written for each of the three longer windows at most. What is
+/// counted together is written once, so this is above the number of tenants that call in a quarter of a minute.
+const CELLS: usize = 200_000;
 
 /// Where totals go: the store, or a model of it in tests.
 pub trait Ledger: Send + Sync {
@@ -85,6 +88,8 @@ pub struct Roller<L> {
     journal: Journal,
     ledger: L,
     reader: Option<Reader>,
+    /// What was read and belongs to the next range.
+    ahead: Option<Batch>,
     /// How far the process whose records are being read is counted.
     counted: Option<(Uuid, Option<u64>)>,
     /// What this process has counted.
@@ -98,13 +103,14 @@ impl<L: Ledger> Roller<L> {
     pub fn new(journal: Journal, ledger: L) -> Self {
         let reader = Some(Reader::new(&journal));
         let tally = Tally::new(journal.identity().boot);
-        Self { journal, ledger, reader, counted: None, tally, broken_off: false }
+        Self { journal, ledger, reader, ahead: None, counted: None, tally, broken_off: false }
     }
 
     /// After a transaction that failed, or that nobody waited for: what was read is read again, cursors come from the
     /// ledger, and totals go on under another writer.
     fn start_over(&mut self) {
         self.reader = Some(Reader::new(&self.journal));
+        self.ahead = None;
         self.counted = None;
         self.tally.renew();
     }
@@ -138,23 +144,46 @@ impl<L: Ledger> Roller<L> {
         Ok(done)
     }
 
-    /// Counts a batch; `false` when there is none.
+    async fn next_batch(&mut self) -> Result<Option<Batch>, Error> {
+        match self.ahead.take() {
+            Some(batch) => Ok(Some(batch)),
+            None => Ok(self.blocking(|_, reader| reader.next_batch(BATCH)).await??),
+        }
+    }
+
+    /// Counts a range of one process's records; whether there may be more.
     async fn roll(&mut self, clock: &dyn Clock) -> Result<bool, Error> {
-        let Some(Batch { boot, last, mut entries }) = self.blocking(|_, reader| reader.next_batch(BATCH)).await??
-        else {
-            return Ok(false);
-        };
+        let Some(mut batch) = self.next_batch().await? else { return Ok(false) };
+        let boot = batch.boot;
         let counted = match self.counted {
             Some((known, counted)) if known == boot => counted,
             _ => self.ledger.counted(boot).await?,
         };
         self.counted = Some((boot, counted));
-        entries.retain(|entry| counted.is_none_or(|counted| entry.seq > counted));
-        if !entries.is_empty() {
-            self.count(boot, counted, last, &entries, clock.now()).await?;
+        let (mut minutes, mut last) = (Totals::new(), None);
+        loop {
+            batch.entries.retain(|entry| counted.is_none_or(|counted| entry.seq > counted));
+            if !batch.entries.is_empty() {
+                add_minutes(&mut minutes, &batch.entries)?;
+                last = Some(batch.last);
+            }
+            if minutes.len() >= CELLS {
+                break;
+            }
+            match self.next_batch().await? {
+                Some(next) if next.boot == boot => batch = next,
+                other => {
+                    self.ahead = other;
+                    break;
+                }
+            }
+        }
+        let more = self.ahead.is_some() || minutes.len() >= CELLS;
+        if let Some(last) = last {
+            self.count(boot, counted, last, &minutes, clock.now()).await?;
             self.counted = Some((boot, Some(last.seq)));
         }
-        Ok(true)
+        Ok(more)
     }
 
     async fn count(
@@ -162,10 +191,10 @@ impl<L: Ledger> Roller<L> {
         boot: Uuid,
         from: Option<u64>,
         to: Chain,
-        entries: &[Entry],
+        minutes: &Totals,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let more = with_longer_windows(&by_minute(entries)?)?;
+        let more = with_longer_windows(minutes)?;
         let writer = self.tally.writer();
         let unknown = self.tally.unknown(&more);
         let read = if unknown.is_empty() { Vec::new() } else { self.ledger.totals(writer, &unknown).await? };
@@ -176,9 +205,8 @@ impl<L: Ledger> Roller<L> {
     }
 }
 
-/// Adds a run of records up by cell of a minute.
-fn by_minute(entries: &[Entry]) -> Result<Totals, Error> {
-    let mut totals = Totals::new();
+/// Adds a run of records to the cells of their minutes.
+fn add_minutes(totals: &mut Totals, entries: &[Entry]) -> Result<(), Error> {
     // Names repeat from record to record.
     let mut meters: HashMap<Arc<str>, Option<MeterKey>> = HashMap::new();
     let mut groups: HashMap<Arc<str>, Arc<str>> = HashMap::new();
@@ -199,8 +227,8 @@ fn by_minute(entries: &[Entry]) -> Result<Totals, Error> {
                 start: at.floor_minute(),
                 group: Arc::clone(group),
             };
-            tally::add(&mut totals, cell, &Total::one(value, at_ns, arrival))?;
+            tally::add(totals, cell, &Total::one(value, at_ns, arrival))?;
         }
     }
-    Ok(totals)
+    Ok(())
 }

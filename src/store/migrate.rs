@@ -6,11 +6,12 @@
 use super::{Scope, Store, StoreError, Tx};
 
 /// All migrations, in order; the version of the schema is how many of them ran.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_events.sql"),
     include_str!("migrations/0003_oauth.sql"),
     include_str!("migrations/0004_clients.sql"),
+    include_str!("migrations/0040_totals.sql"),
 ];
 
 /// `CREATE TABLE IF NOT EXISTS` by two sessions at once fails for one of them on `PostgreSQL` (a unique index of the
