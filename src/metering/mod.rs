@@ -33,5 +33,8 @@ pub use ingest::Outcome;
 pub use journal::{Amounts, Journal, JournalError, Record, Reservation};
 pub use meter::{Aggregation, DataPath, Meter, Source};
 pub use model::{MeterKey, WindowTotal};
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub use openmeter_query::query_of;
 pub use query::{Subjects, UsageQuery};
 pub use service::{Metering, MeteringHealth, STOCK_METERS, Settings, StockMeter};

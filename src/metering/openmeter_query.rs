@@ -173,6 +173,12 @@ pub(super) fn parse_query(query: &str) -> Result<QueryBody, Problem> {
     faults.finish(Some(body)).map_err(|faults| Problem::bad(&faults))
 }
 
+/// The query that a query string asks of a meter, for the fuzz target.
+#[cfg(feature = "fuzz")]
+pub fn query_of(text: &str, meter: &Meter, now: Timestamp) -> Option<UsageQuery> {
+    parse_query(text).ok()?.parse(meter, now, TimeZone::UTC).ok()
+}
+
 /// JSON, or Python's `repr` of a dictionary of texts.
 fn filters(text: &str) -> Option<BTreeMap<String, OneOrMore>> {
     serde_json::from_str(text).ok().or_else(|| serde_json::from_str(&python_to_json(text)?).ok())
