@@ -2,7 +2,7 @@
 //!
 //! What the library leaves to the caller is done here: every claim is required by its type, `iss` and `aud` are compared
 //! whole, `typ` must be `at+jwt`, `crit` is refused, each key has one algorithm, time comes from our clock without
-//! leeway for `exp`. Verified tokens are remembered by their SHA-256; a remembered one is checked for expiry and
+//! leeway for `exp`. Verified tokens are remembered by their SHA-256, within a bound of bytes; a remembered one is checked for expiry and
 //! withdrawal each time.
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Validation, decode, errors::ErrorKind};
-use quick_cache::sync::Cache;
+use quick_cache::{Weighter, sync::Cache};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -32,8 +32,12 @@ use crate::{
 
 /// The longest token looked at, in bytes.
 const MAX_TOKEN: usize = 8 * 1024;
-/// Tokens remembered: about half a kilobyte each.
-const REMEMBERED: usize = 65_536;
+/// Tokens are remembered up to so many bytes: about 150,000 of ours.
+const REMEMBERED_BYTES: u64 = 64 * 1024 * 1024;
+/// How many that is about: sets the number of the cache's locks.
+const REMEMBERED_ABOUT: usize = 131_072;
+/// What a remembered token takes besides its texts: its hash, its place in the cache, what it says, three allocations.
+const REMEMBERED_EACH: usize = 360;
 /// A token from a node whose clock is ahead of ours by this much is taken, in seconds.
 const AHEAD_S: i64 = 5;
 
@@ -80,7 +84,18 @@ struct Shared {
     keys: RwLock<Arc<KeyRing>>,
     revocations: Revocations,
     gate: OnceLock<Arc<dyn TenantGate>>,
-    remembered: Cache<[u8; 32], Arc<Access>>,
+    remembered: Cache<[u8; 32], Arc<Access>, Bytes>,
+}
+
+/// What a remembered token weighs: a foreign issuer's may be long.
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<[u8; 32], Arc<Access>> for Bytes {
+    fn weight(&self, _: &[u8; 32], access: &Arc<Access>) -> u64 {
+        let scope: usize = access.scope.iter().map(|value| value.len() + 32).sum();
+        (REMEMBERED_EACH + access.client_id.len() + access.token_id.len() + scope) as u64
+    }
 }
 
 impl Verifier {
@@ -92,7 +107,7 @@ impl Verifier {
             keys: RwLock::new(Arc::new(keys)),
             revocations: Revocations::default(),
             gate: OnceLock::new(),
-            remembered: Cache::new(REMEMBERED),
+            remembered: Cache::with_weighter(REMEMBERED_ABOUT, REMEMBERED_BYTES, Bytes),
         };
         Self { shared: Arc::new(shared) }
     }

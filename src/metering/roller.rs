@@ -25,8 +25,11 @@ use crate::{
     store::{Scope, Store},
 };
 
-/// Records of one transaction, about.
+/// Records read at once, about.
 const BATCH: usize = 20_000;
+/// Cells by minute of one transaction, about; as many are written for each of the three longer windows at most. What is
+/// counted together is written once, so this is above the number of tenants that call in a quarter of a minute.
+const CELLS: usize = 200_000;
 
 /// Where totals go: the store, or a model of it in tests.
 pub trait Ledger: Send + Sync {
@@ -109,6 +112,8 @@ pub struct Roller<L> {
     journal: Journal,
     ledger: L,
     reader: Option<Reader>,
+    /// What was read and belongs to the next range.
+    ahead: Option<Batch>,
     /// How far the process whose records are being read is counted.
     counted: Option<(Uuid, Option<u64>)>,
     /// What this process has counted.
@@ -126,7 +131,17 @@ impl<L: Ledger> Roller<L> {
     pub fn new(journal: Journal, ledger: L) -> Self {
         let reader = Some(Reader::new(&journal));
         let tally = Tally::new(journal.identity().boot);
-        Self { journal, ledger, reader, counted: None, tally, broken_off: false, accept_loss: false, grace_s: i64::MAX }
+        Self {
+            journal,
+            ledger,
+            reader,
+            ahead: None,
+            counted: None,
+            tally,
+            broken_off: false,
+            accept_loss: false,
+            grace_s: i64::MAX,
+        }
     }
 
     /// Passes over records that are gone before they were counted, which loses them.
@@ -147,6 +162,7 @@ impl<L: Ledger> Roller<L> {
     /// ledger, and totals go on under another writer.
     fn start_over(&mut self) {
         self.reader = Some(Reader::new(&self.journal));
+        self.ahead = None;
         self.counted = None;
         self.tally.renew();
     }
@@ -184,34 +200,66 @@ impl<L: Ledger> Roller<L> {
         Ok(done)
     }
 
-    /// Counts a batch; `false` when there is none.
+    async fn next_batch(&mut self) -> Result<Option<Batch>, Error> {
+        match self.ahead.take() {
+            Some(batch) => Ok(Some(batch)),
+            None => Ok(self.blocking(|_, reader| reader.next_batch(BATCH)).await??),
+        }
+    }
+
+    /// Counts a range of one process's records; whether there may be more.
     async fn roll(&mut self, clock: &dyn Clock) -> Result<bool, Error> {
-        let Some(Batch { boot, last, mut entries }) = self.blocking(|_, reader| reader.next_batch(BATCH)).await??
-        else {
-            return Ok(false);
-        };
+        let Some(mut batch) = self.next_batch().await? else { return Ok(false) };
+        let boot = batch.boot;
         let counted = match self.counted {
             Some((known, counted)) if known == boot => counted,
             _ => self.ledger.counted(boot).await?,
         };
         self.counted = Some((boot, counted));
-        entries.retain(|entry| counted.is_none_or(|counted| entry.seq > counted));
-        if let (Some(first), Some(counted)) = (entries.first(), counted)
-            && first.seq > counted + 1
-        {
-            // The segments between were counted once: this ledger is older than the journal.
-            let next = first.seq;
-            if !self.accept_loss {
-                return Err(Error::Gap { boot, counted, next });
+        let (mut minutes, mut last) = (Totals::new(), None);
+        let mut read;
+        loop {
+            let before = last.map_or(counted, |last: Chain| Some(last.seq));
+            batch.entries.retain(|entry| before.is_none_or(|before| entry.seq > before));
+            self.no_gap(boot, before, &batch)?;
+            read = batch.last;
+            if !batch.entries.is_empty() {
+                add_minutes(&mut minutes, &batch.entries)?;
+                last = Some(batch.last);
             }
-            tracing::error!(%boot, counted, next, "records are gone that this ledger has not counted; they are lost");
+            if minutes.len() >= CELLS {
+                break;
+            }
+            match self.next_batch().await? {
+                Some(next) if next.boot == boot => batch = next,
+                other => {
+                    self.ahead = other;
+                    break;
+                }
+            }
         }
-        if !entries.is_empty() {
-            self.count(boot, counted, last, &entries, clock.now()).await?;
+        let more = self.ahead.is_some() || minutes.len() >= CELLS;
+        if let Some(last) = last {
+            self.count(boot, counted, last, &minutes, clock.now()).await?;
             self.counted = Some((boot, Some(last.seq)));
         }
-        self.journal.counted(last.seq);
-        Ok(true)
+        self.journal.counted(read.seq);
+        Ok(more)
+    }
+
+    /// Records are not skipped unless their loss was accepted.
+    fn no_gap(&self, boot: Uuid, counted: Option<u64>, batch: &Batch) -> Result<(), Error> {
+        let (Some(first), Some(counted)) = (batch.entries.first(), counted) else { return Ok(()) };
+        if first.seq == counted + 1 {
+            return Ok(());
+        }
+        // The segments between were counted once: this ledger is older than the journal.
+        let next = first.seq;
+        if !self.accept_loss {
+            return Err(Error::Gap { boot, counted, next });
+        }
+        tracing::error!(%boot, counted, next, "records are gone that this ledger has not counted; they are lost");
+        Ok(())
     }
 
     async fn count(
@@ -219,13 +267,12 @@ impl<L: Ledger> Roller<L> {
         boot: Uuid,
         from: Option<u64>,
         to: Chain,
-        entries: &[Entry],
+        minutes: &Totals,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let minutes = by_minute(entries)?;
-        let late = rules::adjustments(&minutes, now, self.grace_s)?;
-        let added = added(&minutes)?;
-        let more = with_longer_windows(&minutes)?;
+        let late = rules::adjustments(minutes, now, self.grace_s)?;
+        let added = added(minutes)?;
+        let more = with_longer_windows(minutes)?;
         let writer = self.tally.writer();
         let unknown = self.tally.unknown(&more);
         let read = if unknown.is_empty() { Vec::new() } else { self.ledger.totals(writer, &unknown).await? };
@@ -250,9 +297,8 @@ fn added(minutes: &Totals) -> Result<Vec<Counted>, Error> {
     Ok(meters.into_values().collect())
 }
 
-/// Adds a run of records up by cell of a minute.
-fn by_minute(entries: &[Entry]) -> Result<Totals, Error> {
-    let mut totals = Totals::new();
+/// Adds a run of records to the cells of their minutes.
+fn add_minutes(totals: &mut Totals, entries: &[Entry]) -> Result<(), Error> {
     // Names repeat from record to record.
     let mut meters: HashMap<Arc<str>, Option<MeterKey>> = HashMap::new();
     let mut groups: HashMap<Arc<str>, Arc<str>> = HashMap::new();
@@ -273,8 +319,8 @@ fn by_minute(entries: &[Entry]) -> Result<Totals, Error> {
                 start: at.floor_minute(),
                 group: Arc::clone(group),
             };
-            tally::add(&mut totals, cell, &Total::one(value, at_ns, arrival))?;
+            tally::add(totals, cell, &Total::one(value, at_ns, arrival))?;
         }
     }
-    Ok(totals)
+    Ok(())
 }

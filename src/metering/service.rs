@@ -43,6 +43,11 @@ pub const STOCK_METERS: [StockMeter; 5] = [
     StockMeter { key: "ingress_bytes", description: "bytes of request bodies", unit: "byte" },
 ];
 
+/// Of the time, counting takes one part in so many.
+const COUNTING_SHARE: u32 = 10;
+/// Whatever counting takes, it is not put off longer than this. (Whoever asks for usage has it counted at once.)
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
 /// Where and how the journal is kept.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -166,12 +171,16 @@ impl Metering {
         result
     }
 
-    /// Counts at an interval until told to stop, and looks for meters that other nodes made.
+    /// Counts at an interval until told to stop, and looks for meters that other nodes made. Where many tenants call,
+    /// counting takes long, and the interval grows with it: more records are then counted together, for each tenant once.
     pub async fn run(self, every: Duration, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+        let mut pause = every;
+        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            let begun = tokio::time::Instant::now();
             if let Err(error) = self.catch_up().await {
                 tracing::error!(error = crate::kernel::fault::chain(&error), "usage is recorded but not counted yet");
             }
+            pause = (begun.elapsed() * (COUNTING_SHARE - 1)).clamp(every, every.max(LONGEST_PAUSE));
             if let Err(error) = self.meters.refresh(&self.store).await {
                 tracing::warn!(error = crate::kernel::fault::chain(&error), "meters of other nodes are not known yet");
             }

@@ -8,6 +8,7 @@
 //! | `{bytes}` | `BLOB` | `BYTEA` |
 //! | `{int}` | `INTEGER` | `BIGINT` |
 //! | `{bool}` | `INTEGER` | `BOOLEAN` |
+//! | `{clustered}` | rows lie in the tree of the primary key | nothing |
 //!
 //! Queries are written once, with `$1` placeholders, which both engines take; only the long lists of [`Engine::tuples`]
 //! differ. They stay within what both do alike: `ON CONFLICT`, `RETURNING`, partial indexes, row values.
@@ -35,7 +36,7 @@ pub enum Engine {
 impl Engine {
     /// Puts the engine's column types into a migration.
     pub(super) fn ddl(self, migration: &str) -> String {
-        let words: [(&str, &str); 7] = match self {
+        let words: [(&str, &str); 8] = match self {
             Self::Sqlite => [
                 ("{uuid}", "BLOB"),
                 ("{time}", "INTEGER"),
@@ -44,6 +45,7 @@ impl Engine {
                 ("{int}", "INTEGER"),
                 ("{bool}", "INTEGER"),
                 ("{strict}", "STRICT"),
+                ("{clustered}", "STRICT, WITHOUT ROWID"),
             ],
             Self::Postgres => [
                 ("{uuid}", "UUID"),
@@ -53,6 +55,7 @@ impl Engine {
                 ("{int}", "BIGINT"),
                 ("{bool}", "BOOLEAN"),
                 ("{strict}", ""),
+                ("{clustered}", ""),
             ],
         };
         words.into_iter().fold(migration.to_owned(), |text, (word, column_type)| text.replace(word, column_type))

@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
-use super::{StoreError, Tx, query::Statement, value::Row};
+use super::{StoreError, Tx, dialect::pieces, query::Statement, value::Row};
 use crate::{
     kernel::{CalendarUnit, NodeId, TenantId, Timestamp},
     metering::model::{Cell, Counted, Cursor, Found, Last, MeterKey, Stretch, Total},
 };
 
-/// Rows of one `INSERT`: thirteen parameters each, well below either engine's limit (`SQLite` 32,766, `PostgreSQL` 65,535),
-/// and one size most of the time, so that the statement stays prepared.
+/// Rows of one statement: thirteen parameters each, well below either engine's limit (`SQLite` 32,766, `PostgreSQL` 65,535).
+/// A power of two.
 const ROWS_PER_INSERT: usize = 256;
 
 /// Searches put together into one statement, well below `SQLite`'s 500 terms of a compound one.
@@ -142,7 +142,7 @@ impl Tx {
 
     /// Sets the totals that one writer has counted for some cells; a writer owns its rows, so this replaces them.
     pub async fn totals_put(&mut self, writer: Uuid, totals: &[(Cell, Total)]) -> Result<(), StoreError> {
-        for chunk in totals.chunks(ROWS_PER_INSERT) {
+        for chunk in pieces(totals, ROWS_PER_INSERT) {
             let mut sql = String::from(
                 "INSERT INTO usage_totals (tenant_id, meter, unit, start, grp, writer, n, total, low, high, last_at_ns,
                      last_arrival, last_value) VALUES ",
@@ -174,7 +174,7 @@ impl Tx {
     /// What one writer has counted for some cells.
     pub async fn totals_of_writer(&mut self, writer: Uuid, cells: &[Cell]) -> Result<Vec<(Cell, Total)>, StoreError> {
         let mut found = Vec::new();
-        for chunk in cells.chunks(ROWS_PER_INSERT) {
+        for chunk in pieces(cells, ROWS_PER_INSERT) {
             let mut sql = String::from(
                 "SELECT tenant_id, meter, unit, start, grp, n, total, low, high, last_at_ns, last_arrival, last_value
                  FROM usage_totals WHERE (tenant_id, meter, unit, start, grp) IN (VALUES ",
