@@ -1,19 +1,25 @@
 //! What does a request through the real binary cost under load, and is every one of them counted?
 //!
-//! A closed loop over loopback with the tokens of 1,000 tenants: bounded in connections, time and count. The server is a
-//! process of its own, so that its CPU time is its alone. The same loop straight to the upstream, before and after, is the
-//! reference: where the two differ, the machine changed under the run and its rates say little.
-//! Ends with status 1 when an answered call was not counted, or was counted twice.
+//! A closed loop over loopback, bounded in connections, time and count. `TENANTS` says with the tokens of how many tenants
+//! (`1000`), as a list, such as `10,1000,100000`: each call is another tenant's than the one before, and each number has a
+//! server of its own. `SECONDS` is the time of a row. The server is a process of its own, so that its CPU time is its alone.
+//! The same loop straight to the upstream, before and after, is the reference: where the two differ, the machine changed
+//! under the run and its rates say little. Ends with status 1 when an answered call was not counted, or was counted twice.
 
 #![expect(clippy::unwrap_used, reason = "a bench shows what failed by where it panics")]
 #![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "a table of rates is what this is for")]
 
+#[path = "common/mod.rs"]
+mod common;
+#[path = "common/crowd.rs"]
+mod crowd;
 #[path = "../tests/process/server.rs"]
 mod server;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::{
+    collections::HashMap,
     process::ExitCode,
     sync::{
         Arc,
@@ -22,25 +28,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common::{Connection, cpu_micros, list, memory_kib, read_answer, setting, wanted};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use server::Server;
-use support::{
-    actors::registration,
-    app::{ADMIN_EMAIL, ADMIN_PASSWORD},
-};
+use support::app::{ADMIN_EMAIL, ADMIN_PASSWORD};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
 
-const TENANTS: usize = 1_000;
 const CONNECTIONS: usize = 64;
-const TIME: Duration = Duration::from_secs(8);
 /// Each of the two looks at the upstream alone.
 const REFERENCE: Duration = Duration::from_secs(4);
-/// Enough for the first call of every tenant, which loads its facts.
-const WARM_UP: Duration = Duration::from_secs(2);
 const MOST: u64 = 2_000_000;
 
 struct Tenant {
@@ -77,29 +77,12 @@ async fn upstream(listener: TcpListener) {
     }
 }
 
-/// Reads one answer; its status, or `None` when the connection broke.
-async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<u16> {
-    buffer.clear();
-    loop {
-        if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
-            let head = std::str::from_utf8(&buffer[..end]).ok()?.to_ascii_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok())?;
-            if buffer.len() >= end + 4 + length {
-                return head.split(' ').nth(1)?.parse().ok();
-            }
-        }
-        if stream.read_buf(buffer).await.ok()? == 0 {
-            return None;
-        }
-    }
-}
-
 #[expect(clippy::disallowed_methods, reason = "a stopwatch")]
-async fn load(address: &str, path: &str, tenants: &Arc<Vec<Tenant>>, time: Duration) -> Load {
+async fn load(address: &str, path: &str, tenants: &Arc<Vec<Tenant>>, time: Duration, most: u64) -> Load {
     let started = Instant::now();
     let sent = Arc::new(AtomicU64::new(0));
     let mut workers = tokio::task::JoinSet::new();
-    for worker in 0..CONNECTIONS {
+    for _ in 0..CONNECTIONS {
         let (address, path, tenants, sent) =
             (address.to_owned(), path.to_owned(), Arc::clone(tenants), Arc::clone(&sent));
         workers.spawn(async move {
@@ -107,10 +90,12 @@ async fn load(address: &str, path: &str, tenants: &Arc<Vec<Tenant>>, time: Durat
             stream.set_nodelay(true).unwrap();
             let mut micros = Histogram::<u64>::new(3).unwrap();
             let mut buffer = Vec::with_capacity(4_096);
-            let mut turn = worker;
-            while started.elapsed() < time && sent.fetch_add(1, Ordering::Relaxed) < MOST {
-                let tenant = &tenants[turn % TENANTS];
-                turn += CONNECTIONS + 1;
+            while started.elapsed() < time {
+                let turn = sent.fetch_add(1, Ordering::Relaxed);
+                if turn >= most {
+                    break;
+                }
+                let tenant = &tenants[usize::try_from(turn).unwrap() % tenants.len()];
                 let request =
                     format!("GET {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {}\r\n\r\n", tenant.token);
                 let before = Instant::now();
@@ -130,117 +115,93 @@ async fn load(address: &str, path: &str, tenants: &Arc<Vec<Tenant>>, time: Durat
     Load { requests: micros.len(), seconds: started.elapsed().as_secs_f64(), micros }
 }
 
-/// Tenants with a machine client each, whose tokens cost no password hashing.
-fn onboard(server: &Server) -> Vec<Tenant> {
-    let admin = server.token(ADMIN_EMAIL, ADMIN_PASSWORD);
-    let mut plan = server.get("/admin/v1/plans/standard", &admin).json();
+/// A plan that refuses nobody here, and counts against a quota all the same.
+fn generous(server: &Server, admin: &str) {
+    let mut plan = server.get("/admin/v1/plans/standard", admin).json();
     for field in ["version", "effective_from", "rate_limit"] {
         plan.as_object_mut().unwrap().remove(field);
     }
     plan["quotas"] = json!([{"meter": "apis", "limit": "1000000000", "period": "day", "mode": "hard"}]);
     plan["effective"] = "now".into();
-    assert_eq!(server.call("PUT", "/admin/v1/plans/standard", &admin, &plan).status, 200);
-    let field = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
-    let one = |number: usize| {
-        let mut body = registration(&format!("Customer {number}"), "standard");
-        body.as_object_mut().unwrap().remove("password");
-        let id = field(&server.call("POST", "/admin/v1/registrations", &admin, &body).json(), "tenant_id");
-        let client = server.call("POST", "/admin/v1/clients", &admin, &json!({"tenant_id": id})).json();
-        let basic = [field(&client, "client_id"), field(&client, "client_secret")].join(":");
-        let basic = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, basic);
-        let form = "grant_type=client_credentials";
-        let request = format!(
-            "POST /oauth2/token HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Basic {basic}\r\n\
-             content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
-            form.len()
-        );
-        let answer = String::from_utf8(server.raw(request.as_bytes())).unwrap();
-        let body: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-        Tenant { id, token: field(&body, "access_token"), answered: AtomicU64::new(0) }
-    };
-    (0..TENANTS).map(one).collect()
+    assert_eq!(server.call("PUT", "/admin/v1/plans/standard", admin, &plan).status, 200);
 }
 
-/// User and system time of a process in microseconds, and its peak memory in KiB (proc(5)).
-fn cost(pid: u32) -> (u64, u64) {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
-    // A tick is 10 ms on every Linux that Rust runs on.
-    (ticks * 10_000, peak.unwrap_or(0))
-}
-
-fn report(name: &str, load: &Load, cpu_micros: Option<u64>) {
+fn report(name: &str, tenants: usize, load: &Load, cpu_micros: Option<u64>) {
     let rate = load.requests as f64 / load.seconds;
     let cpu = cpu_micros.map_or("-".to_owned(), |micros| format!("{:.1}", micros as f64 / load.requests as f64));
     let at = |quantile| load.micros.value_at_quantile(quantile);
-    println!("| {name} | {} | {rate:.0} | {} | {} | {cpu} |", load.requests, at(0.5), at(0.99));
+    println!("| {name} | {tenants} | {} | {rate:.0} | {} | {} | {cpu} |", load.requests, at(0.5), at(0.99));
 }
 
-fn lost(server: &Server, tenants: &[Tenant]) -> i64 {
+/// Calls that were answered and not counted, or counted twice.
+fn lost(server: &Server, tenants: &[Tenant]) -> u64 {
     let admin = server.token(ADMIN_EMAIL, ADMIN_PASSWORD);
+    // What is not counted yet is counted first, which takes a while where there are many tenants.
+    let mut connection = Connection::to(&server.address);
+    let usage: Value =
+        serde_json::from_slice(connection.get("/api/v1/meters/apis/query?groupBy=subject", &admin)).unwrap();
+    let row = |row: &Value| (row["subject"].as_str().unwrap().to_owned(), row["value"].as_u64().unwrap());
+    let mut counted: HashMap<String, u64> = usage["data"].as_array().unwrap().iter().map(row).collect();
     let difference = |tenant: &Tenant| {
-        let usage = server.get(&format!("/admin/v1/tenants/{}/usage?meter=apis", tenant.id), &admin).json();
-        let counted = usage["data"][0]["value"].as_str().map_or(0, |value| value.parse::<i64>().unwrap());
-        i64::try_from(tenant.answered.load(Ordering::Relaxed)).unwrap() - counted
+        let counted = counted.remove(&tenant.id).unwrap_or(0);
+        tenant.answered.load(Ordering::Relaxed).abs_diff(counted)
     };
-    tenants.iter().map(|tenant| difference(tenant).abs()).sum()
+    tenants.iter().map(difference).sum()
 }
 
-/// Whether the load is asked for: `cargo test --benches` gives no `--bench`, and `cargo bench -- --list` or `-- --test`
-/// gives it with a flag that means otherwise.
-fn wanted() -> bool {
-    let has = |flag: &str| std::env::args().any(|argument| argument == flag);
-    if has("--list") {
-        println!("gateway_load: benchmark");
+/// Runs the loop against a server of its own; whether every call was counted once.
+fn measure(runtime: &tokio::runtime::Runtime, target: &str, count: usize, time: Duration) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, settings) = (folder.path().join("data"), folder.path().join("bench.toml"));
+    let text = format!(
+        "{}[[gateway.upstreams]]\nname = \"bench\"\ntargets = [\"http://{target}\"]\n\
+         [[gateway.routes]]\npath = \"/bench/\"\nupstream = \"bench\"\n",
+        crowd::SETTINGS
+    );
+    std::fs::write(&settings, &text).unwrap();
+    let members = runtime.block_on(crowd::make(&data, &text, count));
+    let new = |member: crowd::Member| Tenant { id: member.id, token: member.token, answered: AtomicU64::new(0) };
+    let tenants = Arc::new(members.into_iter().map(new).collect());
+    let server = Server::start(&data, &["--config", settings.to_str().unwrap()]);
+    generous(&server, &server.token(ADMIN_EMAIL, ADMIN_PASSWORD));
+    // The first call of a tenant loads its facts.
+    let first = u64::try_from(count).unwrap();
+    let runs = [
+        ("first calls", "/sample/hello", Duration::from_mins(10), first),
+        ("sample", "/sample/hello", time, MOST),
+        ("proxied", "/bench/", time, MOST),
+    ];
+    for (name, path, time, most) in runs {
+        let before = cpu_micros(server.pid());
+        let load = runtime.block_on(load(&server.address, path, &tenants, time, most));
+        report(name, count, &load, Some(cpu_micros(server.pid()) - before));
     }
-    has("--bench") && !has("--test") && !has("--list")
+    let (lost, peak) = (lost(&server, &tenants), memory_kib(server.pid(), "VmHWM"));
+    server.signal("TERM");
+    let good = lost == 0 && server.ended().success();
+    println!("| {count} tenants: usage lost or doubled {lost}, peak memory of the server {peak} KiB | | | | | | |");
+    good
 }
 
 fn main() -> ExitCode {
-    if !wanted() {
+    if !wanted("gateway_load") {
         return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let target = listener.local_addr().unwrap().to_string();
     runtime.spawn(upstream(listener));
-    let folder = tempfile::tempdir().unwrap();
-    let settings = folder.path().join("bench.toml");
-    let text = format!(
-        "[[gateway.upstreams]]\nname = \"bench\"\ntargets = [\"http://{target}\"]\n\
-         [[gateway.routes]]\npath = \"/bench/\"\nupstream = \"bench\"\n"
-    );
-    std::fs::write(&settings, text).unwrap();
-    let server = Server::start(&folder.path().join("data"), &["--config", settings.to_str().unwrap()]);
-    let tenants = Arc::new(onboard(&server));
-
-    println!("| path | requests | requests/s | p50 µs | p99 µs | server CPU µs/request |");
-    println!("|---|---|---|---|---|---|");
-    let straight = Arc::new(
-        tenants
-            .iter()
-            .map(|t| Tenant { id: String::new(), token: t.token.clone(), answered: AtomicU64::new(0) })
-            .collect(),
-    );
-    let reference = |name| report(name, &runtime.block_on(load(&target, "/bench/", &straight, REFERENCE)), None);
+    let time = Duration::from_secs(setting("SECONDS", 8));
+    println!("| path | tenants | requests | requests/s | p50 µs | p99 µs | server CPU µs/request |");
+    println!("|---|---|---|---|---|---|---|");
+    let nobody = Tenant { id: String::new(), token: "0".repeat(700), answered: AtomicU64::new(0) };
+    let nobody = Arc::new(vec![nobody]);
+    let reference = |name| {
+        report(name, 1, &runtime.block_on(load(&target, "/bench/", &nobody, REFERENCE, MOST)), None);
+    };
     reference("upstream alone, before");
-    let runs =
-        [("first calls", "/sample/hello", WARM_UP), ("sample", "/sample/hello", TIME), ("proxied", "/bench/", TIME)];
-    for (name, path, time) in runs {
-        let (before, _) = cost(server.pid());
-        let load = runtime.block_on(load(&server.address, path, &tenants, time));
-        let (after, _) = cost(server.pid());
-        report(name, &load, Some(after - before));
-    }
+    let run = |tenants| measure(&runtime, &target, tenants, time);
+    let good = list("TENANTS", 1_000).into_iter().map(run).fold(true, |all, one| all & one);
     reference("upstream alone, after");
-    let lost = lost(&server, &tenants);
-    println!(
-        "\nusage lost or doubled: {lost}; peak memory of the server: {} KiB; tenants: {TENANTS}",
-        cost(server.pid()).1
-    );
-    server.signal("TERM");
-    ExitCode::from(u8::from(lost != 0 || !server.ended().success()))
+    ExitCode::from(u8::from(!good))
 }

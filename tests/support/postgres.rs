@@ -2,7 +2,6 @@
 //! folder; stopped and removed when the process ends, however it ends.
 
 use std::{
-    io::Write as _,
     net::TcpListener,
     os::unix::fs::{MetadataExt as _, chown},
     path::{Path, PathBuf},
@@ -50,20 +49,40 @@ fn binaries() -> Option<PathBuf> {
 impl Postgres {
     fn start(binaries: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap().keep();
+        let remove = format!("rm -rf {}", folder.display());
+        Self::run(binaries, &folder, "-c fsync=off", "immediate", &remove)
+    }
+
+    /// A server whose data stays in a folder, for benches; `None` where PostgreSQL is not installed. Only whoever can read
+    /// the folders above can use it, `nobody` where this runs as root.
+    pub fn kept(folder: &Path) -> Option<Self> {
+        std::fs::create_dir_all(folder).unwrap();
+        // Loading is what writes here; nothing else shall write, or read through it all, while queries are measured.
+        let options = "-c synchronous_commit=off -c autovacuum=off -c max_wal_size=2GB";
+        let found = binaries().map(|binaries| Self::run(&binaries, folder, options, "fast", "true"));
+        if found.is_none() {
+            super::skip("postgres", "PostgreSQL");
+        }
+        found
+    }
+
+    fn run(binaries: &Path, folder: &Path, more: &str, stop: &str, after: &str) -> Self {
         let data = folder.join("data");
         let log = folder.join("log");
         // PostgreSQL does not run as root: it gets another user then, and a folder of that user's.
-        let as_user = Unprivileged::when_root(&folder);
-        let initdb = as_user
-            .command(&binaries.join("initdb"))
-            .args(["--auth=trust", "--username=tollgate", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
-            .arg(&data)
-            .output()
-            .unwrap();
-        assert!(initdb.status.success(), "initdb: {}", String::from_utf8_lossy(&initdb.stderr));
+        let as_user = Unprivileged::when_root(folder);
+        if !data.join("PG_VERSION").exists() {
+            let initdb = as_user
+                .command(&binaries.join("initdb"))
+                .args(["--auth=trust", "--username=tollgate", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
+                .arg(&data)
+                .output()
+                .unwrap();
+            assert!(initdb.status.success(), "initdb: {}", String::from_utf8_lossy(&initdb.stderr));
+        }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let options = format!(
-            "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c fsync=off -c max_connections=200",
+            "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c max_connections=200 {more}",
             folder.display()
         );
         let started = as_user
@@ -77,10 +96,9 @@ impl Postgres {
             .unwrap();
         assert!(started.success(), "pg_ctl: {}", std::fs::read_to_string(&log).unwrap_or_default());
         let stop = format!(
-            "cat >/dev/null; {} -D {} -m immediate stop >/dev/null 2>&1; rm -rf {}",
+            "cat >/dev/null; {} -D {} -m {stop} stop >/dev/null 2>&1; {after}",
             as_user.shell(&binaries.join("pg_ctl")),
             data.display(),
-            folder.display()
         );
         let watchdog = Command::new("sh")
             .args(["-c", &stop])
@@ -95,11 +113,18 @@ impl Postgres {
     /// The address of a new, empty database.
     pub async fn database(&self) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("t{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        self.database_named(&format!("t{}", NUMBER.fetch_add(1, Ordering::Relaxed))).await
+    }
+
+    /// The address of a database, which is made when it is not there.
+    pub async fn database_named(&self, name: &str) -> String {
         let options =
             PgConnectOptions::new().host("127.0.0.1").port(self.port).username("tollgate").database("postgres");
         let mut connection = options.connect().await.unwrap();
-        connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+        let there = sqlx::query("SELECT 1 FROM pg_database WHERE datname = $1").bind(name);
+        if there.fetch_optional(&mut connection).await.unwrap().is_none() {
+            connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+        }
         connection.close().await.unwrap();
         format!("postgres://tollgate@127.0.0.1:{}/{name}", self.port)
     }
@@ -142,9 +167,9 @@ impl Unprivileged {
 }
 
 impl Drop for Postgres {
+    /// Waits for its end, so that another one can have the folder.
     fn drop(&mut self) {
-        if let Some(input) = &mut self.watchdog.stdin {
-            drop(input.flush());
-        }
+        drop(self.watchdog.stdin.take());
+        drop(self.watchdog.wait());
     }
 }
