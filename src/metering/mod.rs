@@ -47,6 +47,9 @@ pub use ingest::Outcome;
 pub use journal::{Amounts, Journal, JournalError, Record, Reservation};
 pub use meter::{Aggregation, DataPath, Meter, Source};
 pub use model::{MeterKey, WindowTotal};
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub use openmeter_query::query_of;
 pub use query::{Subjects, UsageQuery, UsageReader};
 pub use reconcile::Difference;
 pub use recount::Recount;

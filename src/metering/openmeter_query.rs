@@ -207,6 +207,12 @@ pub(super) fn parse_query(query: &str) -> Result<QueryBody, Problem> {
     faults.finish(Some(body)).map_err(|faults| Problem::bad(&faults))
 }
 
+/// The query that a query string asks of a meter, for the fuzz target.
+#[cfg(feature = "fuzz")]
+pub fn query_of(text: &str, meter: &Meter, now: Timestamp) -> Option<UsageQuery> {
+    parse_query(text).ok()?.parse(meter, now, TimeZone::UTC).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
