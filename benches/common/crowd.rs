@@ -52,22 +52,29 @@ pub async fn make(data: &Path, settings: &str, count: usize) -> Vec<Member> {
         ids.push(tenant.id);
     }
     tx.commit().await.unwrap();
+    let client = |id| Client {
+        id: ClientId::generate(now, &rng),
+        tenant_id: Some(id),
+        name: String::new(),
+        scope: ScopeSet::parse("usage:read usage:write"),
+        secret_hash: Some([0; 32]),
+        metadata: tollgate::identity::ClientMetadata {
+            grant_types: vec![GrantType::ClientCredentials],
+            ..Default::default()
+        },
+        created_at: now,
+    };
+    let clients: Vec<Client> = ids.into_iter().map(client).collect();
+    let mut tx = store.begin(Scope::Job("bench")).await.unwrap();
+    for client in &clients {
+        tx.client_insert(client).await.unwrap();
+    }
+    tx.commit().await.unwrap();
     let mut members = Vec::with_capacity(count);
-    for id in ids {
-        let client = Client {
-            id: ClientId::generate(now, &rng),
-            tenant_id: Some(id),
-            name: String::new(),
-            scope: ScopeSet::parse("usage:read usage:write"),
-            secret_hash: Some([0; 32]),
-            metadata: tollgate::identity::ClientMetadata {
-                grant_types: vec![GrantType::ClientCredentials],
-                ..Default::default()
-            },
-            created_at: now,
-        };
+    for client in clients {
         let token = identity.client_credentials(&client, None).await.unwrap().access_token;
-        members.push(Member { id: id.to_string(), token: token.expose().to_owned() });
+        let id = client.tenant_id.unwrap().to_string();
+        members.push(Member { id, token: token.expose().to_owned() });
     }
     let listeners = app.listen().await.unwrap();
     app.run(listeners, std::future::ready(())).await.unwrap();
