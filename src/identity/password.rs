@@ -3,11 +3,11 @@
 //! A password is the bytes that were sent; it is not normalised, so that what was set once keeps working.
 
 use std::sync::{
-    Arc, OnceLock,
+    Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc};
+use argon2::{Algorithm, Argon2, Block, Params, PasswordVerifier, Version, password_hash::phc};
 use tokio::sync::Semaphore;
 
 use super::{error::Error, model::PasswordHash};
@@ -36,7 +36,9 @@ const UNCOMMON: zxcvbn::Score = zxcvbn::Score::Two;
 #[derive(Clone)]
 pub(super) struct Passwords {
     permits: Arc<Semaphore>,
+    concurrency: usize,
     rng: Arc<dyn Rng>,
+    memory: Memory,
     /// Checked for users that do not exist, so that they take as long.
     nobody: Arc<OnceLock<PasswordHash>>,
     /// Hashes computed so far.
@@ -57,8 +59,15 @@ pub(super) enum Verdict {
 impl Passwords {
     /// At most `concurrency` hashes at once: each takes 19 MiB and a core.
     pub(super) fn new(concurrency: usize, rng: Arc<dyn Rng>) -> Self {
-        let permits = Arc::new(Semaphore::new(concurrency.max(1)));
-        Self { permits, rng, nobody: Arc::default(), done: Arc::default() }
+        let concurrency = concurrency.max(1);
+        Self {
+            permits: Arc::new(Semaphore::new(concurrency)),
+            concurrency,
+            rng,
+            memory: Memory::default(),
+            nobody: Arc::default(),
+            done: Arc::default(),
+        }
     }
 
     /// Hashes computed so far, for tests of who costs how much.
@@ -68,7 +77,7 @@ impl Passwords {
 
     pub(super) async fn hash(&self, password: &Secret) -> Result<PasswordHash, Error> {
         let (password, salt) = (password.clone(), random_bytes::<16>(&*self.rng));
-        self.on_a_blocking_thread(|| Ok(()), move || hash(&password, &salt)).await?
+        self.on_a_blocking_thread(|| Ok(()), move |memory| hash(&password, &salt, memory)).await?
     }
 
     /// Whether a password is the one of a hash; without a hash the same work is done and the answer is no. `may_try` is asked
@@ -81,7 +90,7 @@ impl Passwords {
     ) -> Result<Verdict, Error> {
         let (password, nobody) = (password.clone(), Arc::clone(&self.nobody));
         let salt = random_bytes::<16>(&*self.rng);
-        self.on_a_blocking_thread(may_try, move || {
+        self.on_a_blocking_thread(may_try, move |memory| {
             let known = stored.is_some();
             let stored = match stored {
                 Some(stored) => stored,
@@ -89,15 +98,23 @@ impl Passwords {
                     Some(nobody) => nobody.clone(),
                     None => nobody
                         .get_or_init(|| {
-                            hash(&Secret::new("nobody".into()), &salt).unwrap_or(PasswordHash::from_phc(String::new()))
+                            let hash = hash(&Secret::new("nobody".into()), &salt, memory);
+                            hash.unwrap_or(PasswordHash::from_phc(String::new()))
                         })
                         .clone(),
                 },
             };
             let Ok(parsed) = phc::PasswordHash::new(stored.as_str()) else { return Verdict::Wrong };
             // A password that is too long was never set; it costs the same.
-            let matches = argon2().verify_password(password.expose().as_bytes(), &parsed).is_ok();
-            match (matches && known, is_outdated(&parsed)) {
+            let outdated = is_outdated(&parsed);
+            let matches = if outdated {
+                argon2().verify_password(password.expose().as_bytes(), &parsed).is_ok()
+            } else {
+                let salt = parsed.salt.as_deref().unwrap_or_default();
+                // Outputs are compared in constant time.
+                digest(&password, salt, memory).is_some_and(|output| parsed.hash == Some(output))
+            };
+            match (matches && known, outdated) {
                 (false, _) => Verdict::Wrong,
                 (true, false) => Verdict::Right,
                 (true, true) => Verdict::RightAndOutdated,
@@ -109,12 +126,46 @@ impl Passwords {
     async fn on_a_blocking_thread<T: Send + 'static>(
         &self,
         may_begin: impl FnOnce() -> Result<(), Error>,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&mut [Block]) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let _permit = self.permits.acquire().await.map_err(|_| Error::Stopped)?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Error::Stopped)?;
         may_begin()?;
         self.done.fetch_add(1, Ordering::Relaxed);
-        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopped)
+        let this = self.clone();
+        // The permit goes with the work: a caller that goes away does not end it.
+        let work = tokio::task::spawn_blocking(move || {
+            let mut memory = this.memory.take();
+            let done = work(&mut memory);
+            let busy = this.permits.available_permits() + 1 < this.concurrency;
+            this.memory.give_back(memory, busy);
+            drop(permit);
+            done
+        });
+        work.await.map_err(|_| Error::Stopped)
+    }
+}
+
+/// Memory of hashes that are done, for the next ones: making the system hand out and clear 19 MiB costs as much as a third of
+/// a hash.
+#[derive(Clone, Default)]
+struct Memory {
+    idle: Arc<Mutex<Vec<Vec<Block>>>>,
+}
+
+impl Memory {
+    fn take(&self) -> Vec<Block> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.unwrap_or_else(|| vec![Block::default(); argon2().params().block_count()])
+    }
+
+    /// Keeps all of it while others compute, too, and that of one hash when nobody does.
+    fn give_back(&self, memory: Vec<Block>, busy: bool) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push(memory);
+        if !busy {
+            idle.truncate(1);
+            idle.shrink_to_fit();
+        }
     }
 }
 
@@ -131,10 +182,24 @@ fn argon2() -> Argon2<'static> {
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 }
 
-fn hash(password: &Secret, salt: &[u8]) -> Result<PasswordHash, Error> {
-    let hashed: phc::PasswordHash = argon2()
-        .hash_password_with_salt(password.expose().as_bytes(), salt)
-        .map_err(|_| Error::Key("a password could not be hashed"))?;
+/// argon2id with today's parameters.
+fn digest(password: &Secret, salt: &[u8], memory: &mut [Block]) -> Option<phc::Output> {
+    let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+    argon2().hash_password_into_with_memory(password.expose().as_bytes(), salt, &mut output, memory).ok()?;
+    phc::Output::new(&output).ok()
+}
+
+fn hash(password: &Secret, salt: &[u8], memory: &mut [Block]) -> Result<PasswordHash, Error> {
+    let mut hashed = || {
+        Some(phc::PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: argon2().params().try_into().ok()?,
+            salt: Some(phc::Salt::new(salt).ok()?),
+            hash: Some(digest(password, salt, memory)?),
+        })
+    };
+    let hashed = hashed().ok_or(Error::Key("a password could not be hashed"))?;
     Ok(PasswordHash::from_phc(hashed.to_string()))
 }
 
@@ -163,6 +228,8 @@ pub(super) fn check_strength(password: &Secret, hints: &[&str]) -> Result<(), Er
 
 #[cfg(test)]
 mod tests {
+    use argon2::PasswordHasher as _;
+
     use super::*;
     use crate::kernel::SeededRng;
 
@@ -172,6 +239,7 @@ mod tests {
         let right = Secret::new("correct horse battery".into());
         let hash = passwords.hash(&right).await.unwrap();
         assert!(hash.as_str().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        assert!(argon2().verify_password(right.expose().as_bytes(), hash.as_str()).is_ok(), "others can check it");
         let check = async |text: &str, hash: Option<PasswordHash>| {
             passwords.verify(&Secret::new(text.into()), hash, || Ok(())).await.unwrap()
         };
@@ -182,6 +250,18 @@ mod tests {
         assert!(refused.is_err());
         // The hash of nobody is made once, within the first check that needs it.
         assert_eq!(passwords.done(), 4, "a check that was refused costs nothing");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_leaves_no_room_for_another() {
+        let passwords = Passwords::new(1, Arc::new(SeededRng::new(1)));
+        let secret = Secret::new("correct horse battery".into());
+        tokio::select! {
+            biased;
+            _ = passwords.hash(&secret) => panic!("a hash takes longer than that"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert_eq!(passwords.permits.available_permits(), 0);
     }
 
     #[tokio::test]
