@@ -80,10 +80,12 @@ impl Identity {
         Ok(None)
     }
 
-    /// Whether a link for a new password works.
-    pub async fn reset_link_works(&self, token: &Secret) -> Result<bool, Error> {
+    /// Whose password a link is for; an error when it does not work.
+    pub async fn account_of_reset_link(&self, token: &Secret) -> Result<Email, Error> {
         let hash = self.master.hash(token);
-        Ok(self.store.read(Scope::Job("reset")).await?.reset_link(&hash, self.clock.now()).await?.is_some())
+        let mut tx = self.store.read(Scope::Job("reset")).await?;
+        let user = tx.reset_link(&hash, self.clock.now()).await?.ok_or(Error::InvalidLink)?;
+        Ok(tx.user_by_id(user).await?.ok_or(Error::InvalidLink)?.email)
     }
 
     /// Sets a new password by a link, which works once, and ends every sign-in of its owner everywhere.

@@ -52,6 +52,8 @@ async fn no_other_site_decides_for_a_person() {
     let path = "/oauth2/authorize";
     browser.request(Method::POST, path, Some(decided(&token)), &CROSS).await.expect(403);
     browser.request(Method::POST, path, Some(decided(&token)), &[("origin", "null")]).await.expect(403);
+    let hidden = [("origin", "null"), ("sec-fetch-site", "cross-site")];
+    browser.request(Method::POST, path, Some(decided(&token)), &hidden).await.expect(403);
     browser.request(Method::POST, path, Some(decided("")), &[]).await.expect(403);
     browser.request(Method::POST, path, Some(decided("guess")), &[]).await.expect(403);
     other.request(Method::POST, path, Some(decided(&token)), &[]).await.expect(403);
@@ -61,6 +63,19 @@ async fn no_other_site_decides_for_a_person() {
     assert!(text(&page).contains("Allow access?"));
     let target = location(&browser.submit(&form_of(&page), Some(("decision", "allow"))).await);
     assert!(param(&target, "code").is_some());
+}
+
+/// Fetch, "append a request Origin header": pages whose browser tells nobody where they are have the origin "null".
+#[tokio::test]
+async fn a_browser_that_keeps_its_origin_to_itself_decides_by_what_it_says_of_the_site() {
+    let app = acme().await;
+    let client = Client::web(&app).await;
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let mut form = form_of(&browser.get(&client.request(&[])).await.expect(200));
+    form.fields.push(("decision".into(), "allow".into()));
+    let quiet = [("origin", "null"), ("sec-fetch-site", "same-origin")];
+    let reply = browser.request(Method::POST, "/oauth2/authorize", Some(encoded(&form.fields)), &quiet).await;
+    assert!(param(&location(&reply), "code").is_some());
 }
 
 /// A sign-in is not sent from another site, so that nobody is signed in as somebody else unawares.

@@ -10,8 +10,8 @@ use maud::html;
 use super::{COOKIE, browser, failed, is_ours, not_ours, see_other, set_cookie, to_sign_in};
 use crate::{
     identity::{Browser, Error, Identity, Keep, Origin, Session, oauth::Params},
-    kernel::Secret,
-    web::html::{Page, alert, field, hidden, notice},
+    kernel::{Email, Secret},
+    web::html::{Page, account, alert, field, hidden, notice},
 };
 
 /// Whoever is signed in, or the way to the sign-in.
@@ -138,18 +138,22 @@ pub(super) async fn sign_out(State(identity): State<Identity>, request: Request)
 #[utoipa::path(get, path = "/account/password", tag = "pages", responses((status = 200), (status = 303)))]
 pub(super) async fn password_page(State(identity): State<Identity>, headers: HeaderMap) -> Response {
     match person(&identity, &headers, "/account/password").await {
-        Ok((secret, _)) => password_form(&identity.form_token(&secret), None, None).into_response(),
+        Ok((secret, browser)) => match identity.email_of(browser.user_id).await {
+            Ok(email) => password_form(&identity.form_token(&secret), &email, None, None).into_response(),
+            Err(error) => failed(error),
+        },
         Err(response) => response,
     }
 }
 
-fn password_form(form_token: &str, done: Option<&str>, fault: Option<&str>) -> Page {
+fn password_form(form_token: &str, email: &Email, done: Option<&str>, fault: Option<&str>) -> Page {
     let body = html! {
         (notice(done))
         (alert(fault))
         p { "At least 12 characters, or fewer that are hard to guess. All other sign-ins will end." }
         form method="post" action="/account/password" {
             (hidden("form_token", form_token))
+            (account(email.as_str()))
             (field("Current password", "current_password", "password", "current-password", ""))
             (field("New password", "new_password", "password", "new-password", ""))
             button { "Change the password" }
@@ -172,15 +176,19 @@ pub(super) async fn change_password(State(identity): State<Identity>, origin: Or
     let old = params.secret("current_password").unwrap_or_else(empty);
     let new = params.secret("new_password").unwrap_or_else(empty);
     let token = identity.form_token(&secret);
+    let email = match identity.email_of(browser.user_id).await {
+        Ok(email) => email,
+        Err(error) => return failed(error),
+    };
     let changed = identity.change_password(browser.user_id, &old, &new, &origin, Keep::Browser(&secret)).await;
     match changed {
-        Ok(()) => password_form(&token, Some("The new password is set."), None).into_response(),
+        Ok(()) => password_form(&token, &email, Some("The new password is set."), None).into_response(),
         Err(Error::WeakPassword(why)) => {
-            let page = password_form(&token, None, Some(&format!("The new password {why}")));
+            let page = password_form(&token, &email, None, Some(&format!("The new password {why}")));
             page.status(StatusCode::UNPROCESSABLE_ENTITY).into_response()
         }
         Err(Error::WrongCredentials) => {
-            let page = password_form(&token, None, Some("The current password is wrong."));
+            let page = password_form(&token, &email, None, Some("The current password is wrong."));
             page.status(StatusCode::UNAUTHORIZED).into_response()
         }
         Err(error) => failed(error),
