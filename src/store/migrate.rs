@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0010_links.sql"),
     include_str!("migrations/0011_factors.sql"),
     include_str!("migrations/0012_protocol.sql"),
+    include_str!("migrations/0014_profiles.sql"),
 ];
 
 /// `CREATE TABLE IF NOT EXISTS` by two sessions at once fails for one of them on `PostgreSQL` (a unique index of the

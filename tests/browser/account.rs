@@ -23,6 +23,18 @@ fn people_see_their_sign_ins_and_end_them() {
 }
 
 #[test]
+fn people_say_what_they_are_called() {
+    const LABEL: &str = "Name that applications may see";
+    let Some(scene) = Scene::shared() else { return };
+    let (tab, email) = (scene.tab(), scene.customer("Named"));
+    tab.signs_in(&email, "/account").shows("Your account");
+    tab.fill(LABEL, &"x".repeat(300)).press("Save").shows("Your account").says("alert", "The name");
+    tab.fill(LABEL, "Ada Lovelace").press("Save").shows("Your account");
+    let kept = tab.script("return document.getElementById('name').value", Vec::new());
+    assert_eq!(kept, "Ada Lovelace");
+}
+
+#[test]
 fn people_change_their_password_and_are_told_what_is_wrong_with_a_new_one() {
     const NEW: &str = "amber-Meadow-19-kites";
     let Some(scene) = Scene::shared() else { return };

@@ -63,7 +63,7 @@ where
         .routes(routes!(factor::passkey_options))
         .routes(routes!(factor::passkey_sign_in))
         .routes(routes!(reset::reset_page, reset::reset))
-        .routes(routes!(account::account_page))
+        .routes(routes!(account::account_page, account::change_name))
         .routes(routes!(account::revoke_sign_in))
         .routes(routes!(account::sign_out))
         .routes(routes!(account::password_page, account::change_password))
