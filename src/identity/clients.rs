@@ -140,7 +140,7 @@ impl Identity {
     pub async fn delete_client(&self, scope: Scope, actor: Actor, id: ClientId) -> Result<(), Error> {
         let mut tx = self.store.begin(scope).await?;
         let tenant = tx.client(id).await?.ok_or(Error::UnknownClient(id))?.tenant_id;
-        if !tx.client_delete(id).await? {
+        if !tx.client_delete(id, self.clock.now()).await? {
             return Err(Error::UnknownClient(id));
         }
         tx.sessions_end_of_client(id, self.clock.now()).await?;

@@ -136,11 +136,13 @@ impl Tx {
     /// A client.
     pub async fn client(&mut self, id: ClientId) -> Result<Option<Client>, StoreError> {
         let scope = self.tenant();
-        self.query("SELECT * FROM clients WHERE client_id = $1 AND ($2 IS NULL OR tenant_id = $2)")
-            .bind(id)
-            .bind(scope)
-            .map_one(read_client)
-            .await
+        self.query(
+            "SELECT * FROM clients WHERE client_id = $1 AND deleted_at IS NULL AND ($2 IS NULL OR tenant_id = $2)",
+        )
+        .bind(id)
+        .bind(scope)
+        .map_one(read_client)
+        .await
     }
 
     /// A page of machine clients, of one tenant or of all.
@@ -148,7 +150,7 @@ impl Tx {
         let scope = self.tenant();
         self.query(
             "SELECT * FROM clients
-             WHERE client_id > $1 AND ($2 IS NULL OR tenant_id = $2) AND ($3 IS NULL OR tenant_id = $3)
+             WHERE client_id > $1 AND deleted_at IS NULL AND ($2 IS NULL OR tenant_id = $2) AND ($3 IS NULL OR tenant_id = $3)
              ORDER BY client_id LIMIT $4",
         )
         .bind(page.after())
@@ -159,20 +161,39 @@ impl Tx {
         .await
     }
 
-    /// Deletes a machine client; `false` when there is none.
-    pub async fn client_delete(&mut self, id: ClientId) -> Result<bool, StoreError> {
+    /// Deletes a client; `false` when there is none. Its row stays until [`Self::clients_forget`], with nothing that opens
+    /// anything.
+    pub async fn client_delete(&mut self, id: ClientId, now: Timestamp) -> Result<bool, StoreError> {
         let scope = self.tenant();
-        self.query("DELETE FROM clients WHERE client_id = $1 AND ($2 IS NULL OR tenant_id = $2)")
-            .bind(id)
-            .bind(scope)
-            .changed_one()
+        self.query(
+            "UPDATE clients SET deleted_at = $3, secret_hash = NULL
+             WHERE client_id = $1 AND deleted_at IS NULL AND ($2 IS NULL OR tenant_id = $2)",
+        )
+        .bind(id)
+        .bind(scope)
+        .bind(now)
+        .changed_one()
+        .await
+    }
+
+    /// Deletes all clients of a tenant.
+    pub async fn clients_delete_of_tenant(&mut self, tenant: TenantId, now: Timestamp) -> Result<u64, StoreError> {
+        self.must_cover(tenant)?;
+        self.query("UPDATE clients SET deleted_at = $2, secret_hash = NULL WHERE tenant_id = $1 AND deleted_at IS NULL")
+            .bind(tenant)
+            .bind(now)
+            .execute()
             .await
     }
 
-    /// Deletes all machine clients of a tenant.
-    pub async fn clients_delete_of_tenant(&mut self, tenant: TenantId) -> Result<u64, StoreError> {
-        self.must_cover(tenant)?;
-        self.query("DELETE FROM clients WHERE tenant_id = $1").bind(tenant).execute().await
+    /// Forgets deleted clients that have heard of the ends of their sessions, or will not any more.
+    pub async fn clients_forget(&mut self) -> Result<u64, StoreError> {
+        self.query(
+            "DELETE FROM clients WHERE deleted_at IS NOT NULL AND NOT EXISTS
+             (SELECT 1 FROM sessions s WHERE s.client_id = clients.client_id AND s.logout_due_at IS NOT NULL)",
+        )
+        .execute()
+        .await
     }
 
     /// Notes that a browser is signed in.
@@ -229,7 +250,7 @@ impl Tx {
     /// What a client is called.
     pub async fn client_name(&mut self, id: ClientId) -> Result<Option<String>, StoreError> {
         // A client that is every tenant's is nobody's secret.
-        self.query("SELECT client_name FROM clients WHERE client_id = $1")
+        self.query("SELECT client_name FROM clients WHERE client_id = $1 AND deleted_at IS NULL")
             .bind(id)
             .map_one(|row| row.get("client_name"))
             .await

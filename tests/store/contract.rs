@@ -195,6 +195,22 @@ on_each_engine! {
         assert_eq!(known.updated_at, now().plus_secs(2));
     }
 
+    async fn guesses_at_a_device_are_counted_and_forgotten(store: Store) {
+        let user = UserId::generate(now(), &rng());
+        let mut tx = store.begin(JOB).await.unwrap();
+        let at = |secs: i64| now().plus_secs(secs);
+        for guess in 0..3 {
+            assert!(tx.device_guess(user, at(guess - 600), at(guess), 3).await.unwrap(), "{guess}");
+        }
+        assert!(!tx.device_guess(user, at(-597), at(3), 3).await.unwrap());
+        // The window begins with the first, and ends for all of them.
+        assert!(!tx.device_guess(user, at(-1), at(599), 3).await.unwrap());
+        for guess in 600..603 {
+            assert!(tx.device_guess(user, at(guess - 600), at(guess), 3).await.unwrap(), "{guess}");
+        }
+        assert!(!tx.device_guess(user, at(3), at(603), 3).await.unwrap());
+    }
+
     async fn a_person_is_forgotten_with_their_last_membership(store: Store) {
         let rng = rng();
         let home = tenant("Home", &rng);
