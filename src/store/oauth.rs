@@ -133,6 +133,29 @@ impl Tx {
         Ok(())
     }
 
+    /// Notes where in browsers a client lives.
+    pub async fn client_origin_insert(&mut self, id: ClientId, origin: &str) -> Result<(), StoreError> {
+        self.query("INSERT INTO client_origins (origin, client_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(origin)
+            .bind(id)
+            .execute()
+            .await?;
+        Ok(())
+    }
+
+    /// Whether any client lives at an origin. Not held to a scope: who asks is nobody yet.
+    pub async fn origin_is_known(&mut self, origin: &str) -> Result<bool, StoreError> {
+        let row = self
+            .query(
+                "SELECT c.client_id FROM client_origins o JOIN clients c ON c.client_id = o.client_id
+                 WHERE o.origin = $1 AND c.deleted_at IS NULL LIMIT 1",
+            )
+            .bind(origin)
+            .row()
+            .await?;
+        Ok(row.is_some())
+    }
+
     /// A client.
     pub async fn client(&mut self, id: ClientId) -> Result<Option<Client>, StoreError> {
         let scope = self.tenant();
@@ -188,12 +211,19 @@ impl Tx {
 
     /// Forgets deleted clients that have heard of the ends of their sessions, or will not any more.
     pub async fn clients_forget(&mut self) -> Result<u64, StoreError> {
-        self.query(
-            "DELETE FROM clients WHERE deleted_at IS NOT NULL AND NOT EXISTS
-             (SELECT 1 FROM sessions s WHERE s.client_id = clients.client_id AND s.logout_due_at IS NOT NULL)",
-        )
-        .execute()
-        .await
+        let forgotten = self
+            .query(
+                "DELETE FROM clients WHERE deleted_at IS NOT NULL AND NOT EXISTS
+                 (SELECT 1 FROM sessions s WHERE s.client_id = clients.client_id AND s.logout_due_at IS NOT NULL)",
+            )
+            .execute()
+            .await?;
+        if forgotten > 0 {
+            self.query("DELETE FROM client_origins WHERE client_id NOT IN (SELECT client_id FROM clients)")
+                .execute()
+                .await?;
+        }
+        Ok(forgotten)
     }
 
     /// Notes that a browser is signed in.

@@ -1,7 +1,7 @@
 //! An application asks, and a person decides.
 
 use super::{
-    party::{HEADING, Party, id_claims, param},
+    party::{HEADING, Party, VERIFIER, id_claims, param},
     scene::Scene,
     support::actors::PASSWORD,
 };
@@ -57,4 +57,17 @@ fn a_sign_out_at_the_application_asks_and_ends_the_browser() {
     tab.open("/oauth2/logout").shows("Sign out?");
     tab.press("Sign out").shows("Signed out");
     tab.open("/account").shows("Sign in");
+}
+
+#[test]
+fn an_application_that_lives_in_the_browser_redeems_its_code_there_and_asks_who_it_is() {
+    let Some(scene) = Scene::shared() else { return };
+    let (tab, email) = (scene.tab(), scene.customer("In The Browser"));
+    let party = Party::public(&scene, "Single Page");
+    tab.signs_in(&email, &party.request("openid email", &[])).shows("Allow access?").press("Allow").shows(HEADING);
+    let arguments = vec![scene.issuer.clone().into(), party.client_id.clone().into(), VERIFIER.into()];
+    let found = tab.script_async(include_str!("single_page.js"), arguments);
+    assert_eq!(found["email"], email, "{found}");
+    assert_eq!(found["revoked"], 401, "{found}");
+    assert_eq!(found["introspect"], "TypeError", "{found}");
 }

@@ -128,6 +128,12 @@ impl<'a> Tab<'a> {
         self.chromium.run(async |driver| Ok(driver.execute(script, arguments).await?.json().clone()))
     }
 
+    /// What a script hands to its last argument, a function.
+    #[track_caller]
+    pub fn script_async(&self, script: &str, arguments: Vec<Value>) -> Value {
+        self.chromium.run(async |driver| Ok(driver.execute_async(script, arguments).await?.json().clone()))
+    }
+
     /// The names of what the tab key comes by, from the top of the page on.
     #[track_caller]
     pub fn tab_stops(&self, count: usize) -> Vec<String> {
