@@ -28,7 +28,7 @@ fn a_person_adds_a_passkey_and_signs_in_with_it() {
     tab.signed_out().signs_in(&email, &party.request("openid", &[])).shows("Second step");
     tab.press("Use a passkey").shows("Allow access?").press("Allow").shows(HEADING);
     let claims = id_claims(&party.redeem(&scene, &tab.address()));
-    assert!(claims["amr"].as_array().unwrap().iter().any(|method| method == "hwk"), "{claims}");
+    assert_eq!(claims["amr"], serde_json::json!(["pwd", "hwk", "mfa"]));
 
     // Whom the authenticator does not recognize is not let in, and is told so; the page goes on working.
     tab.signed_out().signs_in(&email, "/account").shows("Second step");
