@@ -132,7 +132,15 @@ async fn fill(data: &std::path::Path, tenants: &[TenantId]) {
     for number in 0..USERS {
         let now = clock.now();
         let email: Email = format!("user{number}@bulk.example").parse().unwrap();
-        let user = User { id: UserId::generate(now, &rng), email, platform_admin: false, created_at: now };
+        let user = User {
+            id: UserId::generate(now, &rng),
+            email,
+            email_verified_at: None,
+            name: None,
+            platform_admin: false,
+            created_at: now,
+            updated_at: now,
+        };
         assert!(tx.user_insert(&user).await.unwrap());
         let membership = Membership {
             tenant_id: tenants[number % tenants.len()],

@@ -404,6 +404,7 @@ fn routers(
         .merge(operations::routes())
         .with_state(state.clone())
         .merge(web::docs::routes(Description::new(&description)))
+        .layer(from_fn_with_state(state.0.identity.clone(), identity::cors))
         .layer(CatchPanicLayer::custom(web::instance::panicked))
         .layer(from_fn(web::instance::write_problems));
     let api = match lab {

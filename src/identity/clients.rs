@@ -106,6 +106,12 @@ impl Identity {
             }
         }
         tx.client_insert(client).await?;
+        // Who keeps a secret does not live in a browser.
+        if client.secret_hash.is_none() {
+            for origin in client.metadata.redirect_uris.iter().filter_map(|uri| rules::web_origin(uri)) {
+                tx.client_origin_insert(client.id, &origin).await?;
+            }
+        }
         Ok(())
     }
 
@@ -140,7 +146,7 @@ impl Identity {
     pub async fn delete_client(&self, scope: Scope, actor: Actor, id: ClientId) -> Result<(), Error> {
         let mut tx = self.store.begin(scope).await?;
         let tenant = tx.client(id).await?.ok_or(Error::UnknownClient(id))?.tenant_id;
-        if !tx.client_delete(id).await? {
+        if !tx.client_delete(id, self.clock.now()).await? {
             return Err(Error::UnknownClient(id));
         }
         tx.sessions_end_of_client(id, self.clock.now()).await?;
@@ -151,6 +157,13 @@ impl Identity {
         self.known_clients.changed();
         self.revoke_now(withdrawal);
         Ok(())
+    }
+
+    /// Whether a public client lives at an origin, given as browsers do.
+    pub async fn is_origin_of_client(&self, origin: &str) -> Result<bool, Error> {
+        let exact = url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == origin);
+        let Some(key) = rules::web_origin(origin).filter(|_| exact) else { return Ok(false) };
+        Ok(self.store.read(Scope::Job("cors")).await?.origin_is_known(&key).await?)
     }
 
     /// A token for a machine client that has authenticated.

@@ -68,7 +68,7 @@ impl Identity {
         let now = self.clock.now();
         let since = now.plus_secs(-MISSES_WINDOW_S);
         let mut tx = self.store.begin(Scope::Job("device")).await?;
-        if tx.device_misses(browser.user_id, since).await? >= MAX_MISSES {
+        if !tx.device_guess(browser.user_id, since, now, MAX_MISSES).await? {
             return Err(Error::TooManyGuesses);
         }
         let grant = tx.device_of_person(&self.user_code_hash(entered)).await?;
@@ -76,9 +76,9 @@ impl Identity {
         if let Some(grant) = grant
             && let Some(client) = tx.client(grant.client_id).await?
         {
+            // The transaction ends here, and with it the guess: this one was right.
             return Ok(Some((grant, client)));
         }
-        tx.device_missed(browser.user_id, since, now).await?;
         tx.commit().await?;
         Ok(None)
     }

@@ -66,7 +66,7 @@ impl Identity {
         nonce: Option<&str>,
         access_token: &Secret,
     ) -> Result<Secret, Error> {
-        let algorithm = algorithm_for(client);
+        let algorithm = self.algorithm_for(client);
         let now = self.clock.now();
         let claims = IdClaims {
             iss: self.issuer(),
@@ -82,6 +82,13 @@ impl Identity {
             tenant_id: session.tenant_id,
         };
         self.sign(algorithm, "JWT", &claims)
+    }
+
+    /// RS256 where a client named no algorithm (`OpenID` Connect Registration section 2), unless there are no keys of it.
+    fn algorithm_for(&self, client: &Client) -> SigningAlg {
+        let has_rs256 = self.algorithms().any(|own| own == SigningAlg::Rs256);
+        let default = if has_rs256 { SigningAlg::Rs256 } else { self.config.signing_alg };
+        client.metadata.id_token_alg.unwrap_or(default)
     }
 
     /// What an ID token of ours says, expired or not; nothing when it is none.
@@ -113,12 +120,8 @@ impl Identity {
             "sid": notice.session_id,
             "events": { LOGOUT_EVENT: {} },
         });
-        self.sign(algorithm_for(&notice.client), "logout+jwt", &claims)
+        self.sign(self.algorithm_for(&notice.client), "logout+jwt", &claims)
     }
-}
-
-fn algorithm_for(client: &Client) -> SigningAlg {
-    client.metadata.id_token_alg.unwrap_or(SigningAlg::Rs256)
 }
 
 /// The left half of a token's hash, by the hash of the algorithm (`OpenID` Connect Core section 3.1.3.6).

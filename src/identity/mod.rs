@@ -60,6 +60,7 @@ pub use model::{
     GrantType, InitialToken, LogoutNotice, PasskeyRow, PasswordHash, Proof, RefreshToken, Session, SigningAlg,
     StoredKey, TokenSet, TotpFactor,
 };
+pub use oauth::cors;
 pub use pages::{failed, not_ours, same_origin, see_other};
 pub use portal::PortalGrant;
 pub use pushed::Stamp;

@@ -71,16 +71,16 @@ impl Proof {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Password, Self::Code, Self::Passkey];
 
-    /// The values of `amr` (RFC 8176 section 2).
+    /// The values of `amr` (RFC 8176 section 2): by what, and whether that were several kinds.
     pub const fn amr(self) -> &'static [&'static str] {
         match self {
             Self::Password => &["pwd"],
-            Self::Code => &["pwd", "otp"],
-            Self::Passkey => &["pwd", "hwk"],
+            Self::Code => &["pwd", "otp", "mfa"],
+            Self::Passkey => &["pwd", "hwk", "mfa"],
         }
     }
 
-    /// Its name in the store: the values of `amr`, space-separated.
+    /// Its name in the store.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Password => "pwd",

@@ -11,7 +11,7 @@ use super::{
     throttle::{Origin, Throttle},
 };
 use crate::{
-    kernel::{Act, Actor, Email, Secret, SessionId, UserId, ids::uuid_v7},
+    kernel::{Act, Actor, Email, PersonName, Secret, SessionId, UserId, ids::uuid_v7},
     mail::Letter,
     store::{Scope, Tx},
     users::User,
@@ -80,10 +80,12 @@ impl Identity {
         Ok(None)
     }
 
-    /// Whether a link for a new password works.
-    pub async fn reset_link_works(&self, token: &Secret) -> Result<bool, Error> {
+    /// Whose password a link is for; an error when it does not work.
+    pub async fn account_of_reset_link(&self, token: &Secret) -> Result<Email, Error> {
         let hash = self.master.hash(token);
-        Ok(self.store.read(Scope::Job("reset")).await?.reset_link(&hash, self.clock.now()).await?.is_some())
+        let mut tx = self.store.read(Scope::Job("reset")).await?;
+        let user = tx.reset_link(&hash, self.clock.now()).await?.ok_or(Error::InvalidLink)?;
+        Ok(tx.user_by_id(user).await?.ok_or(Error::InvalidLink)?.email)
     }
 
     /// Sets a new password by a link, which works once, and ends every sign-in of its owner everywhere.
@@ -100,6 +102,7 @@ impl Identity {
         if tx.reset_link_use(&hash, now).await? != Some(user.id) {
             return Err(Error::InvalidLink);
         }
+        tx.user_email_verified(user.id, now).await?;
         self.set_password_in(&mut tx, user.id, &new).await?;
         let withdrawal = self.sign_out_everywhere_in(&mut tx, user.id, "password reset").await?;
         self.note_password(&mut tx, &user, "password.reset").await?;
@@ -162,6 +165,19 @@ impl Identity {
     pub async fn email_of(&self, user: UserId) -> Result<Email, Error> {
         let user = self.store.read(Scope::Job("account")).await?.user_by_id(user).await?;
         user.map(|user| user.email).ok_or(Error::InvalidLink)
+    }
+
+    /// A person.
+    pub async fn person(&self, user: UserId) -> Result<User, Error> {
+        let user = self.store.read(Scope::Job("account")).await?.user_by_id(user).await?;
+        user.ok_or(Error::InvalidLink)
+    }
+
+    /// Calls a person as they wish; `None` takes the name back.
+    pub async fn rename(&self, user: UserId, name: Option<&PersonName>) -> Result<(), Error> {
+        let mut tx = self.store.begin(Scope::Job("account")).await?;
+        tx.user_rename(user, name, self.clock.now()).await?;
+        Ok(tx.commit().await?)
     }
 
     /// A person's sign-ins that run, within the scope's reach.

@@ -52,6 +52,16 @@ fn without_port(uri: &str) -> Option<(&str, &str)> {
     (rest.is_empty() || rest.starts_with(['/', '?'])).then_some((address, rest))
 }
 
+/// The origin of a web page's address, as it is looked up: a loopback address without its port, which is any (RFC 8252 section
+/// 7.3). `None` where no page can be.
+pub fn web_origin(address: &str) -> Option<String> {
+    let url = url::Url::parse(address).ok().filter(|url| ["http", "https"].contains(&url.scheme()))?;
+    let origin = url.origin().ascii_serialization();
+    let loopback =
+        ["http://127.0.0.1", "http://[::1]"].into_iter().find(|own| without_port(&origin) == Some((*own, "")));
+    Some(loopback.map_or(origin, str::to_owned))
+}
+
 /// Whether an answer to a redirect URI reaches the client it is meant for, and no other program: a secret or a name on the
 /// network says so. An earlier consent counts only then (RFC 6749 section 10.2, RFC 8252 section 8.6).
 pub fn is_assured(confidential: bool, redirect_uri: &str) -> bool {
@@ -175,6 +185,26 @@ mod tests {
             ("https://127.0.0.1:4711/cb", false),
         ] {
             assert_eq!(redirect_matches(&registered, given), fine, "{given}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port_but_for_the_port_of_a_loopback_address() {
+        for (address, origin) in [
+            ("https://app.example/cb?x=1", Some("https://app.example")),
+            ("https://app.example:443", Some("https://app.example")),
+            ("https://app.example:8443/", Some("https://app.example:8443")),
+            ("http://127.0.0.1:4711/cb", Some("http://127.0.0.1")),
+            ("http://[::1]:4711", Some("http://[::1]")),
+            ("http://127.0.0.1", Some("http://127.0.0.1")),
+            ("http://localhost:4711/cb", Some("http://localhost:4711")),
+            ("https://127.0.0.1:4711/cb", Some("https://127.0.0.1:4711")),
+            ("http://127.0.0.1.evil.example/", Some("http://127.0.0.1.evil.example")),
+            ("com.example.app:/cb", None),
+            ("null", None),
+            ("", None),
+        ] {
+            assert_eq!(web_origin(address).as_deref(), origin, "{address}");
         }
     }
 

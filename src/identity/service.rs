@@ -202,6 +202,7 @@ impl Identity {
         tx.signing_keys_remove(horizon).await?;
         tx.revocations_forget(horizon).await?;
         tx.sign_ins_forget(horizon).await?;
+        tx.clients_forget().await?;
         tx.requests_forget(self.clock.now()).await?;
         tx.commit().await?;
         self.verifier.revocations().forget_before(horizon);
@@ -312,7 +313,7 @@ impl Identity {
     /// Ends every sign-in to a tenant and deletes its machine clients, within the caller's transaction.
     pub async fn forget_tenant_in(&self, tx: &mut Tx, tenant: TenantId) -> Result<Withdrawal, Error> {
         tx.sessions_end_of_tenant(tenant, self.clock.now()).await?;
-        tx.clients_delete_of_tenant(tenant).await?;
+        tx.clients_delete_of_tenant(tenant, self.clock.now()).await?;
         self.revoke_in(tx, Revoked::Tenant(tenant)).await
     }
 

@@ -19,7 +19,7 @@ pub use audit::{Act, Actor};
 pub use fault::{Fault, Faults};
 pub use ids::*;
 pub use money::{Currency, Money, MoneyError};
-pub use names::{CustomerName, Email, ExternalId, Isolation, NameError, TierName};
+pub use names::{CustomerName, Email, ExternalId, Isolation, NameError, PersonName, TierName};
 pub use observer::{Observers, Standing, TenantObserver};
 pub use page::{Cursor, Page, PageRequest};
 pub use quantity::{Quantity, QuantityError};

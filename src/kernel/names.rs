@@ -87,6 +87,19 @@ impl FromStr for CustomerName {
     }
 }
 
+/// What a person is called, as they write it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PersonName(String);
+text_type!(PersonName);
+
+impl FromStr for PersonName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Ok(Self(plain_text(text, 200)?))
+    }
+}
+
 /// What a foreign system calls a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ExternalId(String);

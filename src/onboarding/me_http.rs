@@ -1,7 +1,7 @@
-//! `GET /v1/me`: who calls, and for which tenant.
+//! `/v1/me`: who calls, and for which tenant; and what they are called.
 
 use axum::extract::{FromRef, State};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -9,7 +9,7 @@ use super::people_http::UserView;
 use crate::{
     billing::Billing,
     identity::{Subject, Verifier},
-    kernel::Timestamp,
+    kernel::{PersonName, Timestamp},
     tenants::{TenantView, Tenants},
     users::Users,
     web::{Json, Problem, TenantAccess},
@@ -23,7 +23,7 @@ where
     Billing: FromRef<S>,
     Verifier: FromRef<S>,
 {
-    OpenApiRouter::new().routes(routes!(read_me))
+    OpenApiRouter::new().routes(routes!(read_me, change_me))
 }
 
 /// The caller.
@@ -64,4 +64,29 @@ async fn read_me(
         expires_at: call.access.expires_at,
         features,
     }))
+}
+
+/// What a person says of themselves.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MeChange {
+    /// What they are called, for applications that may know (`name` of the scope `profile`); an empty text takes it back.
+    name: Option<String>,
+}
+
+/// Changes what the caller is called.
+#[utoipa::path(patch, path = "/v1/me", tag = "tenant", request_body = MeChange,
+    responses((status = 200, body = UserView), (status = 403), (status = 422)))]
+async fn change_me(
+    call: TenantAccess,
+    State(users): State<Users>,
+    Json(change): Json<MeChange>,
+) -> Result<Json<UserView>, Problem> {
+    let (user, _) = call.person()?;
+    if let Some(name) = change.name {
+        let name = Some(name).filter(|name| !name.is_empty()).map(|name| name.parse::<PersonName>()).transpose();
+        let name = name.map_err(|error| Problem::invalid_field("name", error))?;
+        users.rename((&call).into(), user, name.as_ref()).await?;
+    }
+    Ok(Json(users.find((&call).into(), call.tenant, user).await?.into()))
 }

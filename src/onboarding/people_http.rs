@@ -39,6 +39,10 @@ pub struct UserView {
     user_id: UserId,
     tenant_id: TenantId,
     email: String,
+    /// Whether they followed a link that was sent there.
+    email_verified: bool,
+    /// What they are called; `null` where they have not said so.
+    name: Option<String>,
     /// `owner`, `admin` or `member`.
     role: &'static str,
     /// `active` or `disabled`.
@@ -52,6 +56,8 @@ impl From<Member> for UserView {
             user_id: member.user.id,
             tenant_id: member.membership.tenant_id,
             email: member.user.email.to_string(),
+            email_verified: member.user.email_verified_at.is_some(),
+            name: member.user.name.map(|name| name.to_string()),
             role: member.membership.role.name(),
             status: member.membership.status.name(),
             created_at: member.membership.created_at,

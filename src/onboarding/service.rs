@@ -194,6 +194,9 @@ impl Onboarding {
         if request.entrance == Entrance::SignUp && !joined.new_user {
             return Err(Error::EmailTaken);
         }
+        if link.is_some() {
+            tx.user_email_verified(joined.user.id, self.clock.now()).await?;
+        }
         match password {
             Some(hash) if joined.new_user => {
                 self.services.identity.set_password_in(&mut tx, joined.user.id, &hash).await?;

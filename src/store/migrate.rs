@@ -22,6 +22,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0011_factors.sql"),
     include_str!("migrations/0012_protocol.sql"),
     include_str!("migrations/0013_totals.sql"),
+    include_str!("migrations/0014_profiles.sql"),
+    include_str!("migrations/0015_clients_deleted.sql"),
+    include_str!("migrations/0016_client_origins.sql"),
 ];
 
 /// `CREATE TABLE IF NOT EXISTS` by two sessions at once fails for one of them on `PostgreSQL` (a unique index of the

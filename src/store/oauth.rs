@@ -133,14 +133,39 @@ impl Tx {
         Ok(())
     }
 
+    /// Notes where in browsers a client lives.
+    pub async fn client_origin_insert(&mut self, id: ClientId, origin: &str) -> Result<(), StoreError> {
+        self.query("INSERT INTO client_origins (origin, client_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(origin)
+            .bind(id)
+            .execute()
+            .await?;
+        Ok(())
+    }
+
+    /// Whether any client lives at an origin. Not held to a scope: who asks is nobody yet.
+    pub async fn origin_is_known(&mut self, origin: &str) -> Result<bool, StoreError> {
+        let row = self
+            .query(
+                "SELECT c.client_id FROM client_origins o JOIN clients c ON c.client_id = o.client_id
+                 WHERE o.origin = $1 AND c.deleted_at IS NULL LIMIT 1",
+            )
+            .bind(origin)
+            .row()
+            .await?;
+        Ok(row.is_some())
+    }
+
     /// A client.
     pub async fn client(&mut self, id: ClientId) -> Result<Option<Client>, StoreError> {
         let scope = self.tenant();
-        self.query("SELECT * FROM clients WHERE client_id = $1 AND ($2 IS NULL OR tenant_id = $2)")
-            .bind(id)
-            .bind(scope)
-            .map_one(read_client)
-            .await
+        self.query(
+            "SELECT * FROM clients WHERE client_id = $1 AND deleted_at IS NULL AND ($2 IS NULL OR tenant_id = $2)",
+        )
+        .bind(id)
+        .bind(scope)
+        .map_one(read_client)
+        .await
     }
 
     /// A page of machine clients, of one tenant or of all.
@@ -148,7 +173,7 @@ impl Tx {
         let scope = self.tenant();
         self.query(
             "SELECT * FROM clients
-             WHERE client_id > $1 AND ($2 IS NULL OR tenant_id = $2) AND ($3 IS NULL OR tenant_id = $3)
+             WHERE client_id > $1 AND deleted_at IS NULL AND ($2 IS NULL OR tenant_id = $2) AND ($3 IS NULL OR tenant_id = $3)
              ORDER BY client_id LIMIT $4",
         )
         .bind(page.after())
@@ -159,20 +184,46 @@ impl Tx {
         .await
     }
 
-    /// Deletes a machine client; `false` when there is none.
-    pub async fn client_delete(&mut self, id: ClientId) -> Result<bool, StoreError> {
+    /// Deletes a client; `false` when there is none. Its row stays until [`Self::clients_forget`], with nothing that opens
+    /// anything.
+    pub async fn client_delete(&mut self, id: ClientId, now: Timestamp) -> Result<bool, StoreError> {
         let scope = self.tenant();
-        self.query("DELETE FROM clients WHERE client_id = $1 AND ($2 IS NULL OR tenant_id = $2)")
-            .bind(id)
-            .bind(scope)
-            .changed_one()
+        self.query(
+            "UPDATE clients SET deleted_at = $3, secret_hash = NULL
+             WHERE client_id = $1 AND deleted_at IS NULL AND ($2 IS NULL OR tenant_id = $2)",
+        )
+        .bind(id)
+        .bind(scope)
+        .bind(now)
+        .changed_one()
+        .await
+    }
+
+    /// Deletes all clients of a tenant.
+    pub async fn clients_delete_of_tenant(&mut self, tenant: TenantId, now: Timestamp) -> Result<u64, StoreError> {
+        self.must_cover(tenant)?;
+        self.query("UPDATE clients SET deleted_at = $2, secret_hash = NULL WHERE tenant_id = $1 AND deleted_at IS NULL")
+            .bind(tenant)
+            .bind(now)
+            .execute()
             .await
     }
 
-    /// Deletes all machine clients of a tenant.
-    pub async fn clients_delete_of_tenant(&mut self, tenant: TenantId) -> Result<u64, StoreError> {
-        self.must_cover(tenant)?;
-        self.query("DELETE FROM clients WHERE tenant_id = $1").bind(tenant).execute().await
+    /// Forgets deleted clients that have heard of the ends of their sessions, or will not any more.
+    pub async fn clients_forget(&mut self) -> Result<u64, StoreError> {
+        let forgotten = self
+            .query(
+                "DELETE FROM clients WHERE deleted_at IS NOT NULL AND NOT EXISTS
+                 (SELECT 1 FROM sessions s WHERE s.client_id = clients.client_id AND s.logout_due_at IS NOT NULL)",
+            )
+            .execute()
+            .await?;
+        if forgotten > 0 {
+            self.query("DELETE FROM client_origins WHERE client_id NOT IN (SELECT client_id FROM clients)")
+                .execute()
+                .await?;
+        }
+        Ok(forgotten)
     }
 
     /// Notes that a browser is signed in.
@@ -229,7 +280,7 @@ impl Tx {
     /// What a client is called.
     pub async fn client_name(&mut self, id: ClientId) -> Result<Option<String>, StoreError> {
         // A client that is every tenant's is nobody's secret.
-        self.query("SELECT client_name FROM clients WHERE client_id = $1")
+        self.query("SELECT client_name FROM clients WHERE client_id = $1 AND deleted_at IS NULL")
             .bind(id)
             .map_one(|row| row.get("client_name"))
             .await

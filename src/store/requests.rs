@@ -178,33 +178,28 @@ impl Tx {
         .await
     }
 
-    /// How many wrong codes a person has entered since an instant.
-    pub async fn device_misses(&mut self, user: UserId, since: Timestamp) -> Result<i64, StoreError> {
-        let misses = self
-            .query("SELECT misses FROM device_guesses WHERE user_id = $1 AND since > $2")
-            .bind(user)
-            .bind(since)
-            .map_one(|row| row.get("misses"))
-            .await?;
-        Ok(misses.unwrap_or(0))
-    }
-
-    /// Notes a wrong code; those before an instant are forgotten.
-    pub async fn device_missed(&mut self, user: UserId, since: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        self.query("DELETE FROM device_guesses WHERE user_id = $1 AND since <= $2")
-            .bind(user)
-            .bind(since)
-            .execute()
-            .await?;
+    /// Counts a code that a person enters as wrong; `false` when there were `most` wrong ones since an instant, and nothing is
+    /// counted. Those before it are forgotten. One statement: many at once are no more guesses than one after the other.
+    pub async fn device_guess(
+        &mut self,
+        user: UserId,
+        since: Timestamp,
+        now: Timestamp,
+        most: i64,
+    ) -> Result<bool, StoreError> {
         self.query(
-            "INSERT INTO device_guesses (user_id, misses, since) VALUES ($1, 1, $2)
-             ON CONFLICT (user_id) DO UPDATE SET misses = device_guesses.misses + 1",
+            "INSERT INTO device_guesses (user_id, misses, since) VALUES ($1, 1, $3)
+             ON CONFLICT (user_id) DO UPDATE SET
+                misses = CASE WHEN device_guesses.since <= $2 THEN 1 ELSE device_guesses.misses + 1 END,
+                since = CASE WHEN device_guesses.since <= $2 THEN $3 ELSE device_guesses.since END
+             WHERE device_guesses.since <= $2 OR device_guesses.misses < $4",
         )
         .bind(user)
+        .bind(since)
         .bind(now)
-        .execute()
-        .await?;
-        Ok(())
+        .bind(most)
+        .changed_one()
+        .await
     }
 
     /// Adds a token that lets somebody register clients.

@@ -2,16 +2,22 @@
 
 use super::{StoreError, Tx, value::Row};
 use crate::{
-    kernel::{Email, PageRequest, TenantId, UserId},
+    kernel::{Email, PageRequest, PersonName, TenantId, Timestamp, UserId},
     users::model::{Member, Membership, MembershipStatus, User},
 };
 
 fn read_user(row: &Row) -> Result<User, StoreError> {
+    let created_at = row.get("created_at")?;
+    let name: Option<String> = row.get("name")?;
     Ok(User {
         id: row.get("user_id")?,
         email: row.parse("email")?,
+        email_verified_at: row.get("email_verified_at")?,
+        // It was checked when it was given.
+        name: name.and_then(|name| name.parse().ok()),
         platform_admin: row.get("platform_admin")?,
-        created_at: row.get("created_at")?,
+        created_at,
+        updated_at: row.get::<Option<Timestamp>>("updated_at")?.unwrap_or(created_at),
     })
 }
 
@@ -26,7 +32,8 @@ fn read_membership(row: &Row) -> Result<Membership, StoreError> {
 }
 
 /// A member's person and place, with the place's own time under another name.
-const MEMBER_COLUMNS: &str = "u.user_id, u.email, u.platform_admin, u.created_at,
+const MEMBER_COLUMNS: &str =
+    "u.user_id, u.email, u.email_verified_at, u.name, u.platform_admin, u.created_at, u.updated_at,
     m.tenant_id, m.role, m.status, m.created_at AS joined_at";
 
 fn read_member(row: &Row) -> Result<Member, StoreError> {
@@ -49,6 +56,34 @@ impl Tx {
         .bind(user.created_at)
         .changed_one()
         .await
+    }
+
+    /// Notes that a person's email reaches them, unless that is known.
+    pub async fn user_email_verified(&mut self, id: UserId, now: Timestamp) -> Result<(), StoreError> {
+        self.query(
+            "UPDATE users SET email_verified_at = $2, updated_at = $2 WHERE user_id = $1 AND email_verified_at IS NULL",
+        )
+        .bind(id)
+        .bind(now)
+        .execute()
+        .await?;
+        Ok(())
+    }
+
+    /// Calls a person otherwise.
+    pub async fn user_rename(
+        &mut self,
+        id: UserId,
+        name: Option<&PersonName>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.query("UPDATE users SET name = $2, updated_at = $3 WHERE user_id = $1")
+            .bind(id)
+            .bind(name.map(PersonName::as_str))
+            .bind(now)
+            .execute()
+            .await?;
+        Ok(())
     }
 
     /// The person with an email address. Not held to a scope: signing in and joining begin with the address alone.

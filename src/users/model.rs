@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::kernel::{Email, TenantId, Timestamp, UserId};
+use crate::kernel::{Email, PersonName, TenantId, Timestamp, UserId};
 
 /// A person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,10 +11,16 @@ pub struct User {
     pub id: UserId,
     /// How they sign in.
     pub email: Email,
+    /// Since when we know that it reaches them: they followed a link that was sent there.
+    pub email_verified_at: Option<Timestamp>,
+    /// What they are called, where they said so.
+    pub name: Option<PersonName>,
     /// Whether they administer the platform itself.
     pub platform_admin: bool,
     /// Since when they are known.
     pub created_at: Timestamp,
+    /// When what they may tell of themselves changed last.
+    pub updated_at: Timestamp,
 }
 
 /// A person's place in a tenant.

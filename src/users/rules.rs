@@ -59,7 +59,15 @@ mod tests {
 
     fn user(id: UserId, platform_admin: bool) -> User {
         let created_at = Timestamp::from_secs(1).unwrap();
-        User { id, email: "ada@example.com".parse().unwrap(), platform_admin, created_at }
+        User {
+            id,
+            email: "ada@example.com".parse().unwrap(),
+            email_verified_at: None,
+            name: None,
+            platform_admin,
+            created_at,
+            updated_at: created_at,
+        }
     }
 
     fn membership(tenant_id: TenantId, user_id: UserId) -> Membership {

@@ -8,7 +8,7 @@ use super::{
     rules::{self, KnownEmail},
 };
 use crate::{
-    kernel::{Clock, Email, Page, PageRequest, Rng, TenantId, UserId},
+    kernel::{Clock, Email, Page, PageRequest, PersonName, Rng, TenantId, UserId},
     store::{Scope, Store, Tx},
 };
 
@@ -75,14 +75,29 @@ impl Users {
             return Ok((user, false));
         }
         let now = self.clock.now();
-        let user =
-            User { id: UserId::generate(now, &*self.rng), email: email.clone(), platform_admin, created_at: now };
+        let user = User {
+            id: UserId::generate(now, &*self.rng),
+            email: email.clone(),
+            email_verified_at: None,
+            name: None,
+            platform_admin,
+            created_at: now,
+            updated_at: now,
+        };
         if tx.user_insert(&user).await? {
             return Ok((user, true));
         }
         // Somebody else made it between the two statements; it is visible now.
         let user = tx.user_by_email(email).await?.ok_or(Error::Unknown(user.id))?;
         Ok((user, false))
+    }
+
+    /// Calls a person as they wish; `None` takes the name back. They are in the scope's reach.
+    pub async fn rename(&self, scope: Scope, id: UserId, name: Option<&PersonName>) -> Result<(), Error> {
+        let mut tx = self.store.begin(scope).await?;
+        tx.user_by_id(id).await?.ok_or(Error::Unknown(id))?;
+        tx.user_rename(id, name, self.clock.now()).await?;
+        Ok(tx.commit().await?)
     }
 
     /// A page of a tenant's members.

@@ -90,8 +90,10 @@ impl TenantAccess {
         }
     }
 
-    /// The person who calls, and their sign-in; a machine has neither.
+    /// The person who calls, and their sign-in, which was with us directly: a machine is nobody, and no scope that people
+    /// can allow a client covers what is their own.
     pub fn person(&self) -> Result<(UserId, SessionId), Problem> {
+        self.must_be_direct()?;
         match (self.access.subject, self.access.session) {
             (Subject::User(user), Some(session)) => Ok((user, session)),
             _ => Err(Problem::new(Kind::FORBIDDEN, "this is a person's own; the token is a machine's")),
@@ -103,12 +105,18 @@ impl TenantAccess {
         if self.access.scope.contains(value) { Ok(()) } else { Err(insufficient_scope(value)) }
     }
 
-    /// The user, when their role is at least `role` and they signed in with us directly: no scope that people can allow a
-    /// client covers what a role may do.
-    pub fn require_role(&self, role: Role) -> Result<UserId, Problem> {
+    /// An error when a client acts for a person.
+    fn must_be_direct(&self) -> Result<(), Problem> {
         if self.access.client_id != FIRST_PARTY && matches!(self.access.subject, Subject::User(_)) {
             return Err(Problem::new(Kind::FORBIDDEN, "a client acts within its scope, which does not cover this"));
         }
+        Ok(())
+    }
+
+    /// The user, when their role is at least `role` and they signed in with us directly: no scope that people can allow a
+    /// client covers what a role may do.
+    pub fn require_role(&self, role: Role) -> Result<UserId, Problem> {
+        self.must_be_direct()?;
         match self.access.subject {
             Subject::User(user) if self.access.role.is_some_and(|own| own >= role) => Ok(user),
             _ => Err(Problem::new(Kind::FORBIDDEN, format!("needs a user with the role {} or higher", role.name()))),

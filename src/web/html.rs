@@ -12,6 +12,12 @@ const STYLE: &str = include_str!("pages.css");
 /// The address of the style sheet: an inline one would need a hole in the policy.
 pub const STYLE_PATH: &str = "/console/pages.css";
 
+/// The picture by which browsers tell pages apart.
+const ICON: &str = include_str!("icon.svg");
+
+/// The address of the picture: without one, browsers ask for `/favicon.ico`.
+pub const ICON_PATH: &str = "/console/icon.svg";
+
 /// The address of the script that sends the form of a page that sends itself.
 pub const SEND_PATH: &str = "/console/send.js";
 
@@ -61,6 +67,7 @@ impl IntoResponse for Page {
                     meta charset="utf-8";
                     title { (title) }
                     meta name="viewport" content="width=device-width, initial-scale=1";
+                    link rel="icon" href=(ICON_PATH);
                     link rel="stylesheet" href=(STYLE_PATH);
                     @if let Some(path) = script { script src=(path) defer {} }
                 }
@@ -76,7 +83,9 @@ impl IntoResponse for Page {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        // Nobody else learns an address of ours. With `no-referrer`, forms would come from the origin "null" (Fetch,
+        // "append a request Origin header").
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
         headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
@@ -103,6 +112,14 @@ pub fn field(label: &str, name: &str, kind: &str, autocomplete: &str, value: &st
     }
 }
 
+/// Whose account a form is about: people see it, and what keeps their passwords reads it. It is not sent.
+pub fn account(email: &str) -> Markup {
+    html! {
+        label for="account" { "Account" }
+        input id="account" type="email" autocomplete="username" readonly value=(email);
+    }
+}
+
 /// A field that people do not see.
 pub fn hidden(name: &str, value: &str) -> Markup {
     html! { input type="hidden" name=(name) value=(value); }
@@ -112,6 +129,12 @@ pub fn hidden(name: &str, value: &str) -> Markup {
 pub async fn style() -> Response {
     let kind = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "public, max-age=3600")];
     (kind, STYLE).into_response()
+}
+
+/// The picture of every page.
+pub async fn icon() -> Response {
+    let kind = [(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "public, max-age=3600")];
+    (kind, ICON).into_response()
 }
 
 /// The script of pages that send themselves.

@@ -31,6 +31,7 @@ const PUBLIC: &[&str] = &[
     "GET /signup/verify",
     // Whoever has the link of a letter is who it was sent to.
     "GET /v1/invitations/{token}",
+    "POST /account",
     "POST /account/factors",
     "POST /account/factors/passkey",
     "POST /account/factors/passkey/options",

@@ -25,12 +25,17 @@ async fn the_whole_way(app: &TestApp) {
     app.anon().post("/v1/signup/verify", json!({"token": token})).await.refuses(404, &[]);
 
     let owner = app.owner_of("Acme").await;
+    // The one who signed up followed a link, and so will who is invited.
+    assert_eq!(owner.get("/v1/me").await.body["user"]["email_verified"], true);
     let gone = owner.post("/v1/invitations", json!({"email": "gone@acme.example"})).await.expect(201);
     owner.delete(&format!("/v1/invitations/{}", gone.text("/invitation_id"))).await.expect(204);
     owner.post("/v1/invitations", json!({"email": ANN, "role": "admin"})).await.expect(201);
     assert_eq!(owner.get("/v1/invitations").await.expect(200).body["items"].as_array().unwrap().len(), 1);
     let token = token_of_newest(app, ANN).await;
-    app.anon().post(&format!("/v1/invitations/{token}"), json!({"password": PASSWORD})).await.expect(201);
+    let joined = app.anon().post(&format!("/v1/invitations/{token}"), json!({"password": PASSWORD})).await.expect(201);
+    let users = owner.get("/v1/users").await.expect(200).body;
+    let ann = users["items"].as_array().unwrap().iter().find(|user| user["user_id"] == joined.body["user_id"]).unwrap();
+    assert_eq!(ann["email_verified"], true);
 
     let mut browser = Browser::new(app);
     browser.sign_in(ANN, PASSWORD, "").await;

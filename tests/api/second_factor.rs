@@ -107,7 +107,7 @@ async fn an_authenticator_is_asked_for_after_the_password_and_each_code_counts_o
     let reply = login(&app, &format!("{} {}", &spaced[..3], &spaced[3..])).await.expect(200);
     let owner = crate::support::actors::Actor { app: &app, token: reply.text("/access_token") };
     let sessions = owner.get("/v1/me/sessions").await.expect(200);
-    assert_eq!(sessions.body["items"][1]["amr"], json!(["pwd", "otp"]));
+    assert_eq!(sessions.body["items"][1]["amr"], json!(["pwd", "otp", "mfa"]));
 }
 
 #[tokio::test]
@@ -424,5 +424,5 @@ async fn an_id_token_says_by_what_somebody_signed_in() {
     let reply = super::oauth::token(&app, &grant).await.expect(200);
     let claims = reply.text("/id_token").split('.').nth(1).unwrap().to_owned();
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
-    assert_eq!(claims["amr"], json!(["pwd", "otp"]));
+    assert_eq!(claims["amr"], json!(["pwd", "otp", "mfa"]));
 }

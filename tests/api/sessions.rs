@@ -146,3 +146,28 @@ async fn what_people_and_administrators_do_is_noted() {
     assert!(subjects.any(|subject| subject.starts_with("email:")), "{failed}");
     assert!(!failed.to_string().contains("nobody@"), "{failed}");
 }
+
+#[tokio::test]
+async fn a_person_says_what_they_are_called_and_takes_it_back() {
+    let app = TestApp::new().await;
+    app.tenant("Acme", "standard").await;
+    let owner = app.owner_of("Acme").await;
+    let named = owner.patch("/v1/me", json!({"name": " Ada Løvelace "})).await.expect(200);
+    assert_eq!((named.text("/name"), &named.body["email_verified"]), ("Ada Løvelace".into(), &json!(false)));
+    // What is not there is not changed.
+    assert_eq!(owner.patch("/v1/me", json!({})).await.expect(200).text("/name"), "Ada Løvelace");
+    for wrong in [json!(" "), json!("a\u{0}b"), json!("x".repeat(201)), json!(7), json!({})] {
+        owner.patch("/v1/me", json!({"name": wrong})).await.refuses(422, &["name"]);
+    }
+    owner.patch("/v1/me", json!({"role": "owner"})).await.refuses(422, &["role"]);
+    assert_eq!(owner.get("/v1/me").await.text("/user/name"), "Ada Løvelace");
+    assert_eq!(owner.patch("/v1/me", json!({"name": ""})).await.expect(200).body["name"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_machine_has_no_name_to_change() {
+    let app = TestApp::new().await;
+    app.tenant("Acme", "standard").await;
+    let robot = super::oauth::robot(&app.owner_of("Acme").await).await;
+    robot.patch("/v1/me", json!({"name": "Robby"})).await.refuses(403, &[]);
+}

@@ -1,11 +1,12 @@
 //! What attackers do, and what comes of it.
 
 use axum::http::{Method, header};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     browser::{Browser, ISSUER, encoded, form_of, location, param, text},
     relying_party::{Client, acme, challenge_of, error_in, opens, owner, post, refused},
+    support::actors::PASSWORD,
 };
 
 const CROSS: [(&str, &str); 2] = [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")];
@@ -52,6 +53,8 @@ async fn no_other_site_decides_for_a_person() {
     let path = "/oauth2/authorize";
     browser.request(Method::POST, path, Some(decided(&token)), &CROSS).await.expect(403);
     browser.request(Method::POST, path, Some(decided(&token)), &[("origin", "null")]).await.expect(403);
+    let hidden = [("origin", "null"), ("sec-fetch-site", "cross-site")];
+    browser.request(Method::POST, path, Some(decided(&token)), &hidden).await.expect(403);
     browser.request(Method::POST, path, Some(decided("")), &[]).await.expect(403);
     browser.request(Method::POST, path, Some(decided("guess")), &[]).await.expect(403);
     other.request(Method::POST, path, Some(decided(&token)), &[]).await.expect(403);
@@ -63,12 +66,25 @@ async fn no_other_site_decides_for_a_person() {
     assert!(param(&target, "code").is_some());
 }
 
+/// Fetch, "append a request Origin header": pages whose browser tells nobody where they are have the origin "null".
+#[tokio::test]
+async fn a_browser_that_keeps_its_origin_to_itself_decides_by_what_it_says_of_the_site() {
+    let app = acme().await;
+    let client = Client::web(&app).await;
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let mut form = form_of(&browser.get(&client.request(&[])).await.expect(200));
+    form.fields.push(("decision".into(), "allow".into()));
+    let quiet = [("origin", "null"), ("sec-fetch-site", "same-origin")];
+    let reply = browser.request(Method::POST, "/oauth2/authorize", Some(encoded(&form.fields)), &quiet).await;
+    assert!(param(&location(&reply), "code").is_some());
+}
+
 /// A sign-in is not sent from another site, so that nobody is signed in as somebody else unawares.
 #[tokio::test]
 async fn no_other_site_signs_a_person_in() {
     let app = acme().await;
     let browser = Browser::new(&app);
-    let fields = encoded(&[("email", &*owner()), ("password", crate::support::actors::PASSWORD)]);
+    let fields = encoded(&[("email", &*owner()), ("password", PASSWORD)]);
     browser.request(Method::POST, "/login", Some(fields), &CROSS).await.expect(403);
     assert!(!browser.has_cookie());
 }
@@ -188,4 +204,34 @@ async fn a_tenants_client_lets_nobody_else_in() {
     let stranger = Browser::signed_in(&app, &crate::support::actors::email_of("Globex")).await;
     assert_eq!(error_in(&location(&stranger.get(&client.request(&[])).await)), "access_denied");
     client.tokens(&[]).await;
+}
+
+/// What people allow a client is a scope, and none covers what their role may do or what is their own: RFC 9700 section 2.3,
+/// "The privileges associated with an access token SHOULD be restricted to the minimum required".
+#[tokio::test]
+async fn a_client_of_an_owner_does_not_act_as_the_owner() {
+    let app = acme().await;
+    let client = Client::web(&app).await;
+    let token = client.tokens(&[("scope", "openid profile email offline_access usage:read usage:write")]).await;
+    let token = token.text("/access_token");
+    let call = async |method: Method, path: &str, body: Value| app.call(method, path, &token, body).await;
+    call(Method::GET, "/v1/me", Value::Null).await.expect(200);
+    call(Method::GET, "/v1/usage?meter=apis", Value::Null).await.expect(200);
+    let passwords = json!({"current_password": PASSWORD, "new_password": "amber-Meadow-19-kites"});
+    for (method, path, body) in [
+        (Method::GET, "/v1/users", Value::Null),
+        (Method::POST, "/v1/users", json!({"email": "evil@evil.example", "role": "owner"})),
+        (Method::POST, "/v1/invitations", json!({"email": "evil@evil.example"})),
+        (Method::GET, "/v1/clients", Value::Null),
+        (Method::POST, "/v1/clients", json!({"client_name": "evil"})),
+        (Method::PATCH, "/v1/me", json!({"name": "Evil"})),
+        (Method::GET, "/v1/me/sessions", Value::Null),
+        (Method::DELETE, "/v1/me/sessions", Value::Null),
+        (Method::POST, "/v1/me/password", passwords),
+    ] {
+        let reply = call(method.clone(), path, body).await;
+        assert_eq!(reply.status, 403, "{method} {path}: {}", reply.body);
+        assert!(reply.text("/detail").contains("within its scope"), "{}", reply.body);
+    }
+    app.owner_of("Acme").await.get("/v1/users").await.expect(200);
 }

@@ -9,6 +9,7 @@ mod support;
 mod attacks;
 mod browser;
 mod concurrency;
+mod cors;
 mod oidc_backchannel;
 mod oidc_core;
 mod oidc_discovery;

@@ -19,12 +19,13 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tollgate::{
     identity::Identity,
     outbound::{Outbound, Reach},
+    store::{Scope, Store},
     upkeep::tell_logouts_once,
 };
 
 use crate::{
     browser::Browser,
-    relying_party::{Client, acme, claims, opens, owner, part, refused},
+    relying_party::{CALLBACK, Client, acme, claims, opens, owner, part, refused},
     support::app::{Reply, TestApp},
 };
 
@@ -204,6 +205,40 @@ async fn oidc_backchannel_2_5_a_client_that_fails_is_asked_again_and_not_for_eve
     assert_eq!((tell(&app).await, channel.tokens().len()), (0, 1));
     app.clock.advance_secs(1_000_000);
     assert_eq!((tell(&app).await, channel.tokens().len()), (0, 0), "six times, and no more");
+}
+
+/// A client that is deleted, by itself or with its tenant, hears of the ends that that brings; then nothing of it is left.
+#[tokio::test]
+async fn oidc_backchannel_2_5_a_deleted_client_hears_that_its_sessions_are_over() {
+    let app = acme().await;
+    let channel = BackChannel::start().await;
+    let admin = app.admin().await;
+    let sid = |tokens: &Reply| claims(tokens, "id_token")["sid"].clone();
+    let told = || -> Vec<Value> { channel.tokens().iter().map(|token| part(token, 1)["sid"].clone()).collect() };
+    let client = channel.client(&app).await;
+    let tokens = client.tokens(&[]).await;
+    let path = format!("/admin/v1/clients/{}", client.id);
+    admin.delete(&path).await.expect(204);
+    assert_eq!((tell(&app).await, told()), (1, vec![sid(&tokens)]));
+    // To everybody else it is gone, from the beginning.
+    admin.delete(&path).await.expect(404);
+    refused(&client.refresh(&tokens.text("/refresh_token"), &[]).await, 401, "invalid_client");
+    app.anon().get(&client.request(&[])).await.expect(400);
+
+    let uri = format!("http://127.0.0.1:{}/logout", channel.port);
+    let of_tenant = json!({"redirect_uris": [CALLBACK], "backchannel_logout_uri": uri, "scope": "openid"});
+    let made = app.owner_of("Acme").await.post("/v1/clients", of_tenant).await.expect(201);
+    let secret = made.body["client_secret"].as_str().map(str::to_owned);
+    let client = Client { app: &app, id: made.text("/client_id"), secret };
+    let tokens = client.tokens(&[("scope", "openid")]).await;
+    let tenant = tokens.text("/tenant_id");
+    admin.delete(&format!("/admin/v1/tenants/{tenant}")).await.expect(200);
+    assert_eq!((tell(&app).await, told()), (1, vec![sid(&tokens)]));
+
+    let identity = Identity::from_ref(app.app.state());
+    identity.tidy().await.unwrap();
+    let mut tx = Store::from_ref(app.app.state()).begin(Scope::Job("test")).await.unwrap();
+    assert_eq!(tx.clients_forget().await.unwrap(), 0, "tidying forgot both");
 }
 
 /// A node that dies between the end of a session and telling: the next start tells.

@@ -6,9 +6,12 @@ use serde_json::{Value, json};
 use tollgate::{identity::Identity, kernel::Clock as _};
 
 use crate::{
-    browser::{Browser, ISSUER, form_of, location, param, text},
+    browser::{Browser, ISSUER, encoded, form_of, location, param, text},
     relying_party::{CALLBACK, Client, acme, claims, error_in, owner, part},
-    support::app::{Reply, TestApp},
+    support::{
+        actors::PASSWORD,
+        app::{Reply, TestApp},
+    },
 };
 
 /// Where a request leads that must not show anything.
@@ -257,6 +260,49 @@ async fn oidc_core_5_3_userinfo_says_who_the_user_is() {
     assert_eq!(known["sub"], claims(&tokens, "id_token")["sub"]);
     assert_eq!(known["email"], owner());
     assert!(userinfo(&app, &client.tokens(&[]).await).await.get("email").is_none(), "email was not asked for");
+}
+
+/// "profile [...] requests access to the End-User's default profile Claims", "email [...] requests access to the email and
+/// email_verified Claims": each scope stands for its own, of what is known, and with an access token userinfo is where they are.
+#[tokio::test]
+async fn oidc_core_5_4_scopes_stand_for_claims_at_userinfo() {
+    let app = acme().await;
+    let client = Client::web(&app).await;
+    let of = async |scope: &str| {
+        let tokens = client.tokens(&[("scope", scope)]).await;
+        let mut known = userinfo(&app, &tokens).await;
+        known.as_object_mut().unwrap().retain(|name, _| !["sub", "tenant_id"].contains(&name.as_str()));
+        let id_token = claims(&tokens, "id_token");
+        assert!(["email", "name"].iter().all(|name| id_token.get(name).is_none()), "{id_token}");
+        known
+    };
+    assert_eq!(of("openid").await, json!({}));
+    assert_eq!(of("openid email").await, json!({"email": owner(), "email_verified": false}));
+    let unnamed = of("openid profile").await;
+    assert!(unnamed["updated_at"].is_i64() && unnamed.as_object().unwrap().len() == 1, "{unnamed}");
+    app.clock.advance_secs(100);
+    let person = app.owner_of("Acme").await;
+    person.patch("/v1/me", json!({"name": " Ada Lovelace "})).await.expect(200);
+    let named = of("openid profile").await;
+    let later = unnamed["updated_at"].as_i64().unwrap() + 100;
+    assert_eq!(named, json!({"name": "Ada Lovelace", "updated_at": later}));
+}
+
+/// "True if the End-User's e-mail address has been verified; otherwise false": once its owner followed a link that was sent there.
+#[tokio::test]
+async fn oidc_core_5_1_an_email_is_verified_by_a_link_that_was_sent_there() {
+    let app = acme().await;
+    let client = Client::web(&app).await;
+    let browser = Browser::new(&app);
+    browser.request(Method::POST, "/reset", Some(encoded(&[("email", owner())])), &[]).await.expect(200);
+    let mails = app.admin().await.get("/admin/v1/mails").await.expect(200).body;
+    let letter = mails["items"][0]["text"].as_str().unwrap();
+    let token = letter.split("token=").nth(1).unwrap().split_whitespace().next().unwrap();
+    let form = encoded(&[("token", token), ("password", PASSWORD)]);
+    browser.request(Method::POST, "/reset", Some(form), &[]).await.expect(200);
+    app.clock.advance_secs(1);
+    let tokens = client.tokens(&[("scope", "openid email")]).await;
+    assert_eq!(userinfo(&app, &tokens).await["email_verified"], true);
 }
 
 /// "offline_access: [...] the Authorization Server MUST ensure that the prompt parameter contains consent unless other conditions

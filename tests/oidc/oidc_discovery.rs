@@ -162,7 +162,8 @@ impl Walk<'_> {
     }
 
     async fn claims(&self) {
-        let tokens = self.client.tokens(&[("scope", "openid email usage:read"), ("nonce", "n")]).await;
+        self.app.owner_of("Acme").await.patch("/v1/me", json!({"name": "Ada"})).await.expect(200);
+        let tokens = self.client.tokens(&[("scope", "openid profile email usage:read"), ("nonce", "n")]).await;
         let id_token = claims(&tokens, "id_token");
         let userinfo = self.app.call(Method::GET, "/oauth2/userinfo", &tokens.text("/access_token"), Value::Null).await;
         for claim in self.list("claims_supported") {

@@ -197,6 +197,24 @@ async fn rfc8628_5_1_guesses_are_counted() {
     enter(&browser, &started.text("/user_code")).await.expect(200);
 }
 
+/// Section 5.1 again, with all of them at once: no more than one after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc8628_5_1_guesses_that_are_made_at_once_are_counted_one_by_one() {
+    let app = acme().await;
+    let client = television(&app).await;
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let token = form_of(&browser.get("/device").await.expect(200)).value("form_token").unwrap().to_owned();
+    let guesses = (0..30).map(|_| {
+        let form = encoded(&[("user_code", "BCDF-GHJK"), ("form_token", &token)]);
+        browser.request(Method::POST, "/device", Some(form), &[])
+    });
+    let answers = futures_util::future::join_all(guesses).await;
+    let count = |status: u16| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!((count(400), count(429)), (10, 20));
+    let started = start(&client).await;
+    enter(&browser, &started.text("/user_code")).await.expect(429);
+}
+
 /// Section 5.4, "Remote Phishing": a decision comes from our own page, made for this browser.
 #[tokio::test]
 async fn rfc8628_5_4_a_decision_cannot_be_sent_from_another_site() {

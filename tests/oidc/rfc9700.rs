@@ -110,7 +110,7 @@ async fn rfc9700_4_16_no_page_is_framed() {
         let policy = page.headers["content-security-policy"].to_str().unwrap();
         assert!(policy.contains("frame-ancestors 'none'"), "{path}");
         assert_eq!(page.headers["x-frame-options"], "DENY");
-        assert_eq!(page.headers["referrer-policy"], "no-referrer");
+        assert_eq!(page.headers["referrer-policy"], "same-origin");
     }
 }
 

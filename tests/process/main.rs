@@ -20,5 +20,6 @@ mod restart;
 mod rotation;
 mod server;
 mod starting;
+mod timing;
 mod upstream;
 mod wire;

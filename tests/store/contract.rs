@@ -2,8 +2,8 @@
 
 use tollgate::{
     kernel::{
-        Act, Actor, CalendarUnit, Email, Isolation, PageRequest, Period, Quantity, Rng, SeededRng, TenantId, Timestamp,
-        UserId, audit::AuditFilter, ids::uuid_v7,
+        Act, Actor, CalendarUnit, Email, Isolation, PageRequest, Period, PersonName, Quantity, Rng, SeededRng,
+        TenantId, Timestamp, UserId, audit::AuditFilter, ids::uuid_v7,
     },
     metering::{
         MeterKey,
@@ -172,15 +172,43 @@ on_each_engine! {
         let user = |email: &str| User {
             id: UserId::generate(now(), &rng),
             email: email.parse().unwrap(),
+            email_verified_at: None,
+            name: None,
             platform_admin: false,
             created_at: now(),
+            updated_at: now(),
         };
         let mut tx = store.begin(JOB).await.unwrap();
         let ada = user("Ada@Example.com");
         assert!(tx.user_insert(&ada).await.unwrap());
         assert!(!tx.user_insert(&user("ada@example.COM")).await.unwrap());
         let other_case: Email = "ADA@example.com".parse().unwrap();
-        assert_eq!(tx.user_by_email(&other_case).await.unwrap(), Some(ada));
+        assert_eq!(tx.user_by_email(&other_case).await.unwrap(), Some(ada.clone()));
+        // What a person says of themselves, and since when their email is known to reach them: the first time counts.
+        let name: PersonName = "Ada Lovelace".parse().unwrap();
+        tx.user_rename(ada.id, Some(&name), now().plus_secs(1)).await.unwrap();
+        for later in [2, 3] {
+            tx.user_email_verified(ada.id, now().plus_secs(later)).await.unwrap();
+        }
+        let known = tx.user_by_id(ada.id).await.unwrap().unwrap();
+        assert_eq!((known.name, known.email_verified_at), (Some(name), Some(now().plus_secs(2))));
+        assert_eq!(known.updated_at, now().plus_secs(2));
+    }
+
+    async fn guesses_at_a_device_are_counted_and_forgotten(store: Store) {
+        let user = UserId::generate(now(), &rng());
+        let mut tx = store.begin(JOB).await.unwrap();
+        let at = |secs: i64| now().plus_secs(secs);
+        for guess in 0..3 {
+            assert!(tx.device_guess(user, at(guess - 600), at(guess), 3).await.unwrap(), "{guess}");
+        }
+        assert!(!tx.device_guess(user, at(-597), at(3), 3).await.unwrap());
+        // The window begins with the first, and ends for all of them.
+        assert!(!tx.device_guess(user, at(-1), at(599), 3).await.unwrap());
+        for guess in 600..603 {
+            assert!(tx.device_guess(user, at(guess - 600), at(guess), 3).await.unwrap(), "{guess}");
+        }
+        assert!(!tx.device_guess(user, at(3), at(603), 3).await.unwrap());
     }
 
     async fn a_person_is_forgotten_with_their_last_membership(store: Store) {
@@ -188,7 +216,15 @@ on_each_engine! {
         let home = tenant("Home", &rng);
         insert(&store, &home).await;
         let id = UserId::generate(now(), &rng);
-        let ada = User { id, email: "ada@example.com".parse().unwrap(), platform_admin: false, created_at: now() };
+        let ada = User {
+            id,
+            email: "ada@example.com".parse().unwrap(),
+            email_verified_at: None,
+            name: None,
+            platform_admin: false,
+            created_at: now(),
+            updated_at: now(),
+        };
         let place = Membership {
             tenant_id: home.id,
             user_id: id,

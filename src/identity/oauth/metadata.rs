@@ -56,7 +56,10 @@ fn metadata(identity: &Identity) -> Value {
         "request_parameter_supported": false,
         "request_uri_parameter_supported": false,
         "claim_types_supported": ["normal"],
-        "claims_supported": ["iss", "sub", "aud", "exp", "iat", "auth_time", "amr", "nonce", "at_hash", "sid", "tenant_id", "email"],
+        "claims_supported": [
+            "iss", "sub", "aud", "exp", "iat", "auth_time", "amr", "nonce", "at_hash", "sid", "tenant_id", "email",
+            "email_verified", "name", "updated_at",
+        ],
         "service_documentation": endpoint("/docs"),
     })
 }

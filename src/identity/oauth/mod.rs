@@ -2,6 +2,7 @@
 
 mod answer;
 mod authorize;
+mod cors;
 mod device;
 mod logout;
 mod metadata;
@@ -21,6 +22,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use self::cors::cors;
 pub(super) use self::params::Params;
 use super::{Identity, TokenSet, Verifier};
 use crate::web::oauth::not_stored;

@@ -118,8 +118,14 @@ async fn claims_of(identity: &Identity, verifier: &Verifier, token: &str) -> Res
     let user = identity.user_of(&access).await?;
     let user = user.ok_or_else(|| OAuthError::invalid_token("the token's user may not sign in any more"))?;
     let mut claims = json!({"sub": user.id, "tenant_id": access.tenant});
+    // OpenID Connect Core section 5.4: what each scope stands for, of what is known.
     if access.scope.contains("email") {
         claims["email"] = Value::from(user.email.to_string());
+        claims["email_verified"] = Value::from(user.email_verified_at.is_some());
     }
-    Ok(not_stored(Json(claims).into_response()))
+    if access.scope.contains("profile") {
+        claims["name"] = user.name.map_or(Value::Null, |name| Value::from(name.to_string()));
+        claims["updated_at"] = Value::from(user.updated_at.as_secs());
+    }
+    Ok(not_stored(Json(without_nulls(claims)).into_response()))
 }

@@ -10,8 +10,9 @@ use maud::html;
 use super::{COOKIE, browser, failed, is_ours, not_ours, see_other, set_cookie, to_sign_in};
 use crate::{
     identity::{Browser, Error, Identity, Keep, Origin, Session, oauth::Params},
-    kernel::Secret,
-    web::html::{Page, alert, field, hidden, notice},
+    kernel::{Email, PersonName, Secret},
+    users::User,
+    web::html::{Page, account, alert, field, hidden, notice},
 };
 
 /// Whoever is signed in, or the way to the sign-in.
@@ -40,16 +41,23 @@ pub(super) async fn form_of_person(
 /// The account: its sign-ins, and the ways to what can be changed.
 #[utoipa::path(get, path = "/account", tag = "pages", responses((status = 200), (status = 303)))]
 pub(super) async fn account_page(State(identity): State<Identity>, headers: HeaderMap) -> Response {
-    match overview(&identity, &headers).await {
-        Ok(page) => page.into_response(),
-        Err(response) => response,
-    }
+    let shown = async {
+        let (secret, browser) = person(&identity, &headers, "/account").await?;
+        overview(&identity, &secret, &browser, None).await
+    };
+    shown.await.map_or_else(|response| response, axum::response::IntoResponse::into_response)
 }
 
-async fn overview(identity: &Identity, headers: &HeaderMap) -> Result<Page, Response> {
-    let (secret, browser) = person(identity, headers, "/account").await?;
+async fn overview(
+    identity: &Identity,
+    secret: &Secret,
+    browser: &Browser,
+    fault: Option<&str>,
+) -> Result<Page, Response> {
     let sessions = identity.sessions_of_person(browser.user_id).await.map_err(failed)?;
-    let token = identity.form_token(&secret);
+    let User { email, name, .. } = identity.person(browser.user_id).await.map_err(failed)?;
+    let name = name.as_ref().map_or("", PersonName::as_str);
+    let token = identity.form_token(secret);
     let row = |session: &Session, client: Option<&str>| {
         let used = session.renewed_at.unwrap_or(session.created_at);
         html! {
@@ -68,6 +76,14 @@ async fn overview(identity: &Identity, headers: &HeaderMap) -> Result<Page, Resp
         }
     };
     let body = html! {
+        (alert(fault))
+        p { "Signed in as " strong { (email.as_str()) } "." }
+        form method="post" action="/account" {
+            (hidden("form_token", &token))
+            label for="name" { "Name that applications may see" }
+            input id="name" name="name" type="text" autocomplete="name" value=(name);
+            button { "Save" }
+        }
         h2 { "Sign-ins" }
         p { "This browser is signed in since " (browser.authenticated_at) "." }
         @if sessions.is_empty() { p { "Nothing else is signed in." } } @else {
@@ -92,6 +108,27 @@ async fn overview(identity: &Identity, headers: &HeaderMap) -> Result<Page, Resp
         }
     };
     Ok(Page::new("Your account", body))
+}
+
+/// Changes what a person is called; an empty name takes it back.
+#[utoipa::path(post, path = "/account", tag = "pages", responses((status = 303), (status = 403), (status = 422)),
+    request_body(content_type = "application/x-www-form-urlencoded", content = String))]
+pub(super) async fn change_name(State(identity): State<Identity>, request: Request) -> Response {
+    let renamed = async {
+        let (_, params, secret, browser) = form_of_person(&identity, request, "/account").await?;
+        let name = params.text("name").filter(|name| !name.trim().is_empty());
+        match name.map(str::parse::<PersonName>).transpose() {
+            Ok(name) => {
+                identity.rename(browser.user_id, name.as_ref()).await.map_err(failed)?;
+                Ok(see_other("/account"))
+            }
+            Err(error) => {
+                let page = overview(&identity, &secret, &browser, Some(&format!("The name {error}."))).await?;
+                Ok(page.status(StatusCode::UNPROCESSABLE_ENTITY).into_response())
+            }
+        }
+    };
+    renamed.await.unwrap_or_else(|response: Response| response)
 }
 
 /// Ends one of a person's sign-ins, or all but this browser.
@@ -138,18 +175,22 @@ pub(super) async fn sign_out(State(identity): State<Identity>, request: Request)
 #[utoipa::path(get, path = "/account/password", tag = "pages", responses((status = 200), (status = 303)))]
 pub(super) async fn password_page(State(identity): State<Identity>, headers: HeaderMap) -> Response {
     match person(&identity, &headers, "/account/password").await {
-        Ok((secret, _)) => password_form(&identity.form_token(&secret), None, None).into_response(),
+        Ok((secret, browser)) => match identity.email_of(browser.user_id).await {
+            Ok(email) => password_form(&identity.form_token(&secret), &email, None, None).into_response(),
+            Err(error) => failed(error),
+        },
         Err(response) => response,
     }
 }
 
-fn password_form(form_token: &str, done: Option<&str>, fault: Option<&str>) -> Page {
+fn password_form(form_token: &str, email: &Email, done: Option<&str>, fault: Option<&str>) -> Page {
     let body = html! {
         (notice(done))
         (alert(fault))
         p { "At least 12 characters, or fewer that are hard to guess. All other sign-ins will end." }
         form method="post" action="/account/password" {
             (hidden("form_token", form_token))
+            (account(email.as_str()))
             (field("Current password", "current_password", "password", "current-password", ""))
             (field("New password", "new_password", "password", "new-password", ""))
             button { "Change the password" }
@@ -172,15 +213,19 @@ pub(super) async fn change_password(State(identity): State<Identity>, origin: Or
     let old = params.secret("current_password").unwrap_or_else(empty);
     let new = params.secret("new_password").unwrap_or_else(empty);
     let token = identity.form_token(&secret);
+    let email = match identity.email_of(browser.user_id).await {
+        Ok(email) => email,
+        Err(error) => return failed(error),
+    };
     let changed = identity.change_password(browser.user_id, &old, &new, &origin, Keep::Browser(&secret)).await;
     match changed {
-        Ok(()) => password_form(&token, Some("The new password is set."), None).into_response(),
+        Ok(()) => password_form(&token, &email, Some("The new password is set."), None).into_response(),
         Err(Error::WeakPassword(why)) => {
-            let page = password_form(&token, None, Some(&format!("The new password {why}")));
+            let page = password_form(&token, &email, None, Some(&format!("The new password {why}")));
             page.status(StatusCode::UNPROCESSABLE_ENTITY).into_response()
         }
         Err(Error::WrongCredentials) => {
-            let page = password_form(&token, None, Some("The current password is wrong."));
+            let page = password_form(&token, &email, None, Some("The current password is wrong."));
             page.status(StatusCode::UNAUTHORIZED).into_response()
         }
         Err(error) => failed(error),

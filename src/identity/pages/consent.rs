@@ -46,7 +46,7 @@ pub(in crate::identity) fn wishes(scope: &ScopeSet) -> Markup {
 fn wish(value: &str) -> &str {
     match value {
         "openid" => "know who you are",
-        "profile" => "see your profile",
+        "profile" => "see your name",
         "email" => "see your email address",
         "offline_access" => "stay signed in for you",
         "usage:read" => "see your organization's usage",

@@ -38,6 +38,8 @@ const COOKIE: &str = "tollgate_browser";
 const PENDING_COOKIE: &str = "tollgate_pending";
 /// A browser is known for this long after it signed in, in seconds: a year.
 const DEVICE_S: i64 = 365 * 86_400;
+/// Where a sign-in leads that nothing else sent for.
+const HOME: &str = "/account";
 /// The one script: what passkeys need.
 const SCRIPT: &str = include_str!("passkeys.js");
 const SCRIPT_PATH: &str = "/console/passkeys.js";
@@ -61,7 +63,7 @@ where
         .routes(routes!(factor::passkey_options))
         .routes(routes!(factor::passkey_sign_in))
         .routes(routes!(reset::reset_page, reset::reset))
-        .routes(routes!(account::account_page))
+        .routes(routes!(account::account_page, account::change_name))
         .routes(routes!(account::revoke_sign_in))
         .routes(routes!(account::sign_out))
         .routes(routes!(account::password_page, account::change_password))
@@ -70,6 +72,7 @@ where
         .routes(routes!(factors::new_passkey))
         .route(SCRIPT_PATH, axum::routing::get(script))
         .route(html::STYLE_PATH, axum::routing::get(html::style))
+        .route(html::ICON_PATH, axum::routing::get(html::icon))
         .route(html::SEND_PATH, axum::routing::get(html::send))
 }
 
@@ -114,8 +117,13 @@ pub(super) fn is_ours(identity: &Identity, headers: &HeaderMap, secret: &Secret,
 pub fn same_origin(identity: &Identity, headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let issuer = url::Url::parse(identity.issuer()).map(|issuer| issuer.origin().ascii_serialization());
-    let origin = text("origin").is_none_or(|origin| issuer.is_ok_and(|own| own == origin));
-    origin && text("sec-fetch-site").is_none_or(|site| ["same-origin", "none"].contains(&site))
+    let (origin, site) = (text("origin"), text("sec-fetch-site"));
+    if origin == Some("null") {
+        // Browsers that tell nobody where they come from still say whether it is from here.
+        return site == Some("same-origin");
+    }
+    let origin = origin.is_none_or(|origin| issuer.is_ok_and(|own| own == origin));
+    origin && site.is_none_or(|site| ["same-origin", "none"].contains(&site))
 }
 
 /// Takes a browser's cookie away.
@@ -144,7 +152,7 @@ pub(super) fn to_sign_in(return_to: &str, login_hint: Option<&str>) -> Response 
 fn local(return_to: &str) -> String {
     let path = return_to.parse::<Uri>().ok().filter(|uri| uri.authority().is_none() && uri.scheme().is_none());
     let path = path.filter(|_| return_to.starts_with('/') && !return_to.starts_with("//") && !return_to.contains('\\'));
-    path.map_or_else(|| "/console/".to_owned(), |uri| uri.to_string())
+    path.map_or_else(|| HOME.to_owned(), |uri| uri.to_string())
 }
 
 /// 303, which makes a `GET` of what was a `POST`.
@@ -192,7 +200,7 @@ mod tests {
         assert_eq!(local("/oauth2/authorize?a=b%20c"), "/oauth2/authorize?a=b%20c");
         for other in ["", "https://evil.example/", "//evil.example/", "/\\evil.example", "evil", "javascript:alert(1)"]
         {
-            assert_eq!(local(other), "/console/", "{other}");
+            assert_eq!(local(other), HOME, "{other}");
         }
     }
 }

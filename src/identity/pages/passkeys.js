@@ -19,8 +19,8 @@ async function post(address, query, body) {
     headers: body ? { "content-type": "application/json" } : {},
     body: body && JSON.stringify(body),
   });
-  const value = await answer.json();
-  if (!answer.ok) throw new Error(value.detail || "This did not work.");
+  const value = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(value.detail ? `This did not work: ${value.detail}.` : "This did not work.");
   return value;
 }
 
@@ -68,18 +68,31 @@ function showCodes(codes, location) {
   }
   const words = document.createElement("p");
   words.setAttribute("role", "status");
+  words.tabIndex = -1;
   words.textContent = "Keep these recovery codes. Each works once, and they are not shown again:";
   const on = document.createElement("a");
   on.href = location;
   on.textContent = "Go on";
   form.replaceChildren(words, list, on);
+  // The button that had the focus is gone.
+  words.focus();
+}
+
+// What browsers say is for developers (WebAuthn Level 2, sections 5.1.3 and 5.1.4).
+function words(error) {
+  if (error.name === "NotAllowedError") return "No passkey was used. You can try again.";
+  if (error.name === "InvalidStateError") return "This device has a passkey for this account already.";
+  return error.message;
 }
 
 form?.addEventListener("submit", async (event) => {
   event.preventDefault();
   const fault = document.getElementById("passkey-fault");
+  const button = form.querySelector("button");
   fault.hidden = true;
+  button.disabled = true;
   try {
+    if (!window.PublicKeyCredential) throw new Error("This browser has no passkeys, or not at this address.");
     const query = new URLSearchParams(new FormData(form)).toString();
     const { publicKey } = await post(form.dataset.options, query);
     const answer = publicKey.user ? await make(publicKey) : await sign(publicKey);
@@ -87,7 +100,9 @@ form?.addEventListener("submit", async (event) => {
     if (recovery_codes?.length) showCodes(recovery_codes, location);
     else window.location.assign(location);
   } catch (error) {
-    fault.textContent = error.message;
+    fault.textContent = words(error);
     fault.hidden = false;
+    button.disabled = false;
+    button.focus();
   }
 });

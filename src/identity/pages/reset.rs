@@ -11,7 +11,7 @@ use super::{failed, not_ours, same_origin};
 use crate::{
     identity::{Error, Identity, Origin, oauth::Params},
     kernel::{Email, Secret},
-    web::html::{Page, alert, field, hidden},
+    web::html::{Page, account, alert, field, hidden},
 };
 
 /// Asks for an email, or by a link for the new password.
@@ -19,9 +19,8 @@ use crate::{
 pub(super) async fn reset_page(State(identity): State<Identity>, RawQuery(query): RawQuery) -> Response {
     let params = Params::parse(query.unwrap_or_default().as_bytes()).unwrap_or_default();
     let Some(token) = params.secret("token") else { return ask(None).into_response() };
-    match identity.reset_link_works(&token).await {
-        Ok(true) => choose(&token, None).into_response(),
-        Ok(false) => failed(Error::InvalidLink),
+    match identity.account_of_reset_link(&token).await {
+        Ok(email) => choose(&token, &email, None).into_response(),
         Err(error) => failed(error),
     }
 }
@@ -39,12 +38,13 @@ fn ask(fault: Option<&str>) -> Page {
     Page::new("Forgot your password?", body)
 }
 
-fn choose(token: &Secret, fault: Option<&str>) -> Page {
+fn choose(token: &Secret, email: &Email, fault: Option<&str>) -> Page {
     let body = html! {
         (alert(fault))
         p { "At least 12 characters, or fewer that are hard to guess. You will be signed out everywhere." }
         form method="post" action="/reset" {
             (hidden("token", token.expose()))
+            (account(email.as_str()))
             (field("New password", "password", "password", "new-password", ""))
             button { "Set the password" }
         }
@@ -90,10 +90,13 @@ async fn set(identity: &Identity, token: &Secret, password: Option<Secret>) -> R
             };
             Page::new("Done", body).into_response()
         }
-        Err(Error::WeakPassword(why)) => {
-            let page = choose(token, Some(&format!("The password {why}")));
-            page.status(StatusCode::UNPROCESSABLE_ENTITY).into_response()
-        }
+        Err(Error::WeakPassword(why)) => match identity.account_of_reset_link(token).await {
+            Ok(email) => {
+                let page = choose(token, &email, Some(&format!("The password {why}")));
+                page.status(StatusCode::UNPROCESSABLE_ENTITY).into_response()
+            }
+            Err(error) => failed(error),
+        },
         Err(error) => failed(error),
     }
 }

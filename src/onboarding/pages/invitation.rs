@@ -17,7 +17,7 @@ use crate::{
     },
     web::{
         form::Form,
-        html::{Page, alert, field, hidden},
+        html::{Page, account, alert, field, hidden},
     },
 };
 
@@ -38,6 +38,7 @@ fn page(token: &Secret, offer: &Offer, with_code: bool, fault: Option<&str>) -> 
         p { strong { (offer.customer_name) } " invites " (email) " as " (offer.invitation.role.name()) "." }
         form method="post" action="/invitation" {
             (hidden("token", token.expose()))
+            (account(email))
             @if offer.has_account {
                 (field("Your password", "password", "password", "current-password", ""))
             } @else {
