@@ -3,7 +3,7 @@
 use std::{
     fs::{DirBuilder, File, TryLockError},
     io::{Read as _, Seek as _, Write as _},
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
@@ -12,10 +12,12 @@ use crate::app::BuildError;
 /// Makes the data folder and takes it; the lock goes with the process, however it ends.
 pub fn lock_data(path: &Path) -> Result<File, BuildError> {
     let failed = |source| BuildError::Data { path: path.to_owned(), source };
-    // What is in it, password hashes among it, is its owner's alone. A folder that is there keeps its mode.
+    // What is in it, password hashes among it, is its owner's alone. A folder that is there keeps its mode; files are made for the owner alone all the same.
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
     let file = path.join("lock");
-    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(file).map_err(failed)?;
+    let mut options = File::options();
+    let mut file =
+        options.create(true).truncate(false).read(true).write(true).mode(0o600).open(file).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +13,7 @@ use std::{
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderValue, Version, header, uri::Authority},
+    http::{HeaderMap, HeaderName, HeaderValue, Version, header, uri::Authority},
     middleware::{Next, from_fn},
     response::{IntoResponse as _, Response},
 };
@@ -25,6 +26,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tower::ServiceExt as _;
 
 use crate::{
+    kernel::network::{Network, behind_proxies},
     settings::ServerSettings,
     shutdown::Shutdown,
     web::{BrokenOff, Kind, Problem, extract::Peer},
@@ -38,17 +40,23 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
 /// After a failed accept (no file descriptors left), this long until the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// How connections are served.
 #[derive(Debug, Clone)]
 pub struct Config {
     header_read_timeout: Duration,
     h2c: bool,
+    trusted_proxies: Arc<[Network]>,
 }
 
 impl From<&ServerSettings> for Config {
     fn from(settings: &ServerSettings) -> Self {
-        Self { header_read_timeout: settings.header_read_timeout, h2c: settings.h2c }
+        Self {
+            header_read_timeout: settings.header_read_timeout,
+            h2c: settings.h2c,
+            trusted_proxies: settings.trusted_proxies.clone().into(),
+        }
     }
 }
 
@@ -77,10 +85,12 @@ pub async fn serve(listener: TcpListener, router: Router, config: Config, shutdo
         drop(stream.set_nodelay(true));
         let begun = Arc::new(AtomicBool::new(false));
         let noted = Arc::clone(&begun);
+        let trusted = Arc::clone(&config.trusted_proxies);
         let service = router.clone().map_request(move |request: Request<_>| {
             noted.store(true, Ordering::Relaxed);
             let mut request = request.map(axum::body::Body::new);
-            request.extensions_mut().insert(Peer(peer.ip()));
+            let client = client_of(peer.ip(), request.headers(), &trusted);
+            request.extensions_mut().insert(Peer(client));
             request
         });
         let service = TowerToHyperService::new(service.map_result(unless_broken_off));
@@ -100,6 +110,16 @@ pub async fn serve(listener: TcpListener, router: Router, config: Config, shutdo
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// Who sent a request, as far as we and our proxies know.
+fn client_of(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+    if trusted.is_empty() {
+        return peer;
+    }
+    let values = headers.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+    let hops: Vec<&str> = values.flat_map(|value| value.split(',')).collect();
+    behind_proxies(peer, hops.into_iter(), trusted)
 }
 
 /// hyper answers nothing when a service fails, and ends the connection or the stream.

@@ -52,6 +52,45 @@ pub fn strip_identity(headers: &mut HeaderMap) {
     }
 }
 
+/// What the names of our own cookies begin with. One of them is worth more than a token: it signs in.
+const OUR_COOKIES: &[u8] = b"tollgate_";
+
+/// Takes our cookies out of what a browser sends to an upstream.
+pub fn strip_our_cookies(headers: &mut HeaderMap) {
+    let ours = |pair: &[u8]| pair.trim_ascii_start().starts_with(OUR_COOKIES);
+    let is_ours = |value: &HeaderValue| value.as_bytes().split(|byte| *byte == b';').any(ours);
+    if !headers.get_all(header::COOKIE).iter().any(is_ours) {
+        return;
+    }
+    let others = |value: &HeaderValue| {
+        let rest: Vec<&[u8]> = value.as_bytes().split(|byte| *byte == b';').filter(|pair| !ours(pair)).collect();
+        let rest = rest.join(&b';');
+        HeaderValue::from_bytes(rest.trim_ascii()).ok().filter(|rest| !rest.is_empty())
+    };
+    let rest: Vec<HeaderValue> = headers.get_all(header::COOKIE).iter().filter_map(others).collect();
+    headers.remove(header::COOKIE);
+    for value in rest {
+        headers.append(header::COOKIE, value);
+    }
+}
+
+/// Takes away an upstream's cookies that would pass for ours. A cookie without a name comes back as its value alone.
+pub fn strip_forged_cookies(headers: &mut HeaderMap) {
+    let forged = |value: &HeaderValue| {
+        let text = value.as_bytes().trim_ascii_start();
+        text.strip_prefix(b"=").unwrap_or(text).trim_ascii_start().starts_with(OUR_COOKIES)
+    };
+    if !headers.get_all(header::SET_COOKIE).iter().any(forged) {
+        return;
+    }
+    let honest: Vec<HeaderValue> =
+        headers.get_all(header::SET_COOKIE).iter().filter(|value| !forged(value)).cloned().collect();
+    headers.remove(header::SET_COOKIE);
+    for value in honest {
+        headers.append(header::SET_COOKIE, value);
+    }
+}
+
 /// Takes away what concerns one hop alone: the known names, and those that `Connection` names.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
@@ -89,6 +128,27 @@ mod tests {
     fn headers(names: &[&str]) -> HeaderMap {
         let pairs = names.iter().map(|name| (name.parse().unwrap(), HeaderValue::from_static("forged")));
         pairs.collect::<Vec<(HeaderName, HeaderValue)>>().into_iter().collect()
+    }
+
+    #[test]
+    fn our_cookies_stay_with_us_and_nobody_else_sets_them() {
+        let of = |name: HeaderName, values: &[&'static str]| {
+            values.iter().map(|value| (name.clone(), HeaderValue::from_static(value))).collect::<HeaderMap>()
+        };
+        let left = |headers: &HeaderMap, name: HeaderName| {
+            let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned());
+            values.collect::<Vec<_>>()
+        };
+        let sent =
+            ["a=1; tollgate_browser=s; b=2", "tollgate_pending=x", "  tollgate_browser=s;c=3", "d=tollgate_browser"];
+        let mut request = of(header::COOKIE, &sent);
+        strip_our_cookies(&mut request);
+        assert_eq!(left(&request, header::COOKIE), ["a=1; b=2", "c=3", "d=tollgate_browser"]);
+        let answers =
+            ["tollgate_browser=theirs; Path=/", "=tollgate_browser=theirs", " = tollgate_browser=x", "session=1"];
+        let mut answer = of(header::SET_COOKIE, &answers);
+        strip_forged_cookies(&mut answer);
+        assert_eq!(left(&answer, header::SET_COOKIE), ["session=1"]);
     }
 
     #[test]

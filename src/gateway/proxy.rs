@@ -21,7 +21,7 @@ use hyper_util::{
 use tower::service_fn;
 
 use super::{
-    headers::strip_hop_by_hop,
+    headers::{strip_forged_cookies, strip_hop_by_hop},
     stack::{Upstream, boxed},
 };
 use crate::web::{Kind, Problem};
@@ -89,6 +89,7 @@ impl Proxy {
         };
         let mut response = response.map(Body::new);
         strip_hop_by_hop(response.headers_mut());
+        strip_forged_cookies(response.headers_mut());
         Ok(response)
     }
 

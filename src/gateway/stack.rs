@@ -11,6 +11,7 @@ use tower::{Layer, Service, util::BoxCloneSyncService};
 use super::{
     headers::{
         REQUEST_ID, TENANT_ID, TENANT_TIER, TRACEPARENT, USER_ID, is_traceparent, strip_hop_by_hop, strip_identity,
+        strip_our_cookies,
     },
     layers::{AdmitLayer, AuthenticateLayer, MeterLayer, Ticket},
 };
@@ -71,6 +72,7 @@ where
         // Before anything is added: `Connection` may name any header, and must not name ours away.
         strip_hop_by_hop(headers);
         strip_identity(headers);
+        strip_our_cookies(headers);
         if !self.forward_token {
             headers.remove(header::AUTHORIZATION);
         }

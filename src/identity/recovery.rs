@@ -26,6 +26,10 @@ impl Identity {
         self.count_letter(email, origin)?;
         let now = self.clock.now();
         let token = self.new_secret();
+        let mut tx = self.store.begin(Scope::Job("reset")).await?;
+        let user = tx.user_by_email(email).await?;
+        // To the address that is known: what was typed may be another's that only looks like it.
+        let email = user.as_ref().map_or(email, |user| &user.email);
         let letter = Letter {
             to: email.clone(),
             subject: "Choose a new password".to_owned(),
@@ -37,8 +41,6 @@ impl Identity {
                 token.expose()
             ),
         };
-        let mut tx = self.store.begin(Scope::Job("reset")).await?;
-        let user = tx.user_by_email(email).await?;
         // A link that is nobody's is written like anybody's, and its letter is taken back.
         let id = user.as_ref().map_or_else(|| UserId::generate(now, &*self.rng), |user| user.id);
         tx.reset_link_insert(&self.master.hash(&token), id, now, now.plus_secs(RESET_TTL_S)).await?;

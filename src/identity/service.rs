@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use serde::Serialize;
 use serde_json::Value;
 use webauthn_rs::Webauthn;
+use zeroize::Zeroizing;
 
 use super::{
     access::{ScopeSet, Subject},
@@ -158,6 +159,16 @@ impl Identity {
     /// A digest of something that may hold a secret: without the key file nobody can guess what it was.
     pub fn keyed_digest(&self, bytes: &[u8]) -> [u8; 32] {
         self.master.digest(bytes)
+    }
+
+    /// Seals something that may hold a secret, so that it opens under the same name alone.
+    pub fn seal_secret(&self, name: &str, plain: &[u8]) -> Result<Vec<u8>, Error> {
+        self.master.seal(name, plain, &*self.rng)
+    }
+
+    /// Opens what [`Self::seal_secret`] sealed under a name.
+    pub fn unseal_secret(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        self.master.unseal(name, sealed)
     }
 
     /// The public keys (RFC 7517).

@@ -1,8 +1,8 @@
 //! Slowing guesses down: per account and address, per address, per account, and per second factor.
 //!
 //! After a number of free failures each further try has to wait, twice as long as the one before, up to a bound: nobody is
-//! ever locked out. Who is known (a browser that signed in as this account before) counts for itself, so that strangers
-//! who guess do not slow it down. Known and unknown accounts are slowed down alike. All of it is in the memory of this
+//! ever locked out. Who is known (a browser that signed in as this account before, or an address from which somebody did) counts for
+//! itself, so that strangers who guess do not slow it down, and neither do others at the same address. Known and unknown accounts are slowed down alike. All of it is in the memory of this
 //! node, bounded; what is looked at least is forgotten first.
 
 use std::{
@@ -29,10 +29,11 @@ const FACTOR: Limit = Limit { free: 5, longest_s: 900 };
 /// Letters to one address of mail, asked for by anybody.
 const LETTER: Limit = Limit { free: 5, longest_s: 900 };
 
-/// Whence a try comes, as far as we can tell by ourselves: forwarding headers are whatever a client likes.
+/// Whence a try comes, as far as we can tell: forwarding headers are whatever a client likes, but for those of proxies that the
+/// settings trust.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
-    /// The other end of the connection.
+    /// The other end of the connection, or who a trusted proxy says is at the other end of its own.
     pub address: Option<IpAddr>,
     /// What a browser shows that signed in here before.
     pub device: Option<String>,
@@ -72,11 +73,10 @@ impl Throttle {
         }
         let network = address.map(network).map_or_else(|| "unknown".to_owned(), |network| network.to_string());
         let pair = Counter::new("pair", &[&account, &network], PAIR);
-        let mut counters = Vec::with_capacity(3);
-        if self.known.get(&pair.key).is_none() {
-            counters.push(Counter::new("account", &[&account], ACCOUNT));
+        if self.known.get(&pair.key).is_some() {
+            return vec![pair];
         }
-        counters.push(pair);
+        let mut counters = vec![Counter::new("account", &[&account], ACCOUNT), pair];
         if address.is_some() {
             counters.push(Counter::new("address", &[&network], ADDRESS));
         }
@@ -212,6 +212,7 @@ mod tests {
         assert_eq!(wait_s(&throttle, &counters(100), at(0)), Some(1));
         throttle.succeeded(&counters(0));
         assert_eq!(wait_s(&throttle, &counters(100), at(0)), Some(1));
+        assert_eq!(wait_s(&throttle, &counters(0), at(0)), None, "who signed in from there is no stranger");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod fault;
 pub mod ids;
 pub mod money;
 pub mod names;
+pub mod network;
 pub mod observer;
 pub mod page;
 pub mod quantity;

@@ -113,7 +113,8 @@ impl FromStr for ExternalId {
     }
 }
 
-/// An email address. Compared without regard to case; kept as it was written.
+/// An email address. Compared without regard to the case of ASCII letters, and of no others: some of those fold into ASCII, and
+/// the address is another's. Kept as it was written.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Email(String);
 text_type!(Email);
@@ -121,7 +122,7 @@ text_type!(Email);
 impl Email {
     /// The form under which it is unique.
     pub fn key(&self) -> String {
-        self.0.to_lowercase()
+        self.0.to_ascii_lowercase()
     }
 }
 

@@ -122,6 +122,8 @@ async fn open(file: &Path) -> Result<SqliteConnection, Cause> {
     if let Some(folder) = file.parent() {
         tokio::fs::create_dir_all(folder).await?;
     }
+    // For its owner alone; SQLite makes its other files like it.
+    drop(tokio::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file).await?);
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::read::Reader;
+use crate::kernel::network::Network;
 
 /// Where to listen when nothing else is said.
 const LISTEN: &str = "127.0.0.1:8080";
@@ -20,6 +21,8 @@ pub struct ServerSettings {
     pub admin_listen: Option<SocketAddr>,
     /// `iss` of tokens; `http://<listen>` when absent.
     pub issuer: Option<String>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
     /// HTTP/2 with prior knowledge.
     pub h2c: bool,
     /// How long a drain may take.
@@ -35,6 +38,11 @@ impl ServerSettings {
             text.parse::<SocketAddr>().map_err(|error| reader.fault("server.admin_listen", &error.to_string())).ok()
         });
         let issuer = reader.optional_string("server.issuer").map(|text| issuer(reader, &text));
+        let proxies = reader.strings("server.trusted_proxies", &[]);
+        let proxy = |text: String| {
+            text.parse().map_err(|error| reader.fault("server.trusted_proxies", &format!("{text}: {error}"))).ok()
+        };
+        let trusted_proxies = proxies.and_then(|texts| texts.into_iter().map(proxy).collect());
         let h2c = reader.switch("server.h2c", false);
         let drain = reader.number("server.drain_s", DRAIN_S, 0, 3_600);
         let header = reader.number("server.header_read_timeout_s", HEADER_READ_TIMEOUT_S, 1, 600);
@@ -52,6 +60,7 @@ impl ServerSettings {
                 None => None,
                 Some(issuer) => Some(issuer?),
             },
+            trusted_proxies: trusted_proxies?,
             h2c: h2c?,
             drain: secs(drain?),
             header_read_timeout: secs(header?),

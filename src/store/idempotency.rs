@@ -8,7 +8,7 @@ use crate::kernel::Timestamp;
 pub enum Claim {
     /// The key is the caller's now.
     New,
-    /// It was used with the same body, and this was the answer.
+    /// It was used with the same body, and this was the answer, as it was kept.
     Answered(String),
     /// It was used with another body.
     OtherBody,
@@ -17,7 +17,7 @@ pub enum Claim {
 }
 
 impl Tx {
-    /// Claims a key. A claim made before `stale` that has no answer is taken over.
+    /// Claims a key. A claim made before `stale` that has no answer is taken over; what was claimed before `old` is forgotten.
     pub async fn idempotency_claim(
         &mut self,
         owner: &str,
@@ -25,7 +25,9 @@ impl Tx {
         digest: &[u8],
         now: Timestamp,
         stale: Timestamp,
+        old: Timestamp,
     ) -> Result<Claim, StoreError> {
+        self.query("DELETE FROM idempotency_keys WHERE claimed_at < $1").bind(old).execute().await?;
         let claimed = self
             .query(
                 "INSERT INTO idempotency_keys (owner, key, digest, claimed_at) VALUES ($1, $2, $3, $4)

@@ -32,7 +32,7 @@ mod sign_outs;
 mod tenants;
 mod users;
 
-use std::{path::Path, str::FromStr, time::Duration};
+use std::{os::unix::fs::OpenOptionsExt as _, path::Path, str::FromStr, time::Duration};
 
 use sqlx::{
     ConnectOptions as _, Connection as _, PgPool, SqlitePool,
@@ -82,6 +82,8 @@ enum Pools {
 impl Store {
     /// Opens the embedded store in `file`, making it when it is not there, and brings its schema up to date.
     pub async fn open_sqlite(file: &Path) -> Result<Self, StoreError> {
+        // For its owner alone; SQLite makes its other files like it. Whatever is wrong with the place, SQLite says it better.
+        drop(std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file));
         Self::sqlite(file, true).migrated().await
     }
 

@@ -256,7 +256,12 @@ async fn must_stand<S>(tenant: TenantId, state: &S) -> Result<(), Problem>
 where
     Verifier: FromRef<S>,
 {
-    match Verifier::from_ref(state).standing(tenant).await {
+    stands(&Verifier::from_ref(state), tenant).await
+}
+
+/// An error unless a tenant is active just now.
+pub(super) async fn stands(verifier: &Verifier, tenant: TenantId) -> Result<(), Problem> {
+    match verifier.standing(tenant).await {
         Ok(Standing::Active) => Ok(()),
         Ok(Standing::Refused(status)) => Err(Problem::new(Kind::TENANT_NOT_ACTIVE, format!("the tenant is {status}"))),
         Ok(Standing::Gone) => Err(unauthenticated(&TokenError::Invalid("its tenant is gone"))),

@@ -1,8 +1,9 @@
 //! `Idempotency-Key` on creating POSTs: the first answer again for the same key and body, 409 for another body.
 //!
-//! The key belongs to the caller (by its token's subject) and the path. It is claimed in the store before the handler
+//! The key belongs to the caller (whom its token speaks for, through which client, and what it may do) and the path. It is claimed in the store before the handler
 //! runs, and the answer is written after it; a claim whose process died is free again after two minutes. Answers with
-//! status 500 and above are not kept: trying again is what the key is for.
+//! status 500 and above are not kept: trying again is what the key is for. Answers are kept for a day, sealed, because some have
+//! secrets in them that the store knows by their hash alone.
 
 use std::sync::Arc;
 
@@ -13,21 +14,24 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    extract::{MAX_BODY_BYTES, bearer, body_problem},
+    extract::{MAX_BODY_BYTES, bearer, body_problem, stands},
     kinds::Kind,
     problem::Problem,
 };
 use crate::{
-    identity::Identity,
+    identity::{Access, Identity},
     kernel::{Clock, Timestamp},
     store::{Claim, Scope, Store},
 };
 
 /// A claim without an answer holds this long, in seconds: longer than any request is allowed to take.
 const CLAIM_S: i64 = 120;
+/// A key is remembered this long, in seconds.
+const KEPT_S: i64 = 24 * 60 * 60;
 /// The longest key taken.
 const MAX_KEY: usize = 255;
 const SIGN_UP: &str = "/v1/signup";
@@ -68,10 +72,10 @@ async fn run(state: &Idempotency, request: Request, next: Next) -> Result<Respon
     let key = key.ok_or_else(|| Problem::invalid_field("Idempotency-Key", "must be 1 to 255 visible characters"))?;
     let path = request.uri().path();
     let verified = bearer(request.headers()).map(|token| state.identity.verifier().verify(token));
-    let owner = match verified {
-        Ok(Ok(access)) => format!("{:?} {:?} {path}", access.tenant, access.subject),
+    let (owner, tenant) = match verified {
+        Ok(Ok(access)) => (owner(&access, path), access.tenant),
         // Whoever signs up has no token. The key and the body, which has the password, are theirs all the same.
-        _ if path == SIGN_UP => SIGN_UP.to_owned(),
+        _ if path == SIGN_UP => (SIGN_UP.to_owned(), None),
         // Without a valid token the handler refuses by itself; there is nobody to keep an answer for.
         _ => return Ok(next.run(request).await),
     };
@@ -83,7 +87,12 @@ async fn run(state: &Idempotency, request: Request, next: Next) -> Result<Respon
     let now = state.clock.now();
     match claim(state, &owner, &key, &digest, now).await? {
         Claim::New => {}
-        Claim::Answered(answer) => return replay(&answer),
+        Claim::Answered(answer) => {
+            if let Some(tenant) = tenant {
+                stands(state.identity.verifier(), tenant).await?;
+            }
+            return replay(state, &owner, &key, &answer);
+        }
         Claim::OtherBody => {
             return Err(Problem::new(Kind::IDEMPOTENCY_MISMATCH, "this Idempotency-Key was used with another body"));
         }
@@ -97,9 +106,15 @@ async fn run(state: &Idempotency, request: Request, next: Next) -> Result<Respon
     keep(state, &owner, &key, &path, response).await
 }
 
+/// Who may have the answer again: a token that may do less than the one that was answered is another's.
+fn owner(access: &Access, path: &str) -> String {
+    let Access { tenant, subject, client_id, role, scope, .. } = access;
+    format!("{tenant:?} {subject:?} {client_id} {role:?} {scope:?} {path}")
+}
+
 async fn claim(state: &Idempotency, owner: &str, key: &str, digest: &[u8], now: Timestamp) -> Result<Claim, Problem> {
     let mut tx = state.store.begin(Scope::Job("idempotency")).await?;
-    let claim = tx.idempotency_claim(owner, key, digest, now, now.plus_secs(-CLAIM_S)).await?;
+    let claim = tx.idempotency_claim(owner, key, digest, now, now.plus_secs(-CLAIM_S), now.plus_secs(-KEPT_S)).await?;
     tx.commit().await?;
     Ok(claim)
 }
@@ -126,14 +141,23 @@ async fn keep(
             headers: headers.collect(),
             body: String::from_utf8_lossy(&bytes).into_owned(),
         };
-        tx.idempotency_answer(owner, key, &serde_json::to_string(&answer).map_err(Problem::internal)?).await?;
+        let plain = serde_json::to_vec(&answer).map_err(Problem::internal)?;
+        let sealed = state.identity.seal_secret(&sealed_as(owner, key), &plain)?;
+        tx.idempotency_answer(owner, key, &STANDARD.encode(sealed)).await?;
     }
     tx.commit().await?;
     Ok(Response::from_parts(parts, Body::from(bytes)))
 }
 
-fn replay(answer: &str) -> Result<Response, Problem> {
-    let Answer { status, headers, body } = serde_json::from_str(answer).map_err(Problem::internal)?;
+/// No answer opens as that of another key.
+fn sealed_as(owner: &str, key: &str) -> String {
+    format!("answer to {owner}\n{key}")
+}
+
+fn replay(state: &Idempotency, owner: &str, key: &str, kept: &str) -> Result<Response, Problem> {
+    let sealed = STANDARD.decode(kept).map_err(Problem::internal)?;
+    let plain = state.identity.unseal_secret(&sealed_as(owner, key), &sealed)?;
+    let Answer { status, headers, body } = serde_json::from_slice(&plain).map_err(Problem::internal)?;
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status).map_err(Problem::internal)?;
     for (name, value) in headers {

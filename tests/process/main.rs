@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod at_rest;
 mod client;
 mod customer;
 mod demo;

@@ -323,14 +323,17 @@ on_each_engine! {
     async fn an_idempotency_key_is_claimed_once(store: Store) {
         let long_ago = now().plus_secs(-3_600);
         let mut tx = store.begin(JOB).await.unwrap();
-        assert_eq!(tx.idempotency_claim("o", "k", b"one", now(), long_ago).await.unwrap(), Claim::New);
-        assert_eq!(tx.idempotency_claim("o", "k", b"one", now(), long_ago).await.unwrap(), Claim::Running);
-        assert_eq!(tx.idempotency_claim("o", "k", b"two", now(), long_ago).await.unwrap(), Claim::OtherBody);
-        assert_eq!(tx.idempotency_claim("p", "k", b"two", now(), long_ago).await.unwrap(), Claim::New);
+        let mut claim = async |owner, body: &[u8], stale, old| tx.idempotency_claim(owner, "k", body, now(), stale, old).await.unwrap();
+        assert_eq!(claim("o", b"one", long_ago, long_ago).await, Claim::New);
+        assert_eq!(claim("o", b"one", long_ago, long_ago).await, Claim::Running);
+        assert_eq!(claim("o", b"two", long_ago, long_ago).await, Claim::OtherBody);
+        assert_eq!(claim("p", b"two", long_ago, long_ago).await, Claim::New);
         tx.idempotency_answer("o", "k", "done").await.unwrap();
-        assert_eq!(tx.idempotency_claim("o", "k", b"one", now(), long_ago).await.unwrap(), Claim::Answered("done".into()));
-        let stale = now().plus_secs(3_600);
-        assert_eq!(tx.idempotency_claim("p", "k", b"two", now(), stale).await.unwrap(), Claim::New, "its process died");
+        let mut claim = async |owner, body: &[u8], stale, old| tx.idempotency_claim(owner, "k", body, now(), stale, old).await.unwrap();
+        assert_eq!(claim("o", b"one", long_ago, long_ago).await, Claim::Answered("done".into()));
+        let later = now().plus_secs(3_600);
+        assert_eq!(claim("p", b"two", later, long_ago).await, Claim::New, "its process died");
+        assert_eq!(claim("o", b"two", long_ago, later).await, Claim::New, "it was long ago");
     }
 
     async fn the_audit_is_read_in_order_and_by_whose_affair_it_is(store: Store) {
