@@ -28,8 +28,8 @@ use crate::{
 /// Records read at once, about.
 const BATCH: usize = 20_000;
 /// Cells by minute of one transaction, about; as many are written for each of the three longer windows at most. What is
-/// counted together is written once, so this is above the number of tenants that call in a quarter of a minute.
-const CELLS: usize = 200_000;
+/// counted together is written once, so more is cheaper; a cell takes about 2 KB until it is written.
+const CELLS: usize = 50_000;
 
 /// Where totals go: the store, or a model of it in tests.
 pub trait Ledger: Send + Sync {

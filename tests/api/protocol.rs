@@ -52,6 +52,25 @@ async fn a_key_belongs_to_its_caller() {
 }
 
 #[tokio::test]
+async fn a_key_is_no_way_round_a_suspension_or_a_narrower_token() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let id = app.tenant("Acme", "free").await;
+    let owner = app.owner_of("Acme").await;
+    let body = json!({"client_name": "robot"});
+    post_keyed(&owner, "/v1/clients", "k", &body).await.expect(201);
+    let login = json!({"email": email_of("Acme"), "password": PASSWORD});
+    let refresh = app.anon().post("/v1/login", login).await.expect(200).text("/refresh_token");
+    let form = format!("grant_type=refresh_token&refresh_token={refresh}&scope=usage:read");
+    let request = Request::post("/oauth2/token").header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let narrow = app.send(request.body(Body::from(form)).unwrap()).await.expect(200).text("/access_token");
+    let again = post_keyed(&Actor { app: &app, token: narrow }, "/v1/clients", "k", &body).await;
+    assert!(!again.headers.contains_key("idempotency-replayed"), "{}", again.body);
+    admin.post(&format!("/admin/v1/tenants/{id}/suspend"), Value::Null).await.expect(200);
+    post_keyed(&owner, "/v1/clients", "k", &body).await.refuses(403, &[]);
+}
+
+#[tokio::test]
 async fn a_refusal_is_kept_under_its_key_and_a_bad_key_is_refused() {
     let app = TestApp::new().await;
     let admin = app.admin().await;

@@ -181,3 +181,17 @@ async fn a_machine_has_no_password() {
     }
     let _: Value = robot.get("/v1/me").await.expect(200).body;
 }
+
+#[tokio::test]
+async fn a_letter_goes_to_the_address_that_is_known_and_to_no_other_that_looks_like_it() {
+    let app = TestApp::new().await;
+    app.tenant("Kilo", "standard").await;
+    let known = email_of("Kilo");
+    // U+212A folds to `k`, but whoever has that address is somebody else.
+    let [loud, foreign] = [known.to_uppercase(), known.replace('k', "\u{212A}")];
+    for typed in [&loud, &foreign] {
+        Browser::new(&app).fill("/reset", &[("email", typed)]).await.expect(200);
+    }
+    assert_eq!(letters_to(&app, &known).await.len(), 1);
+    assert_eq!(letters_to(&app, &loud).await.len() + letters_to(&app, &foreign).await.len(), 0);
+}
