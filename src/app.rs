@@ -403,7 +403,7 @@ fn routers(
         .layer(from_fn_with_state(idempotency.clone(), web::idempotency::idempotent))
         .merge(operations::routes())
         .with_state(state.clone())
-        .merge(web::docs::routes(Description::new(&description)))
+        .merge(web::docs::routes(Description::new(description)))
         .layer(from_fn_with_state(state.0.identity.clone(), identity::cors))
         .layer(CatchPanicLayer::custom(web::instance::panicked))
         .layer(from_fn(web::instance::write_problems));

@@ -175,7 +175,6 @@ impl Settings {
         reader.add_flag("store.data", text(&flags.data), "--data");
         reader.add_flag("store.url", text(&flags.database_url), "--database-url");
         reader.add_flag("server.listen", text(&flags.listen), "--listen");
-        reader.add_flag("store.accept_loss", flags.accept_loss.then_some(Value::Boolean(true)), "--accept-loss");
         reader.add_flag("lab.enabled", flags.lab.then_some(Value::Boolean(true)), "--lab");
 
         let settings = Self::read(&mut reader, sources);
@@ -184,7 +183,7 @@ impl Settings {
 
     fn read(reader: &mut Reader, sources: &Sources) -> Option<Self> {
         let server = ServerSettings::read(reader);
-        let store = StoreSettings::read(reader);
+        let store = StoreSettings::read(reader, sources.flags.accept_loss);
         let identity = IdentitySettings::read(reader);
         let mail = MailSettings::read(reader);
         let gateway = GatewaySettings::read(reader);

@@ -19,24 +19,24 @@ pub struct StoreSettings {
     pub url: Option<Secret>,
     /// Connections to `PostgreSQL` at once.
     pub max_connections: u32,
-    /// Goes on when journal records are damaged, which loses them; `--accept-loss` alone.
+    /// Goes on when journal records are damaged, which loses them: the flag `--accept-loss` of one start, and no setting, so that
+    /// nobody forgets it.
     pub accept_loss: bool,
 }
 
 impl StoreSettings {
-    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+    pub(super) fn read(reader: &mut Reader, accept_loss: bool) -> Option<Self> {
         let data = reader.string("store.data", DATA);
         let url = reader.optional_string("store.url");
         if url.as_deref().is_some_and(|url| !url.starts_with("postgres://") && !url.starts_with("postgresql://")) {
             reader.fault("store.url", "must begin with postgres:// or postgresql://");
         }
         let max_connections = reader.number("store.max_connections", MAX_CONNECTIONS, 1, 1_000);
-        let accept_loss = reader.switch("store.accept_loss", false);
         Some(Self {
             data: PathBuf::from(data?),
             url: url.map(Secret::new),
             max_connections: u32::try_from(max_connections?).unwrap_or(1),
-            accept_loss: accept_loss?,
+            accept_loss,
         })
     }
 }

@@ -12,7 +12,8 @@ use axum::{
     routing::get,
 };
 use utoipa::openapi::{
-    InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder,
+    InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, RefOr, ResponseBuilder,
+    path::Operation,
     security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
 };
 
@@ -48,10 +49,42 @@ pub fn base() -> OpenApi {
 pub struct Description(Arc<str>);
 
 impl Description {
-    /// Writes a description out.
-    pub fn new(description: &OpenApi) -> Self {
+    /// Writes a description out, with what all guarded operations have in common.
+    pub fn new(mut description: OpenApi) -> Self {
+        for (path, item) in &mut description.paths.paths {
+            let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+            for operation in methods.into_iter().flatten() {
+                guard(path, operation);
+            }
+        }
         // A description is made of texts, numbers and maps with text keys.
-        Self(serde_json::to_string(description).unwrap_or_default().into())
+        Self(serde_json::to_string(&description).unwrap_or_default().into())
+    }
+}
+
+/// What needs no access token although it is below `/v1`: who calls it is about to get one, or has the link of a letter.
+const OPEN: [&str; 4] = ["/v1/invitations/{token}", "/v1/login", "/v1/signup", "/v1/signup/verify"];
+/// Clients authenticate otherwise at the other endpoints of OAuth, people by a cookie at their pages.
+const USERINFO: &str = "/oauth2/userinfo";
+
+/// Says whether an operation needs a token, and how it answers those who have none or may not.
+fn guard(path: &str, operation: &mut Operation) {
+    let of_api = ["/v1/", "/api/", "/admin/v1/"].iter().any(|prefix| path.starts_with(prefix));
+    if path != USERINFO && (!of_api || OPEN.contains(&path)) {
+        operation.security = Some(Vec::new());
+        return;
+    }
+    for (status, why) in [
+        ("401", "no valid token (RFC 6750 section 3)"),
+        ("403", "the token may not do this, or its tenant is suspended"),
+    ] {
+        let answer = || ResponseBuilder::new().description(why).build().into();
+        let own = operation.responses.responses.entry(status.to_owned()).or_insert_with(answer);
+        if let RefOr::T(own) = own
+            && own.description.is_empty()
+        {
+            why.clone_into(&mut own.description);
+        }
     }
 }
 

@@ -137,6 +137,21 @@ async fn nothing_answers_without_a_token_but_what_is_public() {
 }
 
 #[tokio::test]
+async fn the_description_says_what_needs_a_token() {
+    let app = TestApp::new().await;
+    let description = app.anon().get("/openapi.json").await.expect(200).body;
+    assert_eq!(description["security"], json!([{"bearer": []}]));
+    for (method, path) in operations(&app).await {
+        let operation = &description["paths"][&path][method.as_str().to_lowercase()];
+        let named = format!("{method} {path}");
+        let open = operation["security"] == json!([]);
+        assert_eq!(open, PUBLIC.contains(&&*named) && path != "/oauth2/userinfo", "{named}");
+        let answers = operation["responses"].as_object().unwrap();
+        assert!(open || ["401", "403"].iter().all(|status| answers.contains_key(*status)), "{named}");
+    }
+}
+
+#[tokio::test]
 async fn a_tenant_has_no_part_in_the_administration() {
     let app = TestApp::new().await;
     let things = things_of(&app, "Acme").await;
