@@ -52,9 +52,12 @@ impl Description {
     /// Writes a description out, with what all guarded operations have in common.
     pub fn new(mut description: OpenApi) -> Self {
         for (path, item) in &mut description.paths.paths {
-            let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
-            for operation in methods.into_iter().flatten() {
-                guard(path, operation);
+            let open = OPEN.contains(&path.as_str());
+            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+                guard(path, open, operation);
+            }
+            for operation in [&mut item.put, &mut item.delete, &mut item.patch].into_iter().flatten() {
+                guard(path, false, operation);
             }
         }
         // A description is made of texts, numbers and maps with text keys.
@@ -62,15 +65,15 @@ impl Description {
     }
 }
 
-/// What needs no access token although it is below `/v1`: who calls it is about to get one, or has the link of a letter.
+/// What may be read and posted to without an access token although it is below `/v1`: who calls it is about to get one, or has the link of a letter.
 const OPEN: [&str; 4] = ["/v1/invitations/{token}", "/v1/login", "/v1/signup", "/v1/signup/verify"];
 /// Clients authenticate otherwise at the other endpoints of OAuth, people by a cookie at their pages.
 const USERINFO: &str = "/oauth2/userinfo";
 
 /// Says whether an operation needs a token, and how it answers those who have none or may not.
-fn guard(path: &str, operation: &mut Operation) {
+fn guard(path: &str, open: bool, operation: &mut Operation) {
     let of_api = ["/v1/", "/api/", "/admin/v1/"].iter().any(|prefix| path.starts_with(prefix));
-    if path != USERINFO && (!of_api || OPEN.contains(&path)) {
+    if path != USERINFO && (!of_api || open) {
         operation.security = Some(Vec::new());
         return;
     }
