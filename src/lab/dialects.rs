@@ -17,10 +17,15 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::vendors::Vendor;
+use super::{entra, vendors::Vendor};
 
 /// Claims, in the order in which they are written.
 pub type Claims = Map<String, Value>;
+
+/// Whether a scope is `OpenID` Connect's (Core sections 3.1.2.1, 5.4, 11), and so no API's.
+pub fn is_of_openid(value: &str) -> bool {
+    ["openid", "profile", "email", "offline_access"].contains(&value)
+}
 
 /// A person who is signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -255,6 +260,7 @@ fn keycloak_organisation(facts: &Facts) -> Option<Value> {
 fn entra(facts: &Facts) -> Value {
     let person = facts.person.as_ref();
     let own = stable(&facts.client_id);
+    let permissions = Some(entra::permissions(&facts.scope)).filter(|all| !all.is_empty());
     json!({
         "aud": facts.audience,
         "iss": facts.issuer,
@@ -270,8 +276,8 @@ fn entra(facts: &Facts) -> Value {
         "preferred_username": person.map(|person| &person.email),
         "rh": "0.",
         // An application has roles; for a person it is the delegated scope, in one text.
-        "roles": person.is_none().then(|| facts.scope.split_ascii_whitespace().collect::<Vec<_>>()),
-        "scp": person.map(|_| &facts.scope),
+        "roles": permissions.as_ref().filter(|_| person.is_none()),
+        "scp": permissions.as_ref().filter(|_| person.is_some()).map(|all| all.join(" ")),
         "sub": subject(Vendor::Entra, facts),
         "tid": directory(facts),
         "uti": opaque(facts, "uti"),

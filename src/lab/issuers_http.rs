@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     Lab,
     faults::{Target, json_response},
-    issuer_tokens::Wanted,
+    issuer_tokens::{Wanted, granted},
     issuers::{Allowed, Code},
     tokens::MintError,
     vendors::{Endpoint, Vendor},
@@ -153,7 +153,9 @@ impl Lab {
         let nobody = || ("access_denied", "login_hint names nobody of a tenant that this client may serve".to_owned());
         let somebody = somebody.ok_or_else(nobody)?;
         let now = self.clock().now();
-        let scope = params.text("scope").map_or_else(|| client.scope.to_string(), str::to_owned);
+        let registered = client.scope.to_string();
+        let scope = granted(vendor, params.text("scope").unwrap_or(&registered), &registered);
+        let scope = scope.map_err(|why| ("invalid_scope", why.to_owned()))?;
         let allowed = Allowed {
             vendor,
             realm: realm.map(str::to_owned),
@@ -214,11 +216,10 @@ impl Lab {
         if asked.is_some() && tenant.is_none() {
             return Err(OAuthError::invalid_request("the organization is not one that this client may serve"));
         }
-        let scope = params.text("scope");
-        // Entra: the scope of an application is its resource, and what it may do there is in its roles.
-        let resource = scope.and_then(|scope| scope.strip_suffix("/.default"));
-        let scope = scope.filter(|_| resource.is_none()).map_or_else(|| client.scope.to_string(), str::to_owned);
-        let audience = params.text("audience").or(params.text("resource")).or(resource).map(str::to_owned);
+        let registered = client.scope.to_string();
+        let scope = granted(vendor, params.text("scope").unwrap_or(&registered), &registered);
+        let scope = scope.map_err(|why| OAuthError::new(StatusCode::BAD_REQUEST, "invalid_scope", why))?;
+        let audience = params.text("audience").or(params.text("resource")).map(str::to_owned);
         let wanted = Wanted { audience, ..Wanted::for_client(vendor, realm, client, tenant.as_ref(), scope) };
         Ok(self.vendor_token_answer(&wanted).await?)
     }

@@ -11,6 +11,7 @@
 
 pub mod clock;
 pub mod dialects;
+mod entra;
 pub mod faults;
 mod files;
 pub mod http;

@@ -86,6 +86,16 @@ impl Vendor {
         }
     }
 
+    /// The audience of tokens whose request names no API.
+    pub const fn audience(self) -> &'static str {
+        match self {
+            Self::Okta => "api://default",
+            // The client id of an API: in v2.0 tokens nothing else is an audience.
+            Self::Entra => "01900000-0000-7000-8000-000000000003",
+            _ => "https://api.example.test",
+        }
+    }
+
     /// Life of an access token, in seconds, as the vendor ships it.
     pub const fn access_token_ttl_s(self) -> i64 {
         match self {

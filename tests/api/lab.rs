@@ -17,16 +17,16 @@ use crate::support::{
     app::{Reply, TestApp},
 };
 
-const ROBOT: &str = "01900000-0000-7000-8000-000000000001";
-const APP: &str = "01900000-0000-7000-8000-000000000002";
+pub const ROBOT: &str = "01900000-0000-7000-8000-000000000001";
+pub const APP: &str = "01900000-0000-7000-8000-000000000002";
 const SECRET: &str = "lab-secret";
-const ADA: &str = "ada@acme.example";
+pub const ADA: &str = "ada@acme.example";
 /// Too easy for anybody but a seed.
 const PASSWORD: &str = "ada";
-const CALLBACK: &str = "http://127.0.0.1:4711/callback";
+pub const CALLBACK: &str = "http://127.0.0.1:4711/callback";
 
 /// A laboratory with a tenant, two people, a machine and an application.
-fn settings(more: &str) -> String {
+pub fn settings(more: &str) -> String {
     format!(
         r#"
 [lab]
@@ -55,15 +55,15 @@ id_token_signed_response_alg = "ES256"
     )
 }
 
-async fn lab() -> TestApp {
+pub async fn lab() -> TestApp {
     TestApp::with(&settings("")).await
 }
 
-fn claims_of(token: &str) -> Value {
+pub fn claims_of(token: &str) -> Value {
     serde_json::from_slice(&BASE64.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
 }
 
-async fn minted(admin: &Actor<'_>, path: &str, body: Value) -> String {
+pub async fn minted(admin: &Actor<'_>, path: &str, body: Value) -> String {
     admin.post(path, body).await.expect(200).text("/token")
 }
 
@@ -72,7 +72,7 @@ async fn hello(app: &TestApp, token: &str) -> Reply {
 }
 
 /// A form with a client's Basic authentication.
-async fn form(app: &TestApp, path: &str, client: &str, pairs: &[(&str, &str)]) -> Reply {
+pub async fn form(app: &TestApp, path: &str, client: &str, pairs: &[(&str, &str)]) -> Reply {
     let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
     let basic = base64::engine::general_purpose::STANDARD.encode(format!("{client}:{SECRET}"));
     let request = Request::post(path)
@@ -82,12 +82,12 @@ async fn form(app: &TestApp, path: &str, client: &str, pairs: &[(&str, &str)]) -
 }
 
 /// A path of this server out of an address of its own.
-fn path_of(address: &str) -> String {
+pub fn path_of(address: &str) -> String {
     url::Url::parse(address).unwrap().path().to_owned()
 }
 
 /// The discovery document of an issuer, found the way clients find it.
-async fn discovered(app: &TestApp, issuer: &str) -> Value {
+pub async fn discovered(app: &TestApp, issuer: &str) -> Value {
     let path = format!("{}/.well-known/openid-configuration", path_of(issuer).trim_end_matches('/'));
     let document = app.anon().get(&path).await.expect(200).body;
     assert_eq!(document["issuer"], issuer, "OpenID Connect Discovery section 4.3");
@@ -432,8 +432,7 @@ fn vendors() -> [(&'static str, &'static str, Value); 7] {
         (
             "entra",
             issuer(&format!("entra/{directory}/v2.0")),
-            json!({"ver": "2.0", "tid": directory, "azpacr": "1",
-            "scp": "openid email profile offline_access", "roles": null}),
+            json!({"ver": "2.0", "tid": directory, "azpacr": "1", "scp": null, "roles": null}),
         ),
         (
             "zitadel",
@@ -451,7 +450,7 @@ fn vendors() -> [(&'static str, &'static str, Value); 7] {
 }
 
 /// Signs in at an issuer without a page: the parameters of the answer.
-async fn authorized(app: &TestApp, document: &Value, more: &[(&str, &str)]) -> Vec<(String, String)> {
+pub async fn authorized(app: &TestApp, document: &Value, more: &[(&str, &str)]) -> Vec<(String, String)> {
     let mut pairs = vec![
         ("client_id", APP),
         ("redirect_uri", CALLBACK),
@@ -477,13 +476,13 @@ async fn authorized(app: &TestApp, document: &Value, more: &[(&str, &str)]) -> V
     target.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
 }
 
-fn param(pairs: &[(String, String)], name: &str) -> String {
+pub fn param(pairs: &[(String, String)], name: &str) -> String {
     pairs.iter().find(|(own, _)| own == name).unwrap_or_else(|| panic!("no {name} in {pairs:?}")).1.clone()
 }
 
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
-fn redemption(code: &str) -> [(&str, &str); 4] {
+pub fn redemption(code: &str) -> [(&str, &str); 4] {
     [("grant_type", "authorization_code"), ("code", code), ("redirect_uri", CALLBACK), ("code_verifier", VERIFIER)]
 }
 

@@ -1,0 +1,63 @@
+//! Vendors' dialects of the lab: what each vendor does that the others do not, by its documentation.
+
+use serde_json::{Value, json};
+
+use super::{
+    lab::{ADA, APP, ROBOT, authorized, claims_of, discovered, form, lab, minted, param, path_of, redemption},
+    oauth::refuses,
+};
+use crate::support::app::{Reply, TestApp};
+
+const ISSUERS: &str = "http://127.0.0.1:8080/lab/issuers";
+
+/// Signs Ada in at an issuer; the answer of its token endpoint.
+async fn signed_in(app: &TestApp, issuer: &str, more: &[(&str, &str)]) -> Reply {
+    let document = discovered(app, &format!("{ISSUERS}/{issuer}")).await;
+    let code = param(&authorized(app, &document, more).await, "code");
+    form(app, &path_of(document["token_endpoint"].as_str().unwrap()), APP, &redemption(&code)).await.expect(200)
+}
+
+async fn access_claims(app: &TestApp, issuer: &str, more: &[(&str, &str)]) -> Value {
+    claims_of(&signed_in(app, issuer, more).await.text("/access_token"))
+}
+
+/// Microsoft: "Access token claims reference" (`aud`, `scp`, `roles`), "Scopes and permissions" (`.default`).
+#[tokio::test]
+async fn entras_tokens_are_for_the_client_id_of_the_api_and_have_its_scopes_alone() {
+    let app = lab().await;
+    let api = "11111111-2222-4333-8444-555555555555";
+    let own = "01900000-0000-7000-8000-000000000003";
+    for (scope, aud, scp) in [
+        (format!("openid offline_access api://{api}/.default"), api, json!("usage:read usage:write")),
+        (format!("openid api://{api}/orders.read api://{api}/orders.write"), api, json!("orders.read orders.write")),
+        (format!("{api}/orders.read"), api, json!("orders.read")),
+        // A URI of one's own choice says nothing of the id, which the issuer is told.
+        ("openid offline_access api://orders/.default".to_owned(), own, json!("usage:read usage:write")),
+        ("openid https://orders.example/read".to_owned(), own, json!("read")),
+        ("openid profile".to_owned(), own, Value::Null),
+    ] {
+        let claims = access_claims(&app, "entra", &[("scope", &scope)]).await;
+        assert_eq!((&claims["aud"], &claims["scp"]), (&json!(aud), &scp), "{scope}");
+        assert!(claims.get("roles").is_none());
+    }
+    let machine = async |scope: &str| {
+        let pairs = [("grant_type", "client_credentials"), ("scope", scope)];
+        form(&app, "/lab/issuers/entra/oauth2/v2.0/token", ROBOT, &pairs).await
+    };
+    let claims = claims_of(&machine(&format!("api://{api}/.default")).await.expect(200).text("/access_token"));
+    assert_eq!((&claims["aud"], &claims["roles"]), (&json!(api), &json!(["usage:read", "usage:write"])));
+    assert!(claims.get("scp").is_none());
+    // Two APIs, and all beside one: neither can be in one token.
+    for scope in ["api://one/read api://two/read", "api://one/.default api://one/read"] {
+        refuses(&machine(scope).await, 400, "invalid_scope");
+        let document = discovered(&app, &format!("{ISSUERS}/entra")).await;
+        assert_eq!(param(&authorized(&app, &document, &[("scope", scope)]).await, "error"), "invalid_scope");
+    }
+    let admin = app.admin().await;
+    let mint = "/admin/v1/lab/issuers/entra/tokens";
+    admin.post(mint, json!({"user": ADA, "scope": "api://one/read api://two/read"})).await.refuses(422, &["scope"]);
+    let set = json!({"audience": "22222222-2222-4333-8444-555555555555"});
+    admin.put("/admin/v1/lab/issuers/entra", set.clone()).await.expect(200);
+    let claims = claims_of(&minted(&admin, mint, json!({"user": ADA, "scope": "api://orders/read"})).await);
+    assert_eq!((&claims["aud"], &claims["scp"]), (&set["audience"], &json!("read")));
+}
