@@ -36,6 +36,8 @@ pub struct Person {
     pub email: String,
     /// Their role in the organisation.
     pub role: Option<&'static str>,
+    /// What that role allows at the API.
+    pub permissions: Vec<String>,
     /// When they signed in, in seconds since 1970.
     pub auth_time: i64,
 }
@@ -319,7 +321,8 @@ fn workos(facts: &Facts) -> Value {
         "org_id": facts.organisation.as_ref().map(|own| &own.id),
         "role": role,
         "roles": role.map(|role| [role]),
-        "permissions": person.map(|_| facts.scope.split_ascii_whitespace().collect::<Vec<_>>()),
+        // The role's, whatever the scope of the request.
+        "permissions": role.and(person).map(|person| &person.permissions),
         "sid": person.map(|_| format!("session_{}", crockford(session(facts)))),
         "jti": crockford(facts.token_id),
         "exp": facts.now + facts.ttl_s,

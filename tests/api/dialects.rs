@@ -61,3 +61,15 @@ async fn entras_tokens_are_for_the_client_id_of_the_api_and_have_its_scopes_alon
     let claims = claims_of(&minted(&admin, mint, json!({"user": ADA, "scope": "api://orders/read"})).await);
     assert_eq!((&claims["aud"], &claims["scp"]), (&set["audience"], &json!("read")));
 }
+
+/// `WorkOS`: "Session tokens" (`permissions` are those that are assigned to the role).
+#[tokio::test]
+async fn permissions_at_workos_are_the_roles_and_not_the_scope() {
+    let app = lab().await;
+    for (email, role, permissions) in
+        [(ADA, "owner", json!(["usage:read", "usage:write"])), ("bob@acme.example", "member", json!(["usage:read"]))]
+    {
+        let claims = access_claims(&app, "workos", &[("scope", "openid profile email"), ("login_hint", email)]).await;
+        assert_eq!((&claims["role"], &claims["permissions"]), (&json!(role), &permissions));
+    }
+}
