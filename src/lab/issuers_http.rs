@@ -244,7 +244,8 @@ impl Lab {
 
     async fn for_person(&self, allowed: Allowed) -> Result<Value, OAuthError> {
         let mut answer = self.vendor_token_answer(&Wanted::allowed(&allowed)).await?;
-        if allowed.scope.split(' ').any(|value| value == "offline_access") {
+        let asked = allowed.scope.split(' ').any(|value| value == "offline_access");
+        if asked || !allowed.vendor.refreshes_when_asked() {
             let secret = self.secret();
             if self.issuers().keep_refresh(secret.clone(), allowed) {
                 answer["refresh_token"] = secret.into();

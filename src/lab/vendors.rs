@@ -107,6 +107,18 @@ impl Vendor {
         }
     }
 
+    /// Whether a client gets a refresh token only where it asks for `offline_access`.
+    ///
+    /// Sources: Auth0 "Refresh tokens", Okta "Refresh access tokens", Microsoft "Scopes and permissions", Zitadel "Scopes"
+    /// say so. A code of Cognito's is worth one always (AWS "Token endpoint"), a session of `WorkOS`'s has one ("Session
+    /// tokens"); Keycloak's `offline_access` makes one that outlives the session ("Offline access").
+    pub const fn refreshes_when_asked(self) -> bool {
+        match self {
+            Self::Auth0 | Self::Okta | Self::Entra | Self::Zitadel => true,
+            Self::Cognito | Self::Keycloak | Self::WorkOs => false,
+        }
+    }
+
     /// The path of a realm, by its name; `None` for a vendor with one issuer a host.
     fn realm_path(self, realm: &str) -> Option<String> {
         match self {

@@ -73,3 +73,30 @@ async fn permissions_at_workos_are_the_roles_and_not_the_scope() {
         assert_eq!((&claims["role"], &claims["permissions"]), (&json!(role), &permissions));
     }
 }
+
+/// Sources: see `Vendor::refreshes_when_asked`.
+#[tokio::test]
+async fn a_plain_code_is_worth_a_refresh_token_where_the_vendor_gives_one() {
+    let app = lab().await;
+    for (issuer, given) in [
+        ("auth0/", false),
+        ("okta", false),
+        ("entra", false),
+        ("zitadel", false),
+        ("cognito", true),
+        ("keycloak", true),
+        ("workos", true),
+    ] {
+        let plain = signed_in(&app, issuer, &[("scope", "openid profile")]).await;
+        assert_eq!(plain.body.get("refresh_token").is_some(), given, "{issuer}");
+        let asked = signed_in(&app, issuer, &[("scope", "openid offline_access")]).await;
+        assert!(asked.body.get("refresh_token").is_some(), "{issuer}");
+        if given {
+            let document = discovered(&app, &format!("{ISSUERS}/{issuer}")).await;
+            let endpoint = path_of(document["token_endpoint"].as_str().unwrap());
+            let refresh = plain.text("/refresh_token");
+            let pairs = [("grant_type", "refresh_token"), ("refresh_token", &*refresh)];
+            form(&app, &endpoint, APP, &pairs).await.expect(200);
+        }
+    }
+}
