@@ -250,9 +250,15 @@ fn keycloak(facts: &Facts) -> Value {
     })
 }
 
-/// An array of aliases; an object by alias where the mapper adds the id.
+/// For who asks for the scope `organization`, of any alias or this one: an array of aliases; an object by alias where the
+/// mapper adds the id.
 fn keycloak_organisation(facts: &Facts) -> Option<Value> {
     let organisation = facts.organisation.as_ref()?;
+    let is_asked = |value: &str| match value.split_once(':') {
+        Some(("organization", alias)) => alias == "*" || alias == organisation.id,
+        _ => value == "organization",
+    };
+    facts.scope.split(' ').find(|value| is_asked(value))?;
     Some(match facts.variant {
         "object" => json!({organisation.id.as_str(): {"id": organisation.tenant_id}}),
         _ => json!([organisation.id]),

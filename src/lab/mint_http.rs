@@ -23,8 +23,6 @@ use crate::{
 
 /// The client of a token that names none.
 const CLIENT: &str = "lab-client";
-/// The scope of a vendor's token that names none.
-const SCOPE: &str = "openid profile email";
 
 pub(super) fn routes() -> OpenApiRouter<Lab> {
     OpenApiRouter::new()
@@ -234,7 +232,7 @@ impl MintBody {
         let subject = self.subject(lab).await?;
         let auth_time = lab.clock().now().as_secs();
         let registered = subject.client.as_ref().map(|client| client.scope.to_string()).unwrap_or_default();
-        let scope = granted(vendor, self.scope.as_deref().unwrap_or(SCOPE), &registered);
+        let scope = granted(vendor, self.scope.as_deref().unwrap_or(vendor.scope()), &registered);
         let scope = scope.map_err(|why| Problem::invalid_field("scope", why))?;
         let wanted = Wanted {
             vendor,

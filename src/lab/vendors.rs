@@ -96,6 +96,15 @@ impl Vendor {
         }
     }
 
+    /// The scope of a minted token whose request names none.
+    pub const fn scope(self) -> &'static str {
+        match self {
+            // Its tokens name the organization for this scope alone.
+            Self::Keycloak => "openid profile email organization",
+            _ => "openid profile email",
+        }
+    }
+
     /// Life of an access token, in seconds, as the vendor ships it.
     pub const fn access_token_ttl_s(self) -> i64 {
         match self {

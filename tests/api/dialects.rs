@@ -100,3 +100,29 @@ async fn a_plain_code_is_worth_a_refresh_token_where_the_vendor_gives_one() {
         }
     }
 }
+
+/// Keycloak: server administration guide, "Mapping organization claims".
+#[tokio::test]
+async fn keycloak_names_the_organization_for_its_scope_alone() {
+    let app = lab().await;
+    let named = json!(["org_acme"]);
+    for (scope, organization) in [
+        ("openid email", Value::Null),
+        ("openid organization", named.clone()),
+        ("openid organization:*", named.clone()),
+        ("openid organization:org_acme", named.clone()),
+        ("openid organization:org_globex", Value::Null),
+        ("openid organizations", Value::Null),
+    ] {
+        let set = signed_in(&app, "keycloak/realms/acme", &[("scope", scope)]).await;
+        for token in ["/access_token", "/id_token"] {
+            assert_eq!(claims_of(&set.text(token))["organization"], organization, "{scope} {token}");
+        }
+    }
+    let admin = app.admin().await;
+    let mint = async |body: Value| {
+        claims_of(&minted(&admin, "/admin/v1/lab/issuers/keycloak/tokens", body).await)["organization"].clone()
+    };
+    assert_eq!(mint(json!({"user": ADA})).await, named, "as a mint without a scope has it");
+    assert_eq!(mint(json!({"user": ADA, "scope": "openid"})).await, Value::Null);
+}

@@ -426,8 +426,7 @@ fn vendors() -> [(&'static str, &'static str, Value); 7] {
         (
             "keycloak",
             issuer("keycloak/realms/acme"),
-            json!({"typ": "Bearer", "azp": APP, "organization": ["org_acme"],
-            "preferred_username": ADA, "email": ADA}),
+            json!({"typ": "Bearer", "azp": APP, "preferred_username": ADA, "email": ADA}),
         ),
         (
             "entra",
