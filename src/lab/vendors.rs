@@ -128,6 +128,21 @@ impl Vendor {
         }
     }
 
+    /// Whether its authorization responses say who answers (RFC 9207) and its discovery says that they do: Keycloak's do since
+    /// version 23 ("Upgrading guide"); the others document no such member.
+    pub const fn says_who_answers(self) -> bool {
+        matches!(self, Self::Keycloak)
+    }
+
+    /// The scopes that its discovery names.
+    pub const fn scopes(self) -> &'static [&'static str] {
+        match self {
+            Self::Cognito => &["openid", "email", "phone", "profile"],
+            Self::Keycloak => &["openid", "profile", "email", "offline_access", "organization"],
+            _ => &["openid", "profile", "email", "offline_access"],
+        }
+    }
+
     /// The path of a realm, by its name; `None` for a vendor with one issuer a host.
     fn realm_path(self, realm: &str) -> Option<String> {
         match self {

@@ -126,3 +126,45 @@ async fn keycloak_names_the_organization_for_its_scope_alone() {
     assert_eq!(mint(json!({"user": ADA})).await, named, "as a mint without a scope has it");
     assert_eq!(mint(json!({"user": ADA, "scope": "openid"})).await, Value::Null);
 }
+
+/// Amazon: "Understanding the identity (ID) token": a custom attribute is there where a pool defines it.
+#[tokio::test]
+async fn cognito_has_no_claim_for_a_tenant_until_it_is_told_one() {
+    let app = lab().await;
+    let of_tenant = |set: &Reply, token: &str| {
+        let claims = claims_of(&set.text(token));
+        claims
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(_, value)| **value == "org_acme")
+            .map(|(name, _)| name.clone())
+            .collect::<Vec<_>>()
+    };
+    let set = signed_in(&app, "cognito", &[]).await;
+    for token in ["/access_token", "/id_token"] {
+        assert_eq!(of_tenant(&set, token), Vec::<String>::new(), "{token}");
+    }
+    let told = json!({"tenant_claim": "custom:tenant_id"});
+    app.admin().await.put("/admin/v1/lab/issuers/cognito", told).await.expect(200);
+    let set = signed_in(&app, "cognito", &[]).await;
+    assert_eq!(of_tenant(&set, "/id_token"), ["custom:tenant_id"]);
+}
+
+/// Sources: see `Vendor::says_who_answers`.
+#[tokio::test]
+async fn only_a_vendor_that_says_who_answers_advertises_it() {
+    let app = lab().await;
+    for issuer in ["auth0/", "okta", "entra", "zitadel", "cognito", "keycloak", "workos"] {
+        let issuer = format!("{ISSUERS}/{issuer}");
+        let document = discovered(&app, &issuer).await;
+        let said = document.get("authorization_response_iss_parameter_supported");
+        let is_keycloak = issuer.ends_with("keycloak");
+        assert_eq!(said, is_keycloak.then_some(&json!(true)), "{issuer}");
+        for more in [&[][..], &[("login_hint", "nobody@acme.example")]] {
+            let answer = authorized(&app, &document, more).await;
+            let iss = answer.iter().find(|(name, _)| name == "iss").map(|(_, value)| value);
+            assert_eq!(iss, is_keycloak.then_some(&issuer), "{issuer} {more:?}");
+        }
+    }
+}
