@@ -3,7 +3,7 @@
 //! Where a vendor has a claim for the customer's organisation, it has the tenant's external id, or our id when there is
 //! none. Okta and Cognito have no such claim of their own; whoever uses them adds one, as `tenant_claim` does here.
 //!
-//! Sources:
+//! The members and their forms are compared with what vendors document: `tests/fixtures/vendor_tokens.json`. Sources:
 //! - Auth0: "Access token profiles" and "Work with tokens and organizations" (auth0.com/docs).
 //! - Okta: "`OpenID` Connect & OAuth 2.0 API: access token" (developer.okta.com); `scp` is an array, the header has no `typ`.
 //! - Cognito: "Understanding the access token", "Understanding the identity token" (docs.aws.amazon.com).
@@ -120,7 +120,8 @@ pub fn id_claims(vendor: Vendor, facts: &Facts, person: &Person, access_token: &
     let hash = digest(&SHA256, access_token.as_bytes());
     let has = |value: &str| facts.scope.split(' ').any(|own| own == value);
     let email = has("email").then_some(&person.email);
-    let name = has("profile").then(|| person.email.split('@').next().unwrap_or_default());
+    let profile = has("profile").then_some(&person.email);
+    let name = profile.map(|email| email.split('@').next().unwrap_or_default());
     let mut claims = present(json!({
         "iss": facts.issuer,
         "sub": subject(vendor, facts),
@@ -138,20 +139,23 @@ pub fn id_claims(vendor: Vendor, facts: &Facts, person: &Person, access_token: &
     claims.extend(present(match vendor {
         Vendor::Auth0 => json!({"sid": session(facts), "org_id": organisation.map(|own| &own.id)}),
         Vendor::Okta => json!({"ver": 1, "jti": format!("ID.{}", opaque(facts, "id")), "amr": ["pwd"],
-            "idp": "00olab0000000000001", "preferred_username": person.email}),
+            "idp": "00olab0000000000001", "preferred_username": profile}),
         Vendor::Cognito => json!({"token_use": "id", "cognito:username": person.id, "cognito:groups": groups(person),
             "origin_jti": session(facts), "event_id": session(facts), "jti": facts.token_id}),
         Vendor::Keycloak => json!({"typ": "ID", "azp": facts.client_id, "sid": session(facts), "acr": "1",
             "jti": facts.token_id, "preferred_username": person.email, "organization": keycloak_organisation(facts)}),
         Vendor::Entra => json!({"ver": "2.0", "nbf": facts.now, "tid": directory(facts), "oid": person.id,
-            "preferred_username": person.email, "rh": "0.", "uti": opaque(facts, "uti"), "at_hash": Value::Null}),
+            "preferred_username": profile, "rh": "0.", "uti": opaque(facts, "uti")}),
         Vendor::Zitadel => json!({"azp": facts.client_id, "client_id": facts.client_id, "amr": ["pwd"],
             "sid": format!("V1_{}", number(session(facts))), "preferred_username": person.email,
             "urn:zitadel:iam:user:resourceowner:id": organisation.map(|own| &own.id)}),
         Vendor::WorkOs => json!({"sid": format!("session_{}", crockford(session(facts))),
             "org_id": organisation.map(|own| &own.id)}),
     }));
-    claims.retain(|_, value| !value.is_null());
+    if vendor == Vendor::Entra {
+        // Not from its token endpoint, optional, and unknown to it.
+        claims.retain(|name, _| !["at_hash", "auth_time", "email_verified"].contains(&name.as_str()));
+    }
     claims
 }
 
@@ -308,6 +312,7 @@ fn zitadel(facts: &Facts) -> Value {
         "exp": facts.now + facts.ttl_s,
         "iat": facts.now,
         "nbf": facts.now,
+        "azp": facts.client_id,
         "client_id": facts.client_id,
         "jti": format!("V2_{}-at_{}", number(session(facts)), number(facts.token_id)),
         "urn:zitadel:iam:user:resourceowner:id": organisation.map(|own| &own.id),
@@ -332,8 +337,10 @@ fn workos(facts: &Facts) -> Value {
         "jti": crockford(facts.token_id),
         "exp": facts.now + facts.ttl_s,
         "iat": facts.now,
-        // A machine's token has an audience, a session's has none.
+        // A machine's token has an audience and a scope, a session's has neither.
         "aud": person.is_none().then_some(&facts.client_id),
+        "client_id": person.is_none().then_some(&facts.client_id),
+        "scope": person.is_none().then_some(&facts.scope),
     })
 }
 

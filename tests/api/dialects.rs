@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{
     lab::{ADA, APP, ROBOT, authorized, claims_of, discovered, form, lab, minted, param, path_of, redemption},
     oauth::refuses,
+    tokens::header_of,
 };
 use crate::support::app::{Reply, TestApp};
 
@@ -167,4 +168,64 @@ async fn only_a_vendor_that_says_who_answers_advertises_it() {
             assert_eq!(iss, is_keycloak.then_some(&issuer), "{issuer} {more:?}");
         }
     }
+}
+
+/// Whether a value has the form that a fixture gives by word.
+fn is_of(form: &str, value: &Value) -> bool {
+    form.split('|').any(|form| match form {
+        "text" => value.is_string(),
+        "integer" => value.is_i64(),
+        "flag" => value.is_boolean(),
+        "texts" => value.as_array().is_some_and(|all| !all.is_empty() && all.iter().all(Value::is_string)),
+        "object" => value.is_object(),
+        other => panic!("the fixture has the form {other:?}"),
+    })
+}
+
+/// What is wrong: each member must be documented, in its form, and what is documented as always there must be there.
+fn compared(what: &str, found: &Value, always: &Value, sometimes: &Value) -> Vec<String> {
+    let found = found.as_object().unwrap();
+    let wrong = found.iter().filter_map(|(name, value)| match always.get(name).or_else(|| sometimes.get(name)) {
+        None => Some(format!("{what}: {name} is not documented")),
+        Some(form) if is_of(form.as_str().unwrap(), value) => None,
+        Some(form) => Some(format!("{what}: {name} is {value}, not {form}")),
+    });
+    let missing = always.as_object().unwrap().keys().filter(|name| !found.contains_key(*name));
+    wrong.chain(missing.map(|name| format!("{what}: no {name}"))).collect()
+}
+
+/// The facts and their sources are in `tests/fixtures/vendor_tokens.json`.
+#[tokio::test]
+async fn tokens_have_the_members_and_forms_that_the_vendors_document() {
+    let rows: Vec<Value> = serde_json::from_str(include_str!("../fixtures/vendor_tokens.json")).unwrap();
+    let app = lab().await;
+    let admin = app.admin().await;
+    let mut wrong = Vec::new();
+    for row in &rows {
+        let text = |name: &str| row[name].as_str().unwrap_or_default();
+        let (vendor, token, variant) = (text("vendor"), text("token"), text("variant"));
+        let set = if variant.is_empty() { json!({}) } else { json!({ "variant": variant }) };
+        admin.put(&format!("/admin/v1/lab/issuers/{vendor}"), set).await.expect(200);
+        let issuer = if vendor == "auth0" { "auth0/" } else { vendor };
+        let scope = match vendor {
+            "entra" => "openid profile email orders.read",
+            "keycloak" => "openid profile email organization",
+            _ => "openid profile email",
+        };
+        let what = format!("{vendor} {token} {variant}");
+        let answer = if token == "machine" {
+            let document = discovered(&app, &format!("{ISSUERS}/{issuer}")).await;
+            let pairs = [("grant_type", "client_credentials"), ("scope", "orders.read")];
+            form(&app, &path_of(document["token_endpoint"].as_str().unwrap()), ROBOT, &pairs).await.expect(200)
+        } else {
+            signed_in(&app, issuer, &[("scope", scope)]).await
+        };
+        let made = answer.text(if token == "id" { "/id_token" } else { "/access_token" });
+        wrong.extend(compared(&format!("{what}, header"), &header_of(&made), &row["header"], &json!({})));
+        wrong.extend(compared(&what, &claims_of(&made), &row["always"], &row["sometimes"]));
+        assert!(text("source").len() > 20, "{what} says where it is from");
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let of = |token: &str| rows.iter().filter(|row| row["token"] == token).count();
+    assert_eq!((of("access"), of("id")), (8, 7), "each vendor's, and Auth0's two");
 }
