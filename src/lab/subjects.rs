@@ -51,7 +51,7 @@ fn is_meant(tenant: &Tenant, text: &str) -> bool {
 }
 
 /// Whoever is asked about here was named by an administrator, or has authenticated as a client.
-const LAB: Scope = Scope::Job("lab");
+pub(super) const LAB: Scope = Scope::Job("lab");
 
 impl Lab {
     /// A person by email or id, in the tenant that is named, or the first of theirs.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     oauth::{refuses, token},
+    pages::Browser,
     tokens::header_of,
 };
 use crate::support::{
@@ -804,4 +805,37 @@ async fn turns_at_once_all_count_and_a_key_is_made_once() {
     let asked = (0..4).map(|_| anon.get("/lab/issuers/okta/v1/keys"));
     let keys: Vec<Value> = futures_util::future::join_all(asked).await.into_iter().map(|reply| reply.body).collect();
     assert!(keys[0]["keys"][0]["kid"].is_string() && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+}
+
+#[tokio::test]
+async fn the_log_in_page_has_the_newest_letters_and_their_links_work() {
+    let app = lab().await;
+    let page = async |path: &str| app.anon().get(path).await.expect(200).text("");
+    assert!(page("/login").await.contains("Nobody has been written to yet."));
+    let mut asking = Browser::new(&app);
+    asking.fill("/reset", &[("email", ADA)]).await.expect(200);
+    asking.fill("/reset", &[("email", "nobody@acme.example")]).await.expect(200);
+    let shown = page("/login").await;
+    assert!(shown.contains(&format!("To {ADA}")) && !shown.contains("nobody@acme.example"), "{shown}");
+    let link = shown.split_once("<a href=\"http://127.0.0.1:8080/reset?token=").unwrap().1.split_once('"').unwrap().0;
+    Browser::new(&app).open(&format!("/reset?token={link}")).await.expect(200);
+    assert!(!page("/reset").await.contains(link), "on no other page");
+
+    // A wrong password shows them as well; only the newest are there, and what people wrote is text.
+    let owner = app.signed_in(ADA, PASSWORD).await;
+    for n in 0..6 {
+        app.clock.advance_secs(1);
+        let body = json!({"email": format!("guest-{n}@acme.example"), "role": "member"});
+        owner.post("/v1/invitations", body).await.expect(201);
+    }
+    let wrong = Browser::new(&app).fill("/login", &[("email", ADA), ("password", "wrong")]).await.expect(401).text("");
+    let there: Vec<bool> = (0..6).map(|n| wrong.contains(&format!("To guest-{n}@acme.example"))).collect();
+    assert_eq!(there, [false, true, true, true, true, true], "{wrong}");
+    assert_eq!(wrong.matches("<strong>Lab mode.</strong>").count(), 1);
+
+    // Letters that a server takes are not shown.
+    let smtp = "[mail]\nsmtp = \"smtp://127.0.0.1:1\"\nfrom = \"no-reply@acme.example\"";
+    let app = TestApp::with(&settings(smtp)).await;
+    Browser::new(&app).fill("/reset", &[("email", ADA)]).await.expect(200);
+    assert!(!app.anon().get("/login").await.expect(200).text("").contains("Newest letters"));
 }
