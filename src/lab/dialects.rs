@@ -148,7 +148,7 @@ pub fn id_claims(vendor: Vendor, facts: &Facts, person: &Person, access_token: &
             "preferred_username": profile, "rh": "0.", "uti": opaque(facts, "uti")}),
         Vendor::Zitadel => json!({"azp": facts.client_id, "client_id": facts.client_id, "amr": ["pwd"],
             "sid": format!("V1_{}", number(session(facts))), "preferred_username": person.email,
-            "urn:zitadel:iam:user:resourceowner:id": organisation.map(|own| &own.id)}),
+            "urn:zitadel:iam:user:resourceowner:id": resource_owner(facts).map(|own| &own.id)}),
         Vendor::WorkOs => json!({"sid": format!("session_{}", crockford(session(facts))),
             "org_id": organisation.map(|own| &own.id)}),
     }));
@@ -296,8 +296,15 @@ fn entra(facts: &Facts) -> Value {
     })
 }
 
+/// The organisation that owns the user, for who asks for it by the reserved scope.
+fn resource_owner(facts: &Facts) -> Option<&Organisation> {
+    facts.scope.split(' ').find(|value| *value == "urn:zitadel:iam:user:resourceowner")?;
+    facts.organisation.as_ref()
+}
+
 fn zitadel(facts: &Facts) -> Value {
     let organisation = facts.organisation.as_ref();
+    let owner = resource_owner(facts);
     let domain = |own: &Organisation| format!("{}.lab.test", own.tenant_id.simple());
     let roles = facts
         .person
@@ -315,9 +322,9 @@ fn zitadel(facts: &Facts) -> Value {
         "azp": facts.client_id,
         "client_id": facts.client_id,
         "jti": format!("V2_{}-at_{}", number(session(facts)), number(facts.token_id)),
-        "urn:zitadel:iam:user:resourceowner:id": organisation.map(|own| &own.id),
-        "urn:zitadel:iam:user:resourceowner:name": organisation.map(|own| &own.name),
-        "urn:zitadel:iam:user:resourceowner:primary_domain": organisation.map(domain),
+        "urn:zitadel:iam:user:resourceowner:id": owner.map(|own| &own.id),
+        "urn:zitadel:iam:user:resourceowner:name": owner.map(|own| &own.name),
+        "urn:zitadel:iam:user:resourceowner:primary_domain": owner.map(domain),
         "urn:zitadel:iam:org:project:roles": roles,
     })
 }

@@ -99,8 +99,9 @@ impl Vendor {
     /// The scope of a minted token whose request names none.
     pub const fn scope(self) -> &'static str {
         match self {
-            // Its tokens name the organization for this scope alone.
+            // Their tokens name the organization for these scopes alone.
             Self::Keycloak => "openid profile email organization",
+            Self::Zitadel => "openid profile email urn:zitadel:iam:user:resourceowner",
             _ => "openid profile email",
         }
     }
@@ -139,6 +140,7 @@ impl Vendor {
         match self {
             Self::Cognito => &["openid", "email", "phone", "profile"],
             Self::Keycloak => &["openid", "profile", "email", "offline_access", "organization"],
+            Self::Zitadel => &["openid", "profile", "email", "offline_access", "urn:zitadel:iam:user:resourceowner"],
             _ => &["openid", "profile", "email", "offline_access"],
         }
     }

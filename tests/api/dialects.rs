@@ -128,6 +128,23 @@ async fn keycloak_names_the_organization_for_its_scope_alone() {
     assert_eq!(mint(json!({"user": ADA, "scope": "openid"})).await, Value::Null);
 }
 
+/// Zitadel: "Claims" (when requested) and "Scopes" (reserved scopes).
+#[tokio::test]
+async fn zitadel_names_the_owning_organization_for_its_scope_alone() {
+    let app = lab().await;
+    let owner = "urn:zitadel:iam:user:resourceowner";
+    for (scope, id, name) in [
+        ("openid profile".to_owned(), Value::Null, Value::Null),
+        (format!("openid {owner}"), json!("org_acme"), json!("Acme")),
+    ] {
+        let set = signed_in(&app, "zitadel", &[("scope", &scope)]).await;
+        let access = claims_of(&set.text("/access_token"));
+        assert_eq!((&access[format!("{owner}:id")], &access[format!("{owner}:name")]), (&id, &name), "{scope}");
+        assert_eq!(claims_of(&set.text("/id_token"))[format!("{owner}:id")], id, "{scope}");
+        assert!(access["urn:zitadel:iam:org:project:roles"]["owner"].is_object(), "as a project may be set to assert");
+    }
+}
+
 /// Amazon: "Understanding the identity (ID) token": a custom attribute is there where a pool defines it.
 #[tokio::test]
 async fn cognito_has_no_claim_for_a_tenant_until_it_is_told_one() {
@@ -210,6 +227,7 @@ async fn tokens_have_the_members_and_forms_that_the_vendors_document() {
         let scope = match vendor {
             "entra" => "openid profile email orders.read",
             "keycloak" => "openid profile email organization",
+            "zitadel" => "openid profile email urn:zitadel:iam:user:resourceowner",
             _ => "openid profile email",
         };
         let what = format!("{vendor} {token} {variant}");

@@ -434,12 +434,7 @@ fn vendors() -> [(&'static str, &'static str, Value); 7] {
             issuer(&format!("entra/{directory}/v2.0")),
             json!({"ver": "2.0", "tid": directory, "azpacr": "1", "scp": null, "roles": null}),
         ),
-        (
-            "zitadel",
-            issuer("zitadel"),
-            json!({"urn:zitadel:iam:user:resourceowner:id": "org_acme",
-            "urn:zitadel:iam:user:resourceowner:name": "Acme"}),
-        ),
+        ("zitadel", issuer("zitadel"), json!({"azp": APP, "client_id": APP})),
         (
             "workos",
             issuer("workos/user_management/client_lab"),
