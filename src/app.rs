@@ -408,7 +408,10 @@ fn routers(
         .layer(CatchPanicLayer::custom(web::instance::panicked))
         .layer(from_fn(web::instance::write_problems));
     let api = match lab {
-        Some(lab) => api.layer(from_fn(lab::layers::banner)).layer(from_fn_with_state(lab, lab::layers::own_faults)),
+        Some(lab) => api
+            .layer(from_fn_with_state(lab.clone(), lab::letters::on_the_log_in_page))
+            .layer(from_fn(lab::layers::banner))
+            .layer(from_fn_with_state(lab, lab::layers::own_faults)),
         None => api,
     };
     let gateway = gateway.clone();

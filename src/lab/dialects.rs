@@ -3,7 +3,7 @@
 //! Where a vendor has a claim for the customer's organisation, it has the tenant's external id, or our id when there is
 //! none. Okta and Cognito have no such claim of their own; whoever uses them adds one, as `tenant_claim` does here.
 //!
-//! Sources:
+//! The members and their forms are compared with what vendors document: `tests/fixtures/vendor_tokens.json`. Sources:
 //! - Auth0: "Access token profiles" and "Work with tokens and organizations" (auth0.com/docs).
 //! - Okta: "`OpenID` Connect & OAuth 2.0 API: access token" (developer.okta.com); `scp` is an array, the header has no `typ`.
 //! - Cognito: "Understanding the access token", "Understanding the identity token" (docs.aws.amazon.com).
@@ -17,10 +17,15 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::vendors::Vendor;
+use super::{entra, vendors::Vendor};
 
 /// Claims, in the order in which they are written.
 pub type Claims = Map<String, Value>;
+
+/// Whether a scope is `OpenID` Connect's (Core sections 3.1.2.1, 5.4, 11), and so no API's.
+pub fn is_of_openid(value: &str) -> bool {
+    ["openid", "profile", "email", "offline_access"].contains(&value)
+}
 
 /// A person who is signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub struct Person {
     pub email: String,
     /// Their role in the organisation.
     pub role: Option<&'static str>,
+    /// What that role allows at the API.
+    pub permissions: Vec<String>,
     /// When they signed in, in seconds since 1970.
     pub auth_time: i64,
 }
@@ -113,7 +120,8 @@ pub fn id_claims(vendor: Vendor, facts: &Facts, person: &Person, access_token: &
     let hash = digest(&SHA256, access_token.as_bytes());
     let has = |value: &str| facts.scope.split(' ').any(|own| own == value);
     let email = has("email").then_some(&person.email);
-    let name = has("profile").then(|| person.email.split('@').next().unwrap_or_default());
+    let profile = has("profile").then_some(&person.email);
+    let name = profile.map(|email| email.split('@').next().unwrap_or_default());
     let mut claims = present(json!({
         "iss": facts.issuer,
         "sub": subject(vendor, facts),
@@ -131,21 +139,23 @@ pub fn id_claims(vendor: Vendor, facts: &Facts, person: &Person, access_token: &
     claims.extend(present(match vendor {
         Vendor::Auth0 => json!({"sid": session(facts), "org_id": organisation.map(|own| &own.id)}),
         Vendor::Okta => json!({"ver": 1, "jti": format!("ID.{}", opaque(facts, "id")), "amr": ["pwd"],
-            "idp": "00olab0000000000001", "preferred_username": person.email}),
+            "idp": "00olab0000000000001", "preferred_username": profile}),
         Vendor::Cognito => json!({"token_use": "id", "cognito:username": person.id, "cognito:groups": groups(person),
-            "origin_jti": session(facts), "event_id": session(facts), "jti": facts.token_id,
-            "custom:tenant_id": organisation.map(|own| &own.id)}),
+            "origin_jti": session(facts), "event_id": session(facts), "jti": facts.token_id}),
         Vendor::Keycloak => json!({"typ": "ID", "azp": facts.client_id, "sid": session(facts), "acr": "1",
             "jti": facts.token_id, "preferred_username": person.email, "organization": keycloak_organisation(facts)}),
         Vendor::Entra => json!({"ver": "2.0", "nbf": facts.now, "tid": directory(facts), "oid": person.id,
-            "preferred_username": person.email, "rh": "0.", "uti": opaque(facts, "uti"), "at_hash": Value::Null}),
+            "preferred_username": profile, "rh": "0.", "uti": opaque(facts, "uti")}),
         Vendor::Zitadel => json!({"azp": facts.client_id, "client_id": facts.client_id, "amr": ["pwd"],
             "sid": format!("V1_{}", number(session(facts))), "preferred_username": person.email,
-            "urn:zitadel:iam:user:resourceowner:id": organisation.map(|own| &own.id)}),
+            "urn:zitadel:iam:user:resourceowner:id": resource_owner(facts).map(|own| &own.id)}),
         Vendor::WorkOs => json!({"sid": format!("session_{}", crockford(session(facts))),
             "org_id": organisation.map(|own| &own.id)}),
     }));
-    claims.retain(|_, value| !value.is_null());
+    if vendor == Vendor::Entra {
+        // Not from its token endpoint, optional, and unknown to it.
+        claims.retain(|name, _| !["at_hash", "auth_time", "email_verified"].contains(&name.as_str()));
+    }
     claims
 }
 
@@ -243,9 +253,15 @@ fn keycloak(facts: &Facts) -> Value {
     })
 }
 
-/// An array of aliases; an object by alias where the mapper adds the id.
+/// For who asks for the scope `organization`, of any alias or this one: an array of aliases; an object by alias where the
+/// mapper adds the id.
 fn keycloak_organisation(facts: &Facts) -> Option<Value> {
     let organisation = facts.organisation.as_ref()?;
+    let is_asked = |value: &str| match value.split_once(':') {
+        Some(("organization", alias)) => alias == "*" || alias == organisation.id,
+        _ => value == "organization",
+    };
+    facts.scope.split(' ').find(|value| is_asked(value))?;
     Some(match facts.variant {
         "object" => json!({organisation.id.as_str(): {"id": organisation.tenant_id}}),
         _ => json!([organisation.id]),
@@ -255,6 +271,7 @@ fn keycloak_organisation(facts: &Facts) -> Option<Value> {
 fn entra(facts: &Facts) -> Value {
     let person = facts.person.as_ref();
     let own = stable(&facts.client_id);
+    let permissions = Some(entra::permissions(&facts.scope)).filter(|all| !all.is_empty());
     json!({
         "aud": facts.audience,
         "iss": facts.issuer,
@@ -270,8 +287,8 @@ fn entra(facts: &Facts) -> Value {
         "preferred_username": person.map(|person| &person.email),
         "rh": "0.",
         // An application has roles; for a person it is the delegated scope, in one text.
-        "roles": person.is_none().then(|| facts.scope.split_ascii_whitespace().collect::<Vec<_>>()),
-        "scp": person.map(|_| &facts.scope),
+        "roles": permissions.as_ref().filter(|_| person.is_none()),
+        "scp": permissions.as_ref().filter(|_| person.is_some()).map(|all| all.join(" ")),
         "sub": subject(Vendor::Entra, facts),
         "tid": directory(facts),
         "uti": opaque(facts, "uti"),
@@ -279,8 +296,15 @@ fn entra(facts: &Facts) -> Value {
     })
 }
 
+/// The organisation that owns the user, for who asks for it by the reserved scope.
+fn resource_owner(facts: &Facts) -> Option<&Organisation> {
+    facts.scope.split(' ').find(|value| *value == "urn:zitadel:iam:user:resourceowner")?;
+    facts.organisation.as_ref()
+}
+
 fn zitadel(facts: &Facts) -> Value {
     let organisation = facts.organisation.as_ref();
+    let owner = resource_owner(facts);
     let domain = |own: &Organisation| format!("{}.lab.test", own.tenant_id.simple());
     let roles = facts
         .person
@@ -295,11 +319,12 @@ fn zitadel(facts: &Facts) -> Value {
         "exp": facts.now + facts.ttl_s,
         "iat": facts.now,
         "nbf": facts.now,
+        "azp": facts.client_id,
         "client_id": facts.client_id,
         "jti": format!("V2_{}-at_{}", number(session(facts)), number(facts.token_id)),
-        "urn:zitadel:iam:user:resourceowner:id": organisation.map(|own| &own.id),
-        "urn:zitadel:iam:user:resourceowner:name": organisation.map(|own| &own.name),
-        "urn:zitadel:iam:user:resourceowner:primary_domain": organisation.map(domain),
+        "urn:zitadel:iam:user:resourceowner:id": owner.map(|own| &own.id),
+        "urn:zitadel:iam:user:resourceowner:name": owner.map(|own| &own.name),
+        "urn:zitadel:iam:user:resourceowner:primary_domain": owner.map(domain),
         "urn:zitadel:iam:org:project:roles": roles,
     })
 }
@@ -313,13 +338,16 @@ fn workos(facts: &Facts) -> Value {
         "org_id": facts.organisation.as_ref().map(|own| &own.id),
         "role": role,
         "roles": role.map(|role| [role]),
-        "permissions": person.map(|_| facts.scope.split_ascii_whitespace().collect::<Vec<_>>()),
+        // The role's, whatever the scope of the request.
+        "permissions": role.and(person).map(|person| &person.permissions),
         "sid": person.map(|_| format!("session_{}", crockford(session(facts)))),
         "jti": crockford(facts.token_id),
         "exp": facts.now + facts.ttl_s,
         "iat": facts.now,
-        // A machine's token has an audience, a session's has none.
+        // A machine's token has an audience and a scope, a session's has neither.
         "aud": person.is_none().then_some(&facts.client_id),
+        "client_id": person.is_none().then_some(&facts.client_id),
+        "scope": person.is_none().then_some(&facts.scope),
     })
 }
 

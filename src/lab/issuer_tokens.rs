@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{
     Lab,
     dialects::{self, Claims, Facts},
+    entra,
     issuers::Allowed,
     keys::Keys,
     subjects::organisation,
@@ -82,10 +83,17 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// What of a scope a vendor grants to a client that has registered another: all of it, since scopes are the API's. An error
+/// says what the vendor refuses.
+pub fn granted(vendor: Vendor, asked: &str, registered: &str) -> Result<String, &'static str> {
+    if vendor == Vendor::Entra { entra::granted(asked, registered) } else { Ok(asked.to_owned()) }
+}
+
 impl Lab {
     fn facts(&self, wanted: &Wanted<'_>) -> Facts {
         let settings = self.issuers().settings(wanted.vendor);
         let now = self.clock().now();
+        let named = || entra::api(&wanted.scope).filter(|_| wanted.vendor == Vendor::Entra).map(str::to_owned);
         Facts {
             issuer: self.vendor_issuer(wanted.vendor, wanted.realm),
             realm: wanted.realm.map(str::to_owned),
@@ -97,7 +105,7 @@ impl Lab {
             person: wanted.somebody.map(|(somebody, auth_time)| somebody.person(auth_time)),
             organisation: wanted.tenant.map(organisation),
             scope: wanted.scope.clone(),
-            audience: wanted.audience.clone().unwrap_or(settings.audience),
+            audience: wanted.audience.clone().or_else(named).unwrap_or(settings.audience),
             nonce: wanted.nonce.clone(),
             token_id: uuid_v7(now, self.rng()),
         }

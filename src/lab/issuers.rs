@@ -44,7 +44,7 @@ impl IssuerSettings {
         Self {
             variant: vendor.variants()[0],
             algorithm: SigningAlg::Rs256,
-            audience: if vendor == Vendor::Okta { "api://default" } else { "https://api.example.test" }.to_owned(),
+            audience: vendor.audience().to_owned(),
             access_token_ttl_s: vendor.access_token_ttl_s(),
             tenant_claim: None,
             claims: Claims::new(),

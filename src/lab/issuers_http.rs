@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     Lab,
     faults::{Target, json_response},
-    issuer_tokens::Wanted,
+    issuer_tokens::{Wanted, granted},
     issuers::{Allowed, Code},
     tokens::MintError,
     vendors::{Endpoint, Vendor},
@@ -80,7 +80,7 @@ impl From<MintError> for OAuthError {
 impl Lab {
     fn discovery(&self, vendor: Vendor, realm: Option<&str>) -> Value {
         let (base, places) = (self.vendor_base(vendor), vendor.places(realm));
-        json!({
+        let mut document = json!({
             "issuer": self.vendor_issuer(vendor, realm),
             "authorization_endpoint": format!("{base}{}", places.authorize),
             "token_endpoint": format!("{base}{}", places.token),
@@ -92,9 +92,12 @@ impl Lab {
             "id_token_signing_alg_values_supported": [self.issuers().settings(vendor).algorithm.name()],
             "code_challenge_methods_supported": ["S256"],
             "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
-            "scopes_supported": ["openid", "profile", "email", "offline_access"],
-            "authorization_response_iss_parameter_supported": true,
-        })
+            "scopes_supported": vendor.scopes(),
+        });
+        if vendor.says_who_answers() {
+            document["authorization_response_iss_parameter_supported"] = true.into();
+        }
+        document
     }
 
     /// Lets the person in whom `login_hint` names, without asking.
@@ -107,8 +110,8 @@ impl Lab {
         let redirect_uri = params.text("redirect_uri").filter(|given| rules::redirect_matches(registered, given));
         let redirect_uri = redirect_uri.ok_or_else(|| sorry("The client has not registered this redirect_uri."))?;
         let outcome = self.code(vendor, realm, client.clone(), redirect_uri, params).await;
-        let (issuer, state) = (self.vendor_issuer(vendor, realm), params.text("state"));
-        let answer = |pairs: &[(&str, &str)]| answer(redirect_uri, pairs, state, &issuer);
+        let issuer = vendor.says_who_answers().then(|| self.vendor_issuer(vendor, realm));
+        let answer = |pairs: &[(&str, &str)]| answer(redirect_uri, pairs, params.text("state"), issuer.as_deref());
         Ok(match outcome {
             Ok(code) => answer(&[("code", &code)]),
             Err((error, description)) => answer(&[("error", error), ("error_description", &description)]),
@@ -153,7 +156,9 @@ impl Lab {
         let nobody = || ("access_denied", "login_hint names nobody of a tenant that this client may serve".to_owned());
         let somebody = somebody.ok_or_else(nobody)?;
         let now = self.clock().now();
-        let scope = params.text("scope").map_or_else(|| client.scope.to_string(), str::to_owned);
+        let registered = client.scope.to_string();
+        let scope = granted(vendor, params.text("scope").unwrap_or(&registered), &registered);
+        let scope = scope.map_err(|why| ("invalid_scope", why.to_owned()))?;
         let allowed = Allowed {
             vendor,
             realm: realm.map(str::to_owned),
@@ -214,11 +219,10 @@ impl Lab {
         if asked.is_some() && tenant.is_none() {
             return Err(OAuthError::invalid_request("the organization is not one that this client may serve"));
         }
-        let scope = params.text("scope");
-        // Entra: the scope of an application is its resource, and what it may do there is in its roles.
-        let resource = scope.and_then(|scope| scope.strip_suffix("/.default"));
-        let scope = scope.filter(|_| resource.is_none()).map_or_else(|| client.scope.to_string(), str::to_owned);
-        let audience = params.text("audience").or(params.text("resource")).or(resource).map(str::to_owned);
+        let registered = client.scope.to_string();
+        let scope = granted(vendor, params.text("scope").unwrap_or(&registered), &registered);
+        let scope = scope.map_err(|why| OAuthError::new(StatusCode::BAD_REQUEST, "invalid_scope", why))?;
+        let audience = params.text("audience").or(params.text("resource")).map(str::to_owned);
         let wanted = Wanted { audience, ..Wanted::for_client(vendor, realm, client, tenant.as_ref(), scope) };
         Ok(self.vendor_token_answer(&wanted).await?)
     }
@@ -243,7 +247,8 @@ impl Lab {
 
     async fn for_person(&self, allowed: Allowed) -> Result<Value, OAuthError> {
         let mut answer = self.vendor_token_answer(&Wanted::allowed(&allowed)).await?;
-        if allowed.scope.split(' ').any(|value| value == "offline_access") {
+        let asked = allowed.scope.split(' ').any(|value| value == "offline_access");
+        if asked || !allowed.vendor.refreshes_when_asked() {
             let secret = self.secret();
             if self.issuers().keep_refresh(secret.clone(), allowed) {
                 answer["refresh_token"] = secret.into();
@@ -253,16 +258,17 @@ impl Lab {
     }
 }
 
-/// Back to the client, with `state` and who answers (RFC 9207).
-fn answer(redirect_uri: &str, pairs: &[(&str, &str)], state: Option<&str>, issuer: &str) -> Response {
+/// Back to the client, with `state` and, where the vendor says so, who answers (RFC 9207).
+fn answer(redirect_uri: &str, pairs: &[(&str, &str)], state: Option<&str>, issuer: Option<&str>) -> Response {
     let Ok(mut uri) = url::Url::parse(redirect_uri) else { return sorry("The redirect_uri cannot be used.") };
     {
         let mut query = uri.query_pairs_mut();
         query.extend_pairs(pairs);
-        if let Some(state) = state {
-            query.append_pair("state", state);
+        for (name, value) in [("state", state), ("iss", issuer)] {
+            if let Some(value) = value {
+                query.append_pair(name, value);
+            }
         }
-        query.append_pair("iss", issuer);
     }
     let mut response = StatusCode::SEE_OTHER.into_response();
     // A serialized URI is a header value.

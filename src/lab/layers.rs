@@ -16,7 +16,11 @@ const BANNER: &str = "<p class=\"lab-banner\" role=\"note\"><strong>Lab mode.</s
 
 /// Puts the banner on every page of ours.
 pub async fn banner(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+    rewritten(next.run(request).await, with_banner).await
+}
+
+/// A page of ours changed; anything else as it is.
+pub(super) async fn rewritten(response: Response, change: impl FnOnce(&str) -> String) -> Response {
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !kind.starts_with("text/html") {
         return response;
@@ -26,7 +30,7 @@ pub async fn banner(request: Request, next: Next) -> Response {
     let Ok(bytes) = to_bytes(body, usize::MAX).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let page = with_banner(&String::from_utf8_lossy(&bytes));
+    let page = change(&String::from_utf8_lossy(&bytes));
     parts.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(parts, Body::from(page))
 }

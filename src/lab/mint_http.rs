@@ -8,7 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Lab, http,
-    issuer_tokens::Wanted,
+    issuer_tokens::{Wanted, granted},
     keys::Keys,
     subjects::Somebody,
     tokens::{self, Draft, MAX_BYTES, MintError, Signature},
@@ -23,8 +23,6 @@ use crate::{
 
 /// The client of a token that names none.
 const CLIENT: &str = "lab-client";
-/// The scope of a vendor's token that names none.
-const SCOPE: &str = "openid profile email";
 
 pub(super) fn routes() -> OpenApiRouter<Lab> {
     OpenApiRouter::new()
@@ -233,6 +231,9 @@ impl MintBody {
         faults.finish(Some(())).map_err(|faults| Problem::invalid(&faults))?;
         let subject = self.subject(lab).await?;
         let auth_time = lab.clock().now().as_secs();
+        let registered = subject.client.as_ref().map(|client| client.scope.to_string()).unwrap_or_default();
+        let scope = granted(vendor, self.scope.as_deref().unwrap_or(vendor.scope()), &registered);
+        let scope = scope.map_err(|why| Problem::invalid_field("scope", why))?;
         let wanted = Wanted {
             vendor,
             realm: self.realm.as_deref(),
@@ -240,7 +241,7 @@ impl MintBody {
             confidential: subject.client.as_ref().is_none_or(|client| client.secret_hash.is_some()),
             somebody: subject.somebody.as_ref().map(|somebody| (somebody, auth_time)),
             tenant: subject.tenant.as_ref(),
-            scope: self.scope.clone().unwrap_or_else(|| SCOPE.to_owned()),
+            scope,
             audience: self.audience.clone(),
             nonce: self.nonce.clone(),
             variant: variant.flatten(),

@@ -1,5 +1,5 @@
 //! Lab mode: this server as the stand-in for an identity provider in other people's tests. Its clock can be turned, any
-//! token can be minted by HTTP, good ones and bad ones, vendors' issuers are played, key sets and discovery can be made
+//! token can be minted by HTTP, good ones and bad ones, letters are read on the log-in page, vendors' issuers are played, key sets and discovery can be made
 //! to fail, and fixtures come from the settings.
 //!
 //! Invariants: without `--lab` nothing of this exists: no route, no file, no state. The settings refuse it together with
@@ -11,6 +11,7 @@
 
 pub mod clock;
 pub mod dialects;
+mod entra;
 pub mod faults;
 mod files;
 pub mod http;
@@ -19,6 +20,7 @@ mod issuers;
 mod issuers_http;
 mod keys;
 pub mod layers;
+pub mod letters;
 mod mint_http;
 mod opening;
 pub mod seed;
@@ -37,6 +39,7 @@ use crate::{
     gateway::Directory,
     identity::{Identity, Verifier},
     kernel::{Clock as _, Rng, fault::chain},
+    mail::Mail,
     metering::Metering,
     store::Store,
 };
@@ -88,6 +91,8 @@ pub struct Parts {
     pub directory: Directory,
     /// What is recorded and not yet counted.
     pub metering: Metering,
+    /// Letters to people.
+    pub mail: Mail,
 }
 
 /// The lab; cheap to clone.
@@ -125,6 +130,10 @@ impl Lab {
 
     fn identity(&self) -> &Identity {
         &self.0.parts.identity
+    }
+
+    fn mail(&self) -> &Mail {
+        &self.0.parts.mail
     }
 
     fn store(&self) -> &Store {

@@ -6,8 +6,8 @@ use axum::extract::FromRef as _;
 
 use super::{Error, Lab, LabClock, Parts, seed};
 use crate::{
-    app::AppState, gateway::Directory, identity::Identity, kernel::Rng, metering::Metering, onboarding::Onboarding,
-    settings::Settings, store::Store, tenants::Tenants, users::Users,
+    app::AppState, gateway::Directory, identity::Identity, kernel::Rng, mail::Mail, metering::Metering,
+    onboarding::Onboarding, settings::Settings, store::Store, tenants::Tenants, users::Users,
 };
 
 /// The lab, with its fixtures in place.
@@ -33,5 +33,6 @@ pub async fn open(
         store: Store::from_ref(state),
         directory: Directory::from_ref(state),
         metering: Metering::from_ref(state),
+        mail: Mail::from_ref(state),
     })
 }

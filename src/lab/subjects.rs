@@ -2,10 +2,10 @@
 
 use super::{
     Lab,
-    dialects::{Organisation, Person},
+    dialects::{Organisation, Person, is_of_openid},
 };
 use crate::{
-    identity::Client,
+    identity::{Client, ScopeSet, rules::user_scope},
     kernel::{ExternalId, TenantId},
     store::{Scope, StoreError},
     tenants::Tenant,
@@ -24,10 +24,13 @@ pub struct Somebody {
 impl Somebody {
     /// As dialects see them.
     pub fn person(&self, auth_time: i64) -> Person {
+        let permissions = self.place.as_ref().map(|(_, role)| user_scope(*role));
+        let permissions = permissions.iter().flat_map(ScopeSet::iter).filter(|value| !is_of_openid(value));
         Person {
             id: self.user.id.as_uuid(),
             email: self.user.email.to_string(),
             role: self.place.as_ref().map(|(_, role)| role.name()),
+            permissions: permissions.map(str::to_owned).collect(),
             auth_time,
         }
     }
@@ -48,7 +51,7 @@ fn is_meant(tenant: &Tenant, text: &str) -> bool {
 }
 
 /// Whoever is asked about here was named by an administrator, or has authenticated as a client.
-const LAB: Scope = Scope::Job("lab");
+pub(super) const LAB: Scope = Scope::Job("lab");
 
 impl Lab {
     /// A person by email or id, in the tenant that is named, or the first of theirs.

@@ -86,6 +86,26 @@ impl Vendor {
         }
     }
 
+    /// The audience of tokens whose request names no API.
+    pub const fn audience(self) -> &'static str {
+        match self {
+            Self::Okta => "api://default",
+            // The client id of an API: in v2.0 tokens nothing else is an audience.
+            Self::Entra => "01900000-0000-7000-8000-000000000003",
+            _ => "https://api.example.test",
+        }
+    }
+
+    /// The scope of a minted token whose request names none.
+    pub const fn scope(self) -> &'static str {
+        match self {
+            // Their tokens name the organization for these scopes alone.
+            Self::Keycloak => "openid profile email organization",
+            Self::Zitadel => "openid profile email urn:zitadel:iam:user:resourceowner",
+            _ => "openid profile email",
+        }
+    }
+
     /// Life of an access token, in seconds, as the vendor ships it.
     pub const fn access_token_ttl_s(self) -> i64 {
         match self {
@@ -94,6 +114,34 @@ impl Vendor {
             Self::Entra => 4_500,
             Self::Keycloak | Self::WorkOs => 300,
             Self::Zitadel => 43_200,
+        }
+    }
+
+    /// Whether a client gets a refresh token only where it asks for `offline_access`.
+    ///
+    /// Sources: Auth0 "Refresh tokens", Okta "Refresh access tokens", Microsoft "Scopes and permissions", Zitadel "Scopes"
+    /// say so. A code of Cognito's is worth one always (AWS "Token endpoint"), a session of `WorkOS`'s has one ("Session
+    /// tokens"); Keycloak's `offline_access` makes one that outlives the session ("Offline access").
+    pub const fn refreshes_when_asked(self) -> bool {
+        match self {
+            Self::Auth0 | Self::Okta | Self::Entra | Self::Zitadel => true,
+            Self::Cognito | Self::Keycloak | Self::WorkOs => false,
+        }
+    }
+
+    /// Whether its authorization responses say who answers (RFC 9207) and its discovery says that they do: Keycloak's do since
+    /// version 23 ("Upgrading guide"); the others document no such member.
+    pub const fn says_who_answers(self) -> bool {
+        matches!(self, Self::Keycloak)
+    }
+
+    /// The scopes that its discovery names.
+    pub const fn scopes(self) -> &'static [&'static str] {
+        match self {
+            Self::Cognito => &["openid", "email", "phone", "profile"],
+            Self::Keycloak => &["openid", "profile", "email", "offline_access", "organization"],
+            Self::Zitadel => &["openid", "profile", "email", "offline_access", "urn:zitadel:iam:user:resourceowner"],
+            _ => &["openid", "profile", "email", "offline_access"],
         }
     }
 

@@ -10,6 +10,7 @@ mod bills;
 mod corrections;
 mod coverage;
 mod customers;
+mod dialects;
 mod events;
 mod gateway;
 mod invitations;

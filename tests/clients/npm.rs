@@ -38,11 +38,21 @@ impl Npm {
         // Modules are looked for from where the script is.
         let copy = self.folder.join(script);
         fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script), &copy).unwrap();
-        scratch::run(
-            Command::new("node")
-                .arg(copy)
-                .envs(variables.iter().map(|(name, value)| (name, value)))
-                .current_dir(&self.folder),
-        );
+        let mut node = self.node(&copy);
+        scratch::run(node.envs(variables.iter().map(|(name, value)| (name, value))));
+    }
+
+    /// Runs a script that a document has; what it said.
+    #[track_caller]
+    pub fn run_text(&self, name: &str, text: &str) -> String {
+        let script = self.folder.join(name);
+        fs::write(&script, text).unwrap();
+        scratch::run(&mut self.node(&script))
+    }
+
+    fn node(&self, script: &Path) -> Command {
+        let mut node = Command::new("node");
+        node.arg(script).current_dir(&self.folder);
+        node
     }
 }

@@ -52,12 +52,13 @@ pub fn install(command: &mut Command) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(format!("cannot be installed: {}", wrong.trim())) }
 }
 
-/// Runs a client, which must end well.
+/// Runs a client, which must end well; what it said.
 #[track_caller]
-pub fn run(command: &mut Command) {
+pub fn run(command: &mut Command) -> String {
     let output = finished(command, PATIENCE).unwrap_or_else(|| panic!("{command:?} does not end"));
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
+    out.into_owned()
 }
 
 /// A program's output, once it has ended; it is ended when it does not end by itself.

@@ -1,6 +1,7 @@
 //! Packages of the Python Package Index, and scripts that use them.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -34,9 +35,21 @@ impl Venv {
     #[track_caller]
     pub fn run(&self, script: &str, variables: &[(&str, String)]) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
+        scratch::run(self.python(&script).envs(variables.iter().map(|(name, value)| (name, value))));
+    }
+
+    /// Runs a script that a document has; what it said.
+    #[track_caller]
+    pub fn run_text(&self, name: &str, text: &str) -> String {
+        let script = self.folder.join(name);
+        fs::write(&script, text).unwrap();
+        scratch::run(&mut self.python(&script))
+    }
+
+    fn python(&self, script: &Path) -> Command {
         let mut python = Command::new(self.folder.join("venv/bin/python"));
         // Isolated: a script that is called like the package it uses must not be taken for it.
         python.args(["-I", "-B"]).arg(script).current_dir(&self.folder);
-        scratch::run(python.envs(variables.iter().map(|(name, value)| (name, value))));
+        python
     }
 }
