@@ -182,7 +182,13 @@ async fn bad_token_requests_are_refused_in_the_words_of_oauth() {
 }
 
 /// The ids of the published keys.
-async fn published(app: &TestApp) -> Vec<String> {
+/// Withdraws a token of a direct sign-in.
+pub async fn revoke(app: &TestApp, token: &str) {
+    ask(app, "/oauth2/revoke", &[("client_id", "tollgate"), ("token", token)]).await.expect(200);
+}
+
+/// The ids of the keys that are published.
+pub async fn published(app: &TestApp) -> Vec<String> {
     let jwks = app.anon().get("/.well-known/jwks.json").await.expect(200);
     for key in jwks.body["keys"].as_array().unwrap() {
         let public = ["kty", "crv", "x", "y", "kid", "use", "alg"];

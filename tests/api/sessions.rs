@@ -171,3 +171,48 @@ async fn a_machine_has_no_name_to_change() {
     let robot = super::oauth::robot(&app.owner_of("Acme").await).await;
     robot.patch("/v1/me", json!({"name": "Robby"})).await.refuses(403, &[]);
 }
+
+#[tokio::test]
+async fn a_withdrawn_token_stays_so_when_a_restart_shortens_the_life_of_tokens() {
+    let tidy = async |app: &TestApp| super::throttle::identity(app).tidy().await.unwrap();
+    let app = TestApp::with("[identity]\naccess_token_ttl_s = 3600\n").await;
+    app.tenant("Acme", "standard").await;
+    let key = super::oauth::published(&app).await;
+    app.admin().await.post("/admin/v1/keys/rotate?wait_s=1", Value::Null).await.expect(201);
+    let (ended, kept) = (app.owner_of("Acme").await.token, app.owner_of("Acme").await.token);
+    super::oauth::revoke(&app, &ended).await;
+    let app = app.restarted_with("[identity]\naccess_token_ttl_s = 60\n").await.unwrap();
+    let calls = async |app: &TestApp, token: &str| {
+        let actor = crate::support::actors::Actor { app, token: token.to_owned() };
+        (actor.get("/sample/hello").await.status.as_u16(), actor.get("/v1/me").await.status.as_u16())
+    };
+    for wait_s in [0, 95, 3_400] {
+        app.clock.advance_secs(wait_s);
+        tidy(&app).await;
+        assert_eq!((calls(&app, &ended).await, calls(&app, &kept).await), ((401, 401), (200, 200)), "{wait_s}");
+        // What signed them is still published, for those who verify elsewhere.
+        assert!(super::oauth::published(&app).await.contains(&key[0]));
+    }
+    // The same after one more start, which reads the withdrawal from the store.
+    let app = app.restarted().await;
+    tidy(&app).await;
+    assert_eq!(calls(&app, &ended).await, (401, 401));
+    // When the last of them has expired, both are forgotten, and from then on today's settings count.
+    app.clock.advance_secs(200);
+    tidy(&app).await;
+    assert_eq!(calls(&app, &kept).await, (401, 401));
+    assert!(!super::oauth::published(&app).await.contains(&key[0]));
+    let withdrawn = withdrawals(&app).await;
+    assert_eq!(withdrawn, 0);
+    super::oauth::revoke(&app, &app.owner_of("Acme").await.token).await;
+    assert_eq!(withdrawals(&app).await, 1);
+    app.clock.advance_secs(95);
+    tidy(&app).await;
+    assert_eq!(withdrawals(&app).await, 0);
+}
+
+async fn withdrawals(app: &TestApp) -> usize {
+    let store: tollgate::store::Store = axum::extract::FromRef::from_ref(app.app.state());
+    let mut tx = store.read(tollgate::store::Scope::Job("test")).await.unwrap();
+    tx.revocations().await.unwrap().len()
+}
