@@ -406,7 +406,8 @@ fn routers(
         .merge(web::docs::routes(Description::new(&description)))
         .layer(from_fn_with_state(state.0.identity.clone(), identity::cors))
         .layer(CatchPanicLayer::custom(web::instance::panicked))
-        .layer(from_fn(web::instance::write_problems));
+        .layer(from_fn(web::instance::write_problems))
+        .layer(from_fn(web::instance::stored_nowhere));
     let api = match lab {
         Some(lab) => api.layer(from_fn(lab::layers::banner)).layer(from_fn_with_state(lab, lab::layers::own_faults)),
         None => api,

@@ -231,3 +231,32 @@ async fn what_is_not_there_is_404_for_the_administrator_too() {
         }
     }
 }
+
+/// Some answers are secrets that are shown once, and all are somebody's.
+#[tokio::test]
+async fn no_cache_keeps_what_the_api_answers() {
+    let app = TestApp::new().await;
+    let things = things_of(&app, "Acme").await;
+    let (admin, owner) = (app.admin().await, app.owner_of("Acme").await);
+    let mut secrets = Vec::new();
+    for (actor, path, body) in [
+        (&admin, "/admin/v1/clients", json!({"client_name": "robot", "tenant_id": things[0].1})),
+        (&owner, "/v1/clients", json!({"client_name": "robot"})),
+        (&admin, "/admin/v1/clients/initial-access-tokens", json!({})),
+    ] {
+        secrets.push(actor.post(path, body).await.expect(201));
+    }
+    secrets.push(admin.get("/admin/v1/mails").await.expect(200));
+    for (method, path) in operations(&app).await {
+        if ["/v1/", "/admin/v1/", "/api/v1/"].iter().any(|prefix| path.starts_with(prefix)) {
+            let token = if path.starts_with("/admin/") { &admin.token } else { &owner.token };
+            let (token, body) = if method == Method::GET { (token.as_str(), Value::Null) } else { ("", json!({})) };
+            secrets.push(app.call(method, &filled(&path, &things), token, body).await);
+        }
+    }
+    assert!(secrets.len() > 60, "{}", secrets.len());
+    for reply in secrets {
+        assert_eq!(reply.headers["cache-control"], "no-store", "{}", reply.body);
+    }
+    assert!(!app.anon().get("/.well-known/jwks.json").await.headers["cache-control"].is_empty());
+}
