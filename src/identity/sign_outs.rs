@@ -45,7 +45,7 @@ impl Identity {
             session.user_id == hint.user && session.client_id == Some(hint.client) && session.ended_at.is_none()
         };
         let Some(session) = session.filter(own) else { return Ok(()) };
-        let withdrawals = self.end_session_in(&mut tx, session.id, "signed out").await?;
+        let withdrawals = self.end_in(&mut tx, Actor::User(hint.user), &session).await?;
         tx.commit().await?;
         self.revoke_all_now(withdrawals);
         Ok(())

@@ -99,7 +99,7 @@ async fn a_suspended_tenant_stops_at_its_own_routes_too() {
         audit.body["items"].as_array().unwrap().iter().map(|entry| entry["action"].clone()).collect();
     // The clock stands still: their order is not told.
     actions.sort_by_key(ToString::to_string);
-    assert_eq!(actions, ["tenant.activated", "tenant.suspended"]);
+    assert_eq!(actions, ["tenant.activated", "tenant.registered", "tenant.suspended"]);
     assert!(audit.body["items"][0]["actor"].as_str().unwrap().starts_with("admin:"));
 }
 

@@ -7,6 +7,7 @@
 mod support;
 
 mod attacks;
+mod audit;
 mod browser;
 mod concurrency;
 mod cors;
