@@ -8,6 +8,7 @@
 //! Not here: who people are and where they belong (`users`), and which calls a token opens (`gateway`, `web`).
 
 pub mod access;
+mod browsers;
 mod client;
 mod client_http;
 mod clients;
@@ -58,8 +59,8 @@ pub use id_tokens::IdTokenHint;
 pub use known_clients::KnownClients;
 pub use model::{
     About, Allowed, AuthMethod, AuthorizationCode, Browser, Client, ClientMetadata, DeviceGrant, DeviceState, Factors,
-    GrantType, InitialToken, LogoutNotice, PasskeyRow, PasswordHash, Proof, RefreshToken, Session, SigningAlg,
-    StoredKey, TokenSet, TotpFactor,
+    GrantType, InitialToken, LogoutNotice, PasskeyRow, PasswordHash, Proof, RefreshToken, SeenBrowser, Session,
+    SigningAlg, StoredKey, TokenSet, TotpFactor,
 };
 pub use oauth::cors;
 pub use pages::{failed, not_ours, same_origin, see_other};

@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
     error::Error,
-    model::{Browser, PasswordHash, Proof, Session, TokenSet},
+    model::{Browser, PasswordHash, Proof, SeenBrowser, Session, TokenSet},
     password::Verdict,
     rules,
     service::Identity,
@@ -159,17 +159,11 @@ impl Identity {
         let id = BrowserId::generate(now, &*self.rng);
         let browser = Browser { id, user_id: user.id, proof, authenticated_at: now, expires_at };
         let mut tx = self.store.begin(Scope::Job("sign-in")).await?;
-        tx.browser_insert(&self.master.hash(&secret), &browser).await?;
+        let seen = SeenBrowser { browser, address: origin.address, seen_at: now };
+        tx.browser_insert(&self.master.hash(&secret), &seen).await?;
         self.note(&mut tx, signed_in(user, None, proof, origin)).await?;
         tx.commit().await?;
         Ok(secret)
-    }
-
-    /// Who is signed in with a browser.
-    pub async fn browser(&self, secret: &Secret) -> Result<Option<Browser>, Error> {
-        let hash = self.master.hash(secret);
-        let browser = self.store.read(Scope::Job("sign-in")).await?.browser(&hash).await?;
-        Ok(browser.filter(|browser| self.clock.now() < browser.expires_at))
     }
 
     /// The user whose password this is. Wrong password and unknown email are one error, with the same work done.

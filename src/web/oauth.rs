@@ -106,6 +106,7 @@ impl From<identity::Error> for OAuthError {
             | Error::SharedUser
             | Error::UnknownTenant(_)
             | Error::UnknownSession(_)
+            | Error::UnknownBrowser(_)
             | Error::UnknownInitialToken(_)
             | Error::WeakPassword(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_grant", text),
             Error::TenantNotActive(_) | Error::UnauthorizedClient(_) => {

@@ -216,3 +216,67 @@ async fn withdrawals(app: &TestApp) -> usize {
     let mut tx = store.read(tollgate::store::Scope::Job("test")).await.unwrap();
     tx.revocations().await.unwrap().len()
 }
+
+/// A browser that signs in from an address.
+async fn browser_from<'a>(app: &'a TestApp, address: &str) -> Browser<'a> {
+    let mut browser = Browser::new(app);
+    browser.address = Some(address.parse().unwrap());
+    browser.sign_in(&email_of("Acme"), PASSWORD, "").await;
+    browser
+}
+
+#[tokio::test]
+async fn a_person_sees_a_browser_that_is_not_theirs_and_ends_it_alone() {
+    let app = TestApp::new().await;
+    app.tenant("Acme", "standard").await;
+    let mut own = browser_from(&app, "192.0.2.1").await;
+    let alone = own.open("/account").await.expect(200);
+    assert!(alone.body.as_str().unwrap().contains("Nothing else is signed in."));
+    app.clock.advance_secs(60);
+    let mut thief = browser_from(&app, "2001:db8::7").await;
+    app.clock.advance_secs(120);
+    thief.open("/account").await.expect(200);
+    let page = own.open("/account").await.expect(200);
+    let html = page.body.as_str().unwrap();
+    assert!(!html.contains("Nothing else is signed in.") && !html.contains(">192.0.2.1<"), "{html}");
+    let row = between(html, ">2001:db8::7<", "</tr>");
+    assert!(row.contains("2026-11-10T12:01:00Z") && row.contains("2026-11-10T12:03:00Z"), "{row}");
+    let id = between(row, "name=\"browser_id\" value=\"", "\"");
+    let token = between(row, "name=\"form_token\" value=\"", "\"");
+    own.fill("/account/sessions", &[("form_token", token), ("browser_id", id)]).await.expect(303);
+    thief.open("/account").await.expect(303);
+    let page = own.open("/account").await.expect(200);
+    assert!(page.body.as_str().unwrap().contains("Nothing else is signed in."));
+    // Twice, and what is no id, changes nothing.
+    for id in [id, "x"] {
+        own.fill("/account/sessions", &[("form_token", token), ("browser_id", id)]).await.expect(303);
+    }
+    own.open("/account").await.expect(200);
+}
+
+#[tokio::test]
+async fn browsers_are_listed_and_ended_by_their_owners_token_alone() {
+    let app = TestApp::new().await;
+    app.tenant("Acme", "standard").await;
+    let owner = app.owner_of("Acme").await;
+    assert_eq!(owner.get("/v1/me/browsers").await.expect(200).body["items"], json!([]));
+    let mut browser = browser_from(&app, "192.0.2.1").await;
+    let listed = owner.get("/v1/me/browsers").await.expect(200);
+    assert_eq!((listed.text("/items/0/address"), listed.text("/items/0/amr/0")), ("192.0.2.1".into(), "pwd".into()));
+    assert_eq!(listed.text("/items/0/last_used_at"), crate::support::app::NOW);
+    let path = format!("/v1/me/browsers/{}", listed.text("/items/0/browser_id"));
+    // A colleague, a machine, nobody.
+    owner.post("/v1/users", json!({"email": "ann@acme.example", "password": PASSWORD})).await.expect(201);
+    app.signed_in("ann@acme.example", PASSWORD).await.delete(&path).await.refuses(404, &[]);
+    super::oauth::robot(&owner).await.delete(&path).await.refuses(403, &[]);
+    owner.delete("/v1/me/browsers/x").await.refuses(404, &[]);
+    browser.open("/account").await.expect(200);
+    owner.delete(&path).await.expect(204);
+    browser.open("/account").await.expect(303);
+    owner.delete(&path).await.refuses(404, &[]);
+    // One that is over is not shown.
+    browser_from(&app, "192.0.2.1").await;
+    app.clock.advance_secs(13 * 3_600);
+    let owner = app.owner_of("Acme").await;
+    assert_eq!(owner.get("/v1/me/browsers").await.expect(200).body["items"], json!([]));
+}
