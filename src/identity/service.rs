@@ -26,6 +26,7 @@ use crate::{
     users::Role,
 };
 
+const DAY_S: i64 = 86_400;
 /// A token may be signed this long after its session was seen to run, in seconds: what withdraws it is kept for that, too.
 const SIGNED_LATE_S: i64 = 30;
 
@@ -50,6 +51,8 @@ pub struct IdentityConfig {
     pub hash_concurrency: usize,
     /// Whether the token endpoint takes passwords (RFC 6749 section 4.3): in a laboratory alone.
     pub allow_password_grant: bool,
+    /// Entries of the audit are kept this long, in days.
+    pub audit_days: i64,
     /// Whether wrong tries are slowed down; off in a laboratory alone.
     pub login_throttle: bool,
     /// The file under whose key private keys are sealed.
@@ -211,6 +214,10 @@ impl Identity {
         tx.signing_keys_remove(horizon).await?;
         tx.revocations_forget(withdrawn).await?;
         tx.sign_ins_forget(horizon).await?;
+        // A session without a refresh token may still be signed out with its browser, for half a day.
+        let unused = now.plus_secs(-self.config.refresh_token_ttl_s.max(DAY_S));
+        tx.sessions_forget(withdrawn, unused.min(withdrawn)).await?;
+        tx.audit_forget(now.plus_secs(-self.config.audit_days * DAY_S)).await?;
         tx.clients_forget().await?;
         tx.requests_forget(now).await?;
         tx.commit().await?;

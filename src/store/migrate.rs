@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0016_client_origins.sql"),
     include_str!("migrations/0017_token_lives.sql"),
     include_str!("migrations/0018_browsers_seen.sql"),
+    include_str!("migrations/0019_forgetting.sql"),
 ];
 
 /// `CREATE TABLE IF NOT EXISTS` by two sessions at once fails for one of them on `PostgreSQL` (a unique index of the

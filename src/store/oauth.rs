@@ -233,9 +233,12 @@ impl Tx {
             .execute()
             .await?;
         if forgotten > 0 {
-            self.query("DELETE FROM client_origins WHERE client_id NOT IN (SELECT client_id FROM clients)")
-                .execute()
-                .await?;
+            for sql in [
+                "DELETE FROM client_origins WHERE client_id NOT IN (SELECT client_id FROM clients)",
+                "DELETE FROM consents WHERE client_id NOT IN (SELECT client_id FROM clients)",
+            ] {
+                self.query(sql).execute().await?;
+            }
         }
         Ok(forgotten)
     }

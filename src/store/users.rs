@@ -226,6 +226,7 @@ impl Tx {
                 "DELETE FROM recovery_codes WHERE user_id = $1",
                 "DELETE FROM passkeys WHERE user_id = $1",
                 "DELETE FROM browsers WHERE user_id = $1",
+                "DELETE FROM consents WHERE user_id = $1",
             ] {
                 self.query(sql).bind(id).execute().await?;
             }

@@ -11,6 +11,7 @@ mod audit;
 mod browser;
 mod concurrency;
 mod cors;
+mod forgetting;
 mod oidc_backchannel;
 mod oidc_core;
 mod oidc_discovery;
