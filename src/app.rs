@@ -17,7 +17,7 @@ use crate::{
     data_folder::lock_data,
     gateway::{self, Directory, Gateway},
     identity::{self, Identity, KnownClients, Verifier},
-    kernel::{Clock, Observers, Rng, Secret, TenantObserver, rng::random_bytes},
+    kernel::{Act, Actor, Clock, Observers, Rng, Secret, TenantObserver, rng::random_bytes},
     lab::{self, Lab, LabClock},
     mail::{self, Mail},
     metering::{self, Metering},
@@ -373,6 +373,8 @@ async fn first_admin(
     let admin = state.0.users.platform_admin_in(&mut tx, &settings.admin.email).await;
     let admin = admin.map_err(|error| BuildError::Admin(error.to_string()))?;
     state.0.identity.set_password_in(&mut tx, admin.id, &hash).await?;
+    let (actor, subject) = (Actor::Job("first-admin"), admin.id.to_string());
+    state.0.identity.note(&mut tx, Act { actor, action: "admin.made", tenant: None, subject, detail: None }).await?;
     tx.commit().await?;
     Ok(made_up)
 }
@@ -406,7 +408,8 @@ fn routers(
         .merge(web::docs::routes(Description::new(description)))
         .layer(from_fn_with_state(state.0.identity.clone(), identity::cors))
         .layer(CatchPanicLayer::custom(web::instance::panicked))
-        .layer(from_fn(web::instance::write_problems));
+        .layer(from_fn(web::instance::write_problems))
+        .layer(from_fn(web::instance::stored_nowhere));
     let api = match lab {
         Some(lab) => api
             .layer(from_fn_with_state(lab.clone(), lab::letters::on_the_log_in_page))

@@ -28,6 +28,7 @@ pub(crate) fn identity(settings: &Settings) -> IdentityConfig {
         refresh_grace_s: settings.identity.refresh_grace_s,
         hash_concurrency: settings.identity.hash_concurrency,
         allow_password_grant: settings.identity.allow_password_grant,
+        audit_days: settings.identity.audit_days,
         login_throttle: settings.identity.login_throttle,
         key_file: settings.store.data.join("identity.key"),
     }

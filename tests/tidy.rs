@@ -400,3 +400,35 @@ fn links_in_the_documents_lead_somewhere() {
         }
     }
 }
+
+/// Texts in quotes that have the form `noun.verb`, and `sign_out`.
+fn actions_in(text: &str, quote: char) -> BTreeSet<&str> {
+    let of_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let is_action =
+        |text: &&str| *text == "sign_out" || text.split_once('.').is_some_and(|(a, b)| of_word(a) && of_word(b));
+    text.split(quote).filter(is_action).collect()
+}
+
+#[test]
+fn the_audits_table_has_every_action_and_each_has_a_test() {
+    let docs = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let (_, table) = docs.split_once("## What is noted").unwrap();
+    let rows: String = table.split("\n## ").next().unwrap().lines().filter(|line| line.starts_with("| `")).collect();
+    let listed = actions_in(&rows, '`');
+    let nouns: BTreeSet<&str> = listed.iter().filter_map(|action| Some(action.split_once('.')?.0)).collect();
+    // Other texts of that form are names of settings, files and members.
+    let sources = sources();
+    let of_services = |source: &&Source| !["settings", "lab", "cli"].contains(&source.module[0].as_str());
+    let noted: BTreeSet<&str> = sources
+        .iter()
+        .filter(of_services)
+        .flat_map(|source| actions_in(&source.text, '"'))
+        .filter(|text| *text != "billing_address.city")
+        .filter(|text| text.split_once('.').is_none_or(|(noun, _)| nouns.contains(noun)))
+        .collect();
+    assert_eq!(listed, noted);
+    let tests: Vec<String> = files_below("tests", "rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let tested: BTreeSet<&str> = tests.iter().flat_map(|text| actions_in(text, '"')).collect();
+    let untested: Vec<_> = listed.difference(&tested).collect();
+    assert!(untested.is_empty(), "{untested:?}");
+}

@@ -231,6 +231,6 @@ async fn update_quotas(
         bodies.iter().enumerate().map(|(index, body)| body.parse(&format!("[{index}]."), &mut faults)).collect();
     let quotas: Option<Vec<_>> = quotas.into_iter().collect();
     let quotas = faults.finish(quotas).map_err(|faults| Problem::invalid(&faults))?;
-    billing.set_quotas((&scope).into(), tenant, &quotas).await?;
+    billing.set_quotas((&scope).into(), scope.actor(), tenant, &quotas).await?;
     Ok(Json(bodies))
 }

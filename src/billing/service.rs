@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     kernel::{
-        BillingAccountId, CalendarUnit, Clock, Currency, Fault, Faults, Money, Period, Rng, TenantId, TenantObserver,
-        TierName, Timestamp,
+        Act, Actor, BillingAccountId, CalendarUnit, Clock, Currency, Fault, Faults, Money, Period, Rng, TenantId,
+        TenantObserver, TierName, Timestamp, ids::uuid_v7,
     },
     store::{PlanRow, Scope, Store, StoreError, Tx},
 };
@@ -164,12 +164,31 @@ impl Billing {
     }
 
     /// Sets where bills go.
-    pub async fn set_address(&self, scope: Scope, tenant: TenantId, address: &BillingAddress) -> Result<(), Error> {
+    pub async fn set_address(
+        &self,
+        scope: Scope,
+        actor: Actor,
+        tenant: TenantId,
+        address: &BillingAddress,
+    ) -> Result<(), Error> {
         let mut tx = self.store.begin(scope).await?;
         if !tx.billing_address_set(tenant, address).await? {
             return Err(Error::NoAccount(tenant));
         }
+        self.note(&mut tx, actor, "billing_address.changed", (tenant, None)).await?;
         Ok(tx.commit().await?)
+    }
+
+    async fn note(
+        &self,
+        tx: &mut Tx,
+        actor: Actor,
+        action: &'static str,
+        (tenant, detail): (TenantId, Option<String>),
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        let act = Act { actor, action, tenant: Some(tenant), subject: tenant.to_string(), detail };
+        Ok(tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?)
     }
 
     /// A tenant's own quotas in place of its plan's, if it has any.
@@ -183,7 +202,13 @@ impl Billing {
     }
 
     /// Overrides the quotas of a tenant's plan; an empty list ends that.
-    pub async fn set_quotas(&self, scope: Scope, tenant: TenantId, quotas: &[Quota]) -> Result<(), Error> {
+    pub async fn set_quotas(
+        &self,
+        scope: Scope,
+        actor: Actor,
+        tenant: TenantId,
+        quotas: &[Quota],
+    ) -> Result<(), Error> {
         let bodies: Vec<QuotaBody> = quotas.iter().map(QuotaBody::from).collect();
         let json = serde_json::to_string(&bodies).unwrap_or_default();
         let json = (!quotas.is_empty()).then_some(json.as_str());
@@ -191,6 +216,8 @@ impl Billing {
         let account = tx.billing_account(tenant).await?;
         account.filter(|account| account.closed_at.is_none()).ok_or(Error::NoAccount(tenant))?;
         tx.tenant_quotas_set(tenant, json, self.clock.now()).await?;
+        let detail = json.unwrap_or("those of the plan").to_owned();
+        self.note(&mut tx, actor, "quotas.changed", (tenant, Some(detail))).await?;
         tx.commit().await?;
         self.observer.tenant_changed(tenant);
         Ok(())

@@ -127,8 +127,13 @@ impl Identity {
         let proved = matches && stored.is_some() == sent.is_some();
         // Whoever registered one way of authenticating is not let in by another.
         let registered = |client: &Client| client.metadata.auth_method.is_none_or(|own| own == credentials.method);
-        let known = known.filter(|known| proved && registered(&known.client));
-        known.map(|known| known.client.clone()).ok_or(Error::InvalidClient)
+        match known {
+            Some(known) if proved && registered(&known.client) => Ok(known.client.clone()),
+            other => {
+                self.note_refused_client(other.as_ref().map(|known| &known.client)).await?;
+                Err(Error::InvalidClient)
+            }
+        }
     }
 
     /// A page of machine clients, of one tenant or of all.

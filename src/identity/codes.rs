@@ -16,7 +16,7 @@ use super::{
     sessions::{Also, Theft},
 };
 use crate::{
-    kernel::{CustomerName, Secret, SessionId, TenantId, rng::random_bytes},
+    kernel::{Act, Actor, CustomerName, Secret, SessionId, TenantId, rng::random_bytes},
     store::{Scope, Tx},
 };
 
@@ -38,6 +38,15 @@ pub struct Authorization {
     pub code_challenge: Option<String>,
     /// `nonce`.
     pub nonce: Option<String>,
+}
+
+/// Why a client gets what it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consent {
+    /// The person said so just now.
+    Given,
+    /// They have before, or the platform has.
+    Standing,
 }
 
 impl Identity {
@@ -85,6 +94,7 @@ impl Identity {
         request: &Authorization,
         browser: &Browser,
         tenant: TenantId,
+        consent: Consent,
     ) -> Result<Secret, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin(Scope::Job("authorize")).await?;
@@ -109,8 +119,16 @@ impl Identity {
         let before = tx.consent(browser.user_id, request.client.id).await?.unwrap_or_default();
         tx.consent_put(browser.user_id, request.client.id, &before.union(&request.scope), now).await?;
         tx.code_insert(&code).await?;
+        if consent == Consent::Given {
+            self.note(&mut tx, said(browser, request, "consent.given", Some(tenant))).await?;
+        }
         tx.commit().await?;
         Ok(secret)
+    }
+
+    /// Notes that a person does not let a client in.
+    pub async fn deny(&self, request: &Authorization, browser: &Browser) -> Result<(), Error> {
+        self.note_alone(said(browser, request, "consent.denied", request.client.tenant_id)).await
     }
 
     /// Tokens for a code.
@@ -177,6 +195,12 @@ impl Identity {
         let id_token = scope.contains("openid").then_some((client, nonce));
         self.token_set(&session, Some(role), scope, Also { refresh_token, id_token, until: None })
     }
+}
+
+/// What a person said to a client.
+fn said(browser: &Browser, request: &Authorization, action: &'static str, tenant: Option<TenantId>) -> Act {
+    let (actor, subject) = (Actor::User(browser.user_id), request.client.id.to_string());
+    Act { actor, action, tenant, subject, detail: Some(request.scope.to_string()) }
 }
 
 /// What a verifier is made of (RFC 7636 section 4.1).

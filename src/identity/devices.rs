@@ -11,7 +11,7 @@ use super::{
     service::Identity,
 };
 use crate::{
-    kernel::{Rng, Secret, SessionId, TenantId, rng::random_bytes},
+    kernel::{Act, Actor, Rng, Secret, SessionId, TenantId, rng::random_bytes},
     store::Scope,
 };
 
@@ -79,6 +79,10 @@ impl Identity {
             // The transaction ends here, and with it the guess: this one was right.
             return Ok(Some((grant, client)));
         }
+        if tx.device_misses(browser.user_id).await? == MAX_MISSES {
+            let (actor, subject) = (Actor::User(browser.user_id), browser.user_id.to_string());
+            self.note(&mut tx, Act { actor, action: "device.throttled", tenant: None, subject, detail: None }).await?;
+        }
         tx.commit().await?;
         Ok(None)
     }
@@ -99,6 +103,12 @@ impl Identity {
         });
         let mut tx = self.store.begin(Scope::Job("device")).await?;
         let decided = tx.device_decide(&grant.user_code_hash, allowed.as_ref(), self.clock.now()).await?;
+        if decided {
+            let action = if tenant.is_some() { "device.allowed" } else { "device.denied" };
+            let (actor, subject) = (Actor::User(browser.user_id), grant.client_id.to_string());
+            let detail = Some(grant.scope.to_string());
+            self.note(&mut tx, Act { actor, action, tenant, subject, detail }).await?;
+        }
         tx.commit().await?;
         Ok(decided)
     }

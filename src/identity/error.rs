@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use super::model::GrantType;
 use crate::{
-    kernel::{ClientId, CustomerName, InitialTokenId, SessionId, TenantId},
+    kernel::{BrowserId, ClientId, CustomerName, InitialTokenId, SessionId, TenantId},
     store::StoreError,
 };
 
@@ -89,6 +89,9 @@ pub enum Error {
     /// No such session.
     #[error("there is no session {0}")]
     UnknownSession(SessionId),
+    /// No browser of theirs has this id.
+    #[error("there is no browser {0}")]
+    UnknownBrowser(BrowserId),
     /// The key file cannot be used.
     #[error("the key file {path} {why}")]
     KeyFile {

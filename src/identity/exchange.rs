@@ -12,7 +12,7 @@ use super::{
     sessions::Also,
 };
 use crate::{
-    kernel::{Secret, SessionId, TenantId},
+    kernel::{Act, Actor, Secret, SessionId, TenantId},
     store::Scope,
 };
 
@@ -66,6 +66,9 @@ impl Identity {
             parent_id: Some(from.parent_id.unwrap_or(from.id)),
         };
         tx.session_insert(&session, client.and_then(|client| client.logout_due_from(now))).await?;
+        let (actor, subject) = (Actor::User(user_id), session.id.to_string());
+        let detail = Some(format!("from {}", from.id));
+        self.note(&mut tx, Act { actor, action: "session.switched", tenant: Some(tenant), subject, detail }).await?;
         tx.commit().await?;
         self.token_set(&session, Some(role), scope, Also { until: Some(access.expires_at), ..Also::default() })
     }

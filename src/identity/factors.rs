@@ -66,11 +66,15 @@ impl Identity {
     /// Takes an authenticator that was offered, by a code of it; recovery codes, where there are none yet.
     pub async fn confirm_totp(&self, user: UserId, code: &Secret) -> Result<Vec<Secret>, Error> {
         let (counters, now) = ([Throttle::factor(user)], self.clock.now());
-        self.throttle.begin(&counters, now)?;
+        self.begin_factor(user, &counters).await?;
         let mut tx = self.store.begin(Scope::Job("factors")).await?;
         let offered = tx.totp(user).await?.filter(|factor| factor.confirmed_at.is_none()).ok_or(Error::InvalidLink)?;
         let secret = self.master.unseal(&sealed_as(user), &offered.sealed_secret)?;
-        let step = totp::step_of(&secret, &plain(code), now).ok_or(Error::WrongFactor)?;
+        let Some(step) = totp::step_of(&secret, &plain(code), now) else {
+            self.note_factor(&mut tx, own(user), "factor.failed", "totp that is set up").await?;
+            tx.commit().await?;
+            return Err(Error::WrongFactor);
+        };
         if !tx.totp_confirm(user, &offered.sealed_secret, step, now).await? {
             return Err(Error::InvalidLink);
         }
@@ -118,7 +122,7 @@ impl Identity {
     /// An error unless this is a code of the person's authenticator, or a recovery code; it is used up.
     pub(super) async fn check_code(&self, user: UserId, code: &Secret) -> Result<(), Error> {
         let (counters, now, code) = ([Throttle::factor(user)], self.clock.now(), plain(code));
-        self.throttle.begin(&counters, now)?;
+        self.begin_factor(user, &counters).await?;
         let mut tx = self.store.begin(Scope::Job("factors")).await?;
         let digits = code.len() == CODE_DIGITS && code.bytes().all(|byte| byte.is_ascii_digit());
         let right = if digits {
@@ -129,7 +133,7 @@ impl Identity {
         } else {
             let found = tx.recovery_code_use(user, &self.recovery_hash(user, &code), now).await?;
             if found {
-                self.note_factor(&mut tx, own(user), "factor.recovery_code_found", "recovery_codes").await?;
+                self.note_factor(&mut tx, own(user), "factor.recovery_code_used", "recovery_codes").await?;
             }
             found
         };

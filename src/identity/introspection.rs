@@ -12,7 +12,7 @@ use super::{
     service::Identity,
 };
 use crate::{
-    kernel::{Secret, SessionId, TenantId, Timestamp},
+    kernel::{Act, Actor, Secret, SessionId, TenantId, Timestamp},
     store::{Scope, Tx},
     users::{MembershipStatus, User},
 };
@@ -82,28 +82,34 @@ impl Identity {
     /// Withdraws a token of a client, `None` being our own: the session it belongs to, or itself alone.
     pub async fn revoke_token(&self, client: Option<&Client>, token: &Secret) -> Result<(), Error> {
         let mut tx = self.store.begin(Scope::Job("revoke")).await?;
-        let revoked = if let Ok(access) = self.verifier().verify(token.expose()) {
-            let id = client.map_or_else(|| FIRST_PARTY.to_owned(), |client| client.id.to_string());
-            let own = access.client_id == id;
-            let what = match (access.session, access.token_id.parse()) {
-                (Some(session), _) => Some(Revoked::Session(session)),
-                (None, Ok(token)) => Some(Revoked::Token(token)),
-                (None, Err(_)) => None,
-            };
-            what.filter(|_| own)
+        let client_id = client.map(|client| client.id);
+        let session = if let Ok(access) = self.verifier().verify(token.expose()) {
+            if access.client_id != client_id.map_or_else(|| FIRST_PARTY.to_owned(), |client| client.to_string()) {
+                return Ok(());
+            }
+            let Some(session) = access.session else { return self.revoke_lone_token(tx, &access).await };
+            tx.session(session).await?
         } else {
-            let found = tx.refresh_token(&self.master.hash(token)).await?;
-            let own = found.filter(|(_, session)| session.client_id == client.map(|client| client.id));
-            own.map(|(_, session)| Revoked::Session(session.id))
+            tx.refresh_token(&self.master.hash(token)).await?.map(|(_, session)| session)
         };
         // RFC 7009 section 2.2: a token that is not known is as good as withdrawn.
-        let Some(revoked) = revoked else { return Ok(()) };
-        let withdrawals = match revoked {
-            Revoked::Session(session) => self.end_session_in(&mut tx, session, "withdrawn by its client").await?,
-            other => vec![self.revoke_in(&mut tx, other).await?],
-        };
+        let own = |session: &Session| session.client_id == client_id && session.ended_at.is_none();
+        let Some(session) = session.filter(own) else { return Ok(()) };
+        let actor = client_id.map_or(Actor::User(session.user_id), Actor::Client);
+        let withdrawals = self.end_in(&mut tx, actor, &session).await?;
         tx.commit().await?;
         self.revoke_all_now(withdrawals);
+        Ok(())
+    }
+
+    /// Withdraws a token that no session stands behind: the end of a transaction.
+    async fn revoke_lone_token(&self, mut tx: Tx, access: &Access) -> Result<(), Error> {
+        let (Subject::Client(client), Ok(token)) = (access.subject, access.token_id.parse()) else { return Ok(()) };
+        let (actor, action, subject) = (Actor::Client(client), "token.revoked", access.token_id.clone());
+        self.note(&mut tx, Act { actor, action, tenant: access.tenant, subject, detail: None }).await?;
+        let withdrawal = self.revoke_in(&mut tx, Revoked::Token(token)).await?;
+        tx.commit().await?;
+        self.revoke_now(withdrawal);
         Ok(())
     }
 

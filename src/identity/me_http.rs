@@ -1,5 +1,7 @@
 //! A person's own sign-ins and password, by their token.
 
+use std::net::IpAddr;
+
 use axum::{
     extract::{FromRef, State},
     http::StatusCode,
@@ -8,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Identity, Keep, Origin, Session, Verifier};
+use super::{Identity, Keep, Origin, SeenBrowser, Session, Verifier};
 use crate::{
-    kernel::{ClientId, Faults, Secret, SessionId, Timestamp},
+    kernel::{BrowserId, ClientId, Faults, Secret, SessionId, Timestamp},
     web::{Json, Path, Problem, TenantAccess},
 };
 
@@ -23,6 +25,8 @@ where
     OpenApiRouter::new()
         .routes(routes!(list_own_sessions, end_other_sessions))
         .routes(routes!(end_own_session))
+        .routes(routes!(list_own_browsers))
+        .routes(routes!(end_own_browser))
         .routes(routes!(change_own_password))
 }
 
@@ -94,6 +98,67 @@ async fn end_own_session(
 async fn end_other_sessions(call: TenantAccess, State(identity): State<Identity>) -> Result<StatusCode, Problem> {
     let (user, own) = call.person()?;
     identity.end_other_sessions((&call).into(), user, Keep::Session(own)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A browser in which a person is signed in to our pages.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OwnBrowserView {
+    browser_id: BrowserId,
+    /// From where they signed in; `null` where that is not known.
+    #[schema(value_type = Option<String>)]
+    address: Option<IpAddr>,
+    /// By what they proved who they are (RFC 8176).
+    amr: &'static [&'static str],
+    created_at: Timestamp,
+    /// When it was last used, to the minute.
+    last_used_at: Timestamp,
+    expires_at: Timestamp,
+}
+
+/// All of them.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OwnBrowserList {
+    items: Vec<OwnBrowserView>,
+    /// Always `null`: a person has few.
+    next_cursor: Option<String>,
+}
+
+impl From<SeenBrowser> for OwnBrowserView {
+    fn from(seen: SeenBrowser) -> Self {
+        let SeenBrowser { browser, address, seen_at } = seen;
+        Self {
+            browser_id: browser.id,
+            address,
+            amr: browser.proof.amr(),
+            created_at: browser.authenticated_at,
+            last_used_at: seen_at,
+            expires_at: browser.expires_at,
+        }
+    }
+}
+
+/// Lists the browsers that the caller is signed in with.
+#[utoipa::path(get, path = "/v1/me/browsers", tag = "tenant", responses((status = 200, body = OwnBrowserList), (status = 403)))]
+async fn list_own_browsers(
+    call: TenantAccess,
+    State(identity): State<Identity>,
+) -> Result<Json<OwnBrowserList>, Problem> {
+    let (user, _) = call.person()?;
+    let items = identity.browsers_of_person(user).await?.into_iter().map(Into::into).collect();
+    Ok(Json(OwnBrowserList { items, next_cursor: None }))
+}
+
+/// Signs one of the caller's browsers out, with all that came out of it.
+#[utoipa::path(delete, path = "/v1/me/browsers/{browser_id}", tag = "tenant", params(("browser_id" = BrowserId, Path)),
+    responses((status = 204), (status = 403), (status = 404)))]
+async fn end_own_browser(
+    call: TenantAccess,
+    State(identity): State<Identity>,
+    Path(id): Path<BrowserId>,
+) -> Result<StatusCode, Problem> {
+    let (user, _) = call.person()?;
+    identity.end_browser_of_person(user, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

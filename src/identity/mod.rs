@@ -8,6 +8,7 @@
 //! Not here: who people are and where they belong (`users`), and which calls a token opens (`gateway`, `web`).
 
 pub mod access;
+mod browsers;
 mod client;
 mod client_http;
 mod clients;
@@ -24,6 +25,7 @@ mod keys;
 mod known_clients;
 mod me_http;
 pub mod model;
+mod noting;
 pub mod oauth;
 pub mod pages;
 mod passkeys;
@@ -47,8 +49,8 @@ mod verifier;
 pub use access::{ADMIN_SCOPE, Access, ScopeSet, Subject, TokenError};
 pub use client_http::ClientRequest;
 pub use clients::{ClientCredentials, ClientKind, NewClient};
-pub use codes::Authorization;
 pub(crate) use codes::check_verifier;
+pub use codes::{Authorization, Consent};
 pub use devices::DeviceStart;
 pub use error::{Error, Waiting};
 pub use factors::{FactorChange, TotpOffer};
@@ -57,8 +59,8 @@ pub use id_tokens::IdTokenHint;
 pub use known_clients::KnownClients;
 pub use model::{
     About, Allowed, AuthMethod, AuthorizationCode, Browser, Client, ClientMetadata, DeviceGrant, DeviceState, Factors,
-    GrantType, InitialToken, LogoutNotice, PasskeyRow, PasswordHash, Proof, RefreshToken, Session, SigningAlg,
-    StoredKey, TokenSet, TotpFactor,
+    GrantType, InitialToken, LogoutNotice, PasskeyRow, PasswordHash, Proof, RefreshToken, SeenBrowser, Session,
+    SigningAlg, StoredKey, TokenSet, TotpFactor,
 };
 pub use oauth::cors;
 pub use pages::{failed, not_ours, same_origin, see_other};

@@ -1,6 +1,6 @@
 //! Sessions, refresh tokens, machine clients, keys as they are kept, and tokens as they are given out.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use uuid::Uuid;
 
@@ -167,6 +167,17 @@ pub struct Browser {
     pub authenticated_at: Timestamp,
     /// Until when it holds.
     pub expires_at: Timestamp,
+}
+
+/// A browser as its owner recognizes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenBrowser {
+    /// Which.
+    pub browser: Browser,
+    /// From where it signed in, as far as that is known.
+    pub address: Option<IpAddr>,
+    /// When it was last used, to the minute.
+    pub seen_at: Timestamp,
 }
 
 /// An authorization code as kept.

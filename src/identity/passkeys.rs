@@ -114,7 +114,7 @@ impl Identity {
     ) -> Result<Secret, Error> {
         let user = self.pending_user(pending).await?.ok_or(Error::InvalidLink)?;
         let (counters, now) = ([Throttle::factor(user.id)], self.clock.now());
-        self.throttle.begin(&counters, now)?;
+        self.begin_factor(user.id, &counters).await?;
         let state: PasskeyAuthentication = self.take(pending, SIGN_IN, user.id).await?;
         let result = match self.party()?.finish_passkey_authentication(answer, &state) {
             Ok(result) => result,

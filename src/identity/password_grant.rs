@@ -8,7 +8,7 @@ use super::{
     rules,
     service::Identity,
     sessions::{Also, Entry},
-    sign_in::LoginRequest,
+    sign_in::{LoginRequest, signed_in},
     throttle::Origin,
 };
 use crate::{kernel::SessionId, store::Scope};
@@ -62,6 +62,7 @@ impl Identity {
         } else {
             None
         };
+        self.note(&mut tx, signed_in(&user, tenant_id, proof, origin)).await?;
         tx.commit().await?;
         let id_token = client.filter(|_| scope.contains("openid")).map(|client| (client, None));
         self.token_set(&session, role, scope, Also { refresh_token, id_token, until: None })

@@ -8,6 +8,7 @@ use super::{
     password::check_strength,
     revocation::Revoked,
     service::{Identity, Withdrawal},
+    sign_in::factor_owed,
     throttle::{Origin, Throttle},
 };
 use crate::{
@@ -23,13 +24,13 @@ const RESET_TTL_S: i64 = 3_600;
 impl Identity {
     /// Sends a link for a new password to an email that is known; says the same of any other.
     pub async fn ask_for_reset(&self, email: &Email, origin: &Origin) -> Result<(), Error> {
-        self.count_letter(email, origin)?;
+        self.count_letter(email, origin).await?;
         let now = self.clock.now();
         let token = self.new_secret();
         let mut tx = self.store.begin(Scope::Job("reset")).await?;
         let user = tx.user_by_email(email).await?;
         // To the address that is known: what was typed may be another's that only looks like it.
-        let email = user.as_ref().map_or(email, |user| &user.email);
+        let email = &user.as_ref().map_or_else(|| email.clone(), |user| user.email.clone());
         let letter = Letter {
             to: email.clone(),
             subject: "Choose a new password".to_owned(),
@@ -49,15 +50,19 @@ impl Identity {
         if user.is_none() {
             tx.mail_forget(mail).await?;
         }
+        self.note_try(&mut tx, "password.reset_asked", (email, user.map(|user| user.id)), origin).await?;
         tx.commit().await?;
         self.mail.wake();
         Ok(())
     }
 
     /// An error when too many letters were asked for to an email, or from an address, by people who need not say who they are.
-    pub fn count_letter(&self, email: &Email, origin: &Origin) -> Result<(), Error> {
-        let (counters, now) = (Throttle::letters(email, origin.address), self.clock.now());
-        self.throttle.begin(&counters, now)
+    pub async fn count_letter(&self, email: &Email, origin: &Origin) -> Result<(), Error> {
+        let counters = Throttle::letters(email, origin.address);
+        match self.throttle.begin(&counters, self.clock.now()) {
+            Ok(()) => Ok(()),
+            Err(held) => Err(self.held_up(held, &counters, (email, "letter.throttled"), origin).await),
+        }
     }
 
     /// Somebody proves that they are a known person: by the password, and a code where there is a second factor. A person
@@ -76,7 +81,10 @@ impl Identity {
         let factors = self.factors(user.id).await?;
         match (factors.any(), otp) {
             (false, _) => {}
-            (true, None) => return Err(Error::FactorNeeded { totp: factors.by_code() }),
+            (true, None) => {
+                self.note_alone(factor_owed(user, origin)).await?;
+                return Err(Error::FactorNeeded { totp: factors.by_code() });
+            }
             (true, Some(code)) => self.check_code(user.id, code).await?,
         }
         Ok(None)
@@ -104,7 +112,7 @@ impl Identity {
         if tx.reset_link_use(&hash, now).await? != Some(user.id) {
             return Err(Error::InvalidLink);
         }
-        tx.user_email_verified(user.id, now).await?;
+        self.email_verified_in(&mut tx, user.id).await?;
         self.set_password_in(&mut tx, user.id, &new).await?;
         let withdrawal = self.sign_out_everywhere_in(&mut tx, user.id, "password reset").await?;
         self.note_password(&mut tx, &user, "password.reset").await?;
@@ -179,6 +187,8 @@ impl Identity {
     pub async fn rename(&self, user: UserId, name: Option<&PersonName>) -> Result<(), Error> {
         let mut tx = self.store.begin(Scope::Job("account")).await?;
         tx.user_rename(user, name, self.clock.now()).await?;
+        let (actor, subject) = (Actor::User(user), user.to_string());
+        self.note(&mut tx, Act { actor, action: "user.renamed", tenant: None, subject, detail: None }).await?;
         Ok(tx.commit().await?)
     }
 

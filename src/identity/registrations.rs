@@ -9,7 +9,7 @@ use super::{
     service::Identity,
 };
 use crate::{
-    kernel::{Actor, InitialTokenId, Secret, TenantId, rng::random_bytes},
+    kernel::{Act, Actor, InitialTokenId, Secret, TenantId, rng::random_bytes},
     store::Scope,
 };
 
@@ -29,6 +29,7 @@ impl Identity {
     pub async fn create_initial_token(
         &self,
         scope: Scope,
+        actor: Actor,
         new: NewInitialToken,
     ) -> Result<(InitialToken, Secret), Error> {
         let secret = Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>(&*self.rng)));
@@ -45,16 +46,20 @@ impl Identity {
             created_at: now,
         };
         tx.initial_token_insert(&self.master.hash(&secret), &token).await?;
+        let (tenant, subject, detail) = (new.tenant, token.id.to_string(), Some(format!("for {} clients", new.uses)));
+        self.note(&mut tx, Act { actor, action: "initial_token.made", tenant, subject, detail }).await?;
         tx.commit().await?;
         Ok((token, secret))
     }
 
     /// Deletes an initial access token; what it let in stays.
-    pub async fn delete_initial_token(&self, scope: Scope, id: InitialTokenId) -> Result<(), Error> {
+    pub async fn delete_initial_token(&self, scope: Scope, actor: Actor, id: InitialTokenId) -> Result<(), Error> {
         let mut tx = self.store.begin(scope).await?;
         if !tx.initial_token_delete(id).await? {
             return Err(Error::UnknownInitialToken(id));
         }
+        let subject = id.to_string();
+        self.note(&mut tx, Act { actor, action: "initial_token.deleted", tenant: None, subject, detail: None }).await?;
         Ok(tx.commit().await?)
     }
 

@@ -27,6 +27,10 @@ use crate::{
     users::Role,
 };
 
+const DAY_S: i64 = 86_400;
+/// A token may be signed this long after its session was seen to run, in seconds: what withdraws it is kept for that, too.
+const SIGNED_LATE_S: i64 = 30;
+
 /// How identity is set up.
 #[derive(Debug, Clone)]
 pub struct IdentityConfig {
@@ -48,6 +52,8 @@ pub struct IdentityConfig {
     pub hash_concurrency: usize,
     /// Whether the token endpoint takes passwords (RFC 6749 section 4.3): in a laboratory alone.
     pub allow_password_grant: bool,
+    /// Entries of the audit are kept this long, in days.
+    pub audit_days: i64,
     /// Whether wrong tries are slowed down; off in a laboratory alone.
     pub login_throttle: bool,
     /// The file under whose key private keys are sealed.
@@ -109,6 +115,9 @@ impl Identity {
         };
         let master = Arc::new(master);
         let verifier = Verifier::new(config.issuer.clone(), Arc::clone(&clock), Arc::clone(&master), keys);
+        let mut tx = store.begin(Scope::Job("identity")).await?;
+        tx.token_life_begins(config.access_token_ttl_s, clock.now()).await?;
+        tx.commit().await?;
         for (key, at) in store.read(Scope::Job("identity")).await?.revocations().await? {
             if let Some(revoked) = Revoked::from_key(&key) {
                 verifier.revocations().add(revoked, at);
@@ -208,15 +217,22 @@ impl Identity {
     /// Removes keys whose last token has expired, forgets withdrawals that cover none any more, and takes over keys
     /// that another node made.
     pub async fn tidy(&self) -> Result<(), Error> {
-        let horizon = self.clock.now().plus_secs(-self.config.access_token_ttl_s);
+        let now = self.clock.now();
         let mut tx = self.store.begin(Scope::Job("identity")).await?;
+        // Tokens of before a restart may live longer than today's settings say.
+        let horizon = now.plus_secs(-tx.token_life_longest(now).await?);
+        let withdrawn = horizon.plus_secs(-SIGNED_LATE_S);
         tx.signing_keys_remove(horizon).await?;
-        tx.revocations_forget(horizon).await?;
+        tx.revocations_forget(withdrawn).await?;
         tx.sign_ins_forget(horizon).await?;
+        // A session without a refresh token may still be signed out with its browser, for half a day.
+        let unused = now.plus_secs(-self.config.refresh_token_ttl_s.max(DAY_S));
+        tx.sessions_forget(withdrawn, unused.min(withdrawn)).await?;
+        tx.audit_forget(now.plus_secs(-self.config.audit_days * DAY_S)).await?;
         tx.clients_forget().await?;
-        tx.requests_forget(self.clock.now()).await?;
+        tx.requests_forget(now).await?;
         tx.commit().await?;
-        self.verifier.revocations().forget_before(horizon);
+        self.verifier.revocations().forget_before(withdrawn);
         self.reload_keys().await
     }
 

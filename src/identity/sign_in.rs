@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
     error::Error,
-    model::{Browser, PasswordHash, Proof, Session, TokenSet},
+    model::{Browser, PasswordHash, Proof, SeenBrowser, Session, TokenSet},
     password::Verdict,
     rules,
     service::Identity,
@@ -22,6 +22,7 @@ use crate::{
 
 /// A browser stays signed in this long, in seconds.
 const BROWSER_TTL_S: i64 = 12 * 3_600;
+const THROTTLED: &str = "sign_in.throttled";
 /// A browser that gave the password has this long for the second factor, in seconds.
 const PENDING_TTL_S: i64 = 600;
 
@@ -86,7 +87,10 @@ impl Identity {
         let factors = self.factors(user.id).await?;
         let proof = match (factors.any(), &request.otp) {
             (false, _) => Proof::Password,
-            (true, None) => return Err(Error::FactorNeeded { totp: factors.by_code() }),
+            (true, None) => {
+                self.note_alone(factor_owed(&user, origin)).await?;
+                return Err(Error::FactorNeeded { totp: factors.by_code() });
+            }
             (true, Some(code)) => {
                 self.check_code(user.id, code).await?;
                 Proof::Code
@@ -110,6 +114,7 @@ impl Identity {
         let mut tx = self.store.begin(Scope::Job("sign-in")).await?;
         let expires_at = self.clock.now().plus_secs(PENDING_TTL_S);
         tx.pending_browser_insert(&self.master.hash(&secret), user.id, expires_at).await?;
+        self.note(&mut tx, factor_owed(&user, origin)).await?;
         tx.commit().await?;
         Ok(BrowserSignIn::Pending(secret))
     }
@@ -154,17 +159,11 @@ impl Identity {
         let id = BrowserId::generate(now, &*self.rng);
         let browser = Browser { id, user_id: user.id, proof, authenticated_at: now, expires_at };
         let mut tx = self.store.begin(Scope::Job("sign-in")).await?;
-        tx.browser_insert(&self.master.hash(&secret), &browser).await?;
+        let seen = SeenBrowser { browser, address: origin.address, seen_at: now };
+        tx.browser_insert(&self.master.hash(&secret), &seen).await?;
         self.note(&mut tx, signed_in(user, None, proof, origin)).await?;
         tx.commit().await?;
         Ok(secret)
-    }
-
-    /// Who is signed in with a browser.
-    pub async fn browser(&self, secret: &Secret) -> Result<Option<Browser>, Error> {
-        let hash = self.master.hash(secret);
-        let browser = self.store.read(Scope::Job("sign-in")).await?.browser(&hash).await?;
-        Ok(browser.filter(|browser| self.clock.now() < browser.expires_at))
     }
 
     /// The user whose password this is. Wrong password and unknown email are one error, with the same work done.
@@ -176,7 +175,9 @@ impl Identity {
     ) -> Result<User, Error> {
         let device = origin.device.as_deref().filter(|device| self.is_device_of(email, device));
         let counters = self.throttle.sign_in(email, origin.address, device);
-        self.throttle.admit(&counters, self.clock.now())?;
+        if let Err(held) = self.throttle.admit(&counters, self.clock.now()) {
+            return Err(self.held_up(held, &counters, (email, THROTTLED), origin).await);
+        }
         let mut tx = self.store.read(Scope::Job("login")).await?;
         let user = tx.user_by_email(email).await?;
         // Nobody has the nil id; they are looked up all the same.
@@ -185,7 +186,11 @@ impl Identity {
         drop(tx);
         // Again when it is this one's turn: many at once are not free.
         let may_try = || self.throttle.admit(&counters, self.clock.now());
-        match (user, self.passwords.verify(password, hash, may_try).await?) {
+        let verdict = match self.passwords.verify(password, hash, may_try).await {
+            Ok(verdict) => verdict,
+            Err(held) => return Err(self.held_up(held, &counters, (email, THROTTLED), origin).await),
+        };
+        match (user, verdict) {
             (Some(user), verdict @ (Verdict::Right | Verdict::RightAndOutdated)) => {
                 self.throttle.succeeded(&counters);
                 if verdict == Verdict::RightAndOutdated {
@@ -196,7 +201,9 @@ impl Identity {
             }
             (user, _) => {
                 self.throttle.failed(&counters, self.clock.now());
-                self.note_failure(email, user, origin).await?;
+                let mut tx = self.store.begin(Scope::Job("login")).await?;
+                self.note_try(&mut tx, "sign_in.failed", (email, user.map(|user| user.id)), origin).await?;
+                tx.commit().await?;
                 Err(Error::WrongCredentials)
             }
         }
@@ -205,22 +212,6 @@ impl Identity {
     async fn put_password(&self, user: UserId, hash: &PasswordHash) -> Result<(), Error> {
         let mut tx = self.store.begin(Scope::Job("login")).await?;
         self.set_password_in(&mut tx, user, hash).await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// An email that nobody has may be a password typed into the wrong field: it is noted as a keyed hash.
-    async fn note_failure(&self, email: &Email, user: Option<User>, origin: &Origin) -> Result<(), Error> {
-        let digest = self.master.digest(format!("email {}", email.key()).as_bytes());
-        let digest = format!("email:{}", URL_SAFE_NO_PAD.encode(&digest[..12]));
-        let act = Act {
-            actor: Actor::Anonymous,
-            action: "sign_in.failed",
-            tenant: None,
-            subject: user.map_or(digest, |user| user.id.to_string()),
-            detail: origin.address.map(|address| format!("from {address}")),
-        };
-        let mut tx = self.store.begin(Scope::Job("login")).await?;
-        self.note(&mut tx, act).await?;
         Ok(tx.commit().await?)
     }
 
@@ -250,9 +241,18 @@ impl Identity {
     }
 }
 
-fn signed_in(user: &User, tenant: Option<TenantId>, proof: Proof, origin: &Origin) -> Act {
+pub(super) fn signed_in(user: &User, tenant: Option<TenantId>, proof: Proof, origin: &Origin) -> Act {
     let from = origin.address.map(|address| format!(" from {address}")).unwrap_or_default();
-    let actor = if user.platform_admin { Actor::Admin(user.id) } else { Actor::User(user.id) };
     let detail = Some(format!("by {}{from}", proof.name()));
-    Act { actor, action: "sign_in.succeeded", tenant, subject: user.id.to_string(), detail }
+    Act { actor: as_actor(user), action: "sign_in.succeeded", tenant, subject: user.id.to_string(), detail }
+}
+
+/// The password was right, and opens nothing yet.
+pub(super) fn factor_owed(user: &User, origin: &Origin) -> Act {
+    let (action, detail) = ("sign_in.factor_owed", origin.address.map(|address| format!("from {address}")));
+    Act { actor: as_actor(user), action, tenant: None, subject: user.id.to_string(), detail }
+}
+
+const fn as_actor(user: &User) -> Actor {
+    if user.platform_admin { Actor::Admin(user.id) } else { Actor::User(user.id) }
 }

@@ -9,7 +9,7 @@ use super::{
     service::{Identity, Withdrawal},
 };
 use crate::{
-    kernel::{Act, Actor, Secret, SessionId, Timestamp},
+    kernel::{Actor, Secret, SessionId, Timestamp},
     store::{Scope, Tx},
 };
 
@@ -24,14 +24,9 @@ impl Identity {
         let hash = self.master.hash(secret);
         let mut tx = self.store.begin(Scope::Job("sign-out")).await?;
         let mut withdrawals = Vec::new();
-        if let Some(browser) = tx.browser(&hash).await? {
-            for session in tx.sessions_of_browser(browser.id).await? {
-                withdrawals.extend(self.end_session_in(&mut tx, session, "signed out").await?);
-            }
-            let (actor, subject) = (Actor::User(browser.user_id), browser.user_id.to_string());
-            self.note(&mut tx, Act { actor, action: "sign_out", tenant: None, subject, detail: None }).await?;
+        if let Some(seen) = tx.browser(&hash).await? {
+            withdrawals = self.sign_out_in(&mut tx, &seen.browser).await?;
         }
-        tx.browser_delete(&hash).await?;
         tx.commit().await?;
         self.revoke_all_now(withdrawals);
         Ok(())
@@ -45,7 +40,7 @@ impl Identity {
             session.user_id == hint.user && session.client_id == Some(hint.client) && session.ended_at.is_none()
         };
         let Some(session) = session.filter(own) else { return Ok(()) };
-        let withdrawals = self.end_session_in(&mut tx, session.id, "signed out").await?;
+        let withdrawals = self.end_in(&mut tx, Actor::User(hint.user), &session).await?;
         tx.commit().await?;
         self.revoke_all_now(withdrawals);
         Ok(())

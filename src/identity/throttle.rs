@@ -20,6 +20,8 @@ use crate::kernel::{Email, Timestamp, UserId};
 
 /// Failures remembered: about 100 bytes each.
 const REMEMBERED: usize = 65_536;
+/// Waits and refusals remembered that were noted.
+const NOTED: usize = 4_096;
 
 const PAIR: Limit = Limit { free: 10, longest_s: 60 };
 const ADDRESS: Limit = Limit { free: 100, longest_s: 60 };
@@ -58,11 +60,14 @@ pub(super) struct Throttle {
     failures: Cache<[u8; 32], Arc<Mutex<Failures>>>,
     /// Accounts with the addresses from which they signed in.
     known: Cache<[u8; 32], ()>,
+    /// When what was noted last happened.
+    noted: Cache<[u8; 32], Arc<Mutex<Option<Timestamp>>>>,
 }
 
 impl Throttle {
     pub(super) fn new(enabled: bool) -> Self {
-        Self { enabled, failures: Cache::new(REMEMBERED), known: Cache::new(REMEMBERED) }
+        let (failures, known, noted) = (Cache::new(REMEMBERED), Cache::new(REMEMBERED), Cache::new(NOTED));
+        Self { enabled, failures, known, noted }
     }
 
     /// What a sign-in counts for. `device` is the proof that this browser signed in as this account before.
@@ -100,16 +105,37 @@ impl Throttle {
         if !self.enabled {
             return Ok(());
         }
-        let wait = |counter: &Counter| {
-            let failures = self.failures.get(&counter.key)?;
-            let failures = *failures.lock().unwrap_or_else(PoisonError::into_inner);
-            let ready = rules::next_try(counter.limit, failures.count, failures.last);
-            (ready > now).then(|| (ready.micros_since(now) + 999_999) / 1_000_000)
-        };
-        match counters.iter().filter_map(wait).max() {
+        match counters.iter().filter_map(|counter| self.wait_s(counter, now)).max() {
             Some(wait_s) => Err(Error::TooManyTries { retry_after_s: u64::try_from(wait_s).unwrap_or(1) }),
             None => Ok(()),
         }
+    }
+
+    /// How long a counter makes wait, in seconds, if it does.
+    fn wait_s(&self, counter: &Counter, now: Timestamp) -> Option<i64> {
+        let failures = self.failures.get(&counter.key)?;
+        let failures = *failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = rules::next_try(counter.limit, failures.count, failures.last);
+        (ready > now).then(|| (ready.micros_since(now) + 999_999) / 1_000_000)
+    }
+
+    /// Whether a try is the first that is held up, since a quarter of an hour without any.
+    pub(super) fn begins_to_wait(&self, held: &Error, counters: &[Counter], now: Timestamp) -> bool {
+        let waits = |counter: &&Counter| self.wait_s(counter, now).is_some();
+        // Each of them is seen, whatever the others say.
+        let begins = |begins: bool, counter: &Counter| self.is_new(counter.key, now) || begins;
+        matches!(held, Error::TooManyTries { .. }) && counters.iter().filter(waits).fold(false, begins)
+    }
+
+    /// Whether something happens for the first time, since a quarter of an hour without it.
+    pub(super) fn is_news(&self, kind: &str, what: &str, now: Timestamp) -> bool {
+        self.is_new(Counter::new(kind, &[what], PAIR).key, now)
+    }
+
+    fn is_new(&self, key: [u8; 32], now: Timestamp) -> bool {
+        let Ok(last) = self.noted.get_or_insert_with(&key, || Ok::<_, std::convert::Infallible>(Arc::default()));
+        let before = last.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        before.is_none_or(|before| rules::is_forgotten(before, now))
     }
 
     /// An error unless a try may be made now; it counts as a failure until [`Self::succeeded`] says otherwise, so that many

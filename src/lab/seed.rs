@@ -80,7 +80,7 @@ impl Services {
             tier: seed.tier.clone(),
             password: None,
             external_id: seed.external_id.clone(),
-            entrance: Entrance::Administrator { allow_membership: true },
+            entrance: Entrance::Administrator { actor: Actor::Job("lab"), allow_membership: true },
         };
         let registration = match self.onboarding.register(SEED, request).await {
             Ok(registration) => registration,

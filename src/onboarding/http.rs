@@ -16,7 +16,7 @@ use super::{
 use crate::{
     billing::{AddressBody, Billing, BillingAddress},
     identity::{Identity, Origin},
-    kernel::{Faults, RegistrationId, Secret, TenantId, Timestamp, UserId},
+    kernel::{Actor, Faults, RegistrationId, Secret, TenantId, Timestamp, UserId},
     metering::Metering,
     tenants::{TenantPatch, TenantView, Tenants},
     users::Users,
@@ -93,8 +93,8 @@ pub struct SignUpRequest {
 pub(super) const SIGN_UP_TIER: &str = "free";
 
 impl RegistrationRequest {
-    fn parse(self) -> Result<Request, Problem> {
-        let entrance = Entrance::Administrator { allow_membership: self.allow_membership };
+    fn parse(self, actor: Actor) -> Result<Request, Problem> {
+        let entrance = Entrance::Administrator { actor, allow_membership: self.allow_membership };
         let mut faults = Faults::new();
         let email = faults.require("email", self.email.as_deref());
         let customer_name = faults.require("customer_name", self.customer_name.as_deref());
@@ -228,7 +228,7 @@ async fn create_registration(
     State(onboarding): State<Onboarding>,
     Json(request): Json<RegistrationRequest>,
 ) -> Result<Response, Problem> {
-    Ok(registered(onboarding.register((&scope).into(), request.parse()?).await?))
+    Ok(registered(onboarding.register((&scope).into(), request.parse(scope.actor())?).await?))
 }
 
 /// Lists registrations, oldest first.
@@ -355,5 +355,5 @@ async fn update_tenant(
     Json(update): Json<TenantUpdate>,
 ) -> Result<Json<TenantView>, Problem> {
     let (patch, address) = update.parse()?;
-    Ok(Json(onboarding.update_tenant((&scope).into(), id, patch, address).await?.into()))
+    Ok(Json(onboarding.update_tenant((&scope).into(), scope.actor(), id, patch, address).await?.into()))
 }

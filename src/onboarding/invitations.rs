@@ -166,7 +166,7 @@ impl Onboarding {
         if !joined.new_membership {
             return Err(users::Error::AlreadyMember(joined.user.id).into());
         }
-        tx.user_email_verified(joined.user.id, self.clock.now()).await?;
+        self.services.identity.email_verified_in(tx, joined.user.id).await?;
         let has_password = tx.credential(joined.user.id).await?.is_some();
         match hash {
             Some(hash) if !has_password => self.services.identity.set_password_in(tx, joined.user.id, &hash).await?,

@@ -5,7 +5,8 @@ use std::str::FromStr;
 use crate::{
     billing::BillingAddress,
     kernel::{
-        CustomerName, Email, ExternalId, InvitationId, RegistrationId, Secret, TenantId, TierName, Timestamp, UserId,
+        Actor, CustomerName, Email, ExternalId, InvitationId, RegistrationId, Secret, TenantId, TierName, Timestamp,
+        UserId,
     },
     users::Role,
 };
@@ -34,6 +35,8 @@ pub struct Request {
 pub enum Entrance {
     /// An administrator registers: an existing customer name is joined.
     Administrator {
+        /// Who.
+        actor: Actor,
         /// Whether an email that lives in another tenant may become a member of this one too.
         allow_membership: bool,
     },

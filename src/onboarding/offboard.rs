@@ -4,7 +4,7 @@ use super::{error::Error, service::Onboarding};
 use crate::{
     kernel::{Actor, TenantId},
     store::Scope,
-    tenants::{Status, Tenant},
+    tenants::{Deed, Status, Tenant},
 };
 
 impl Onboarding {
@@ -16,7 +16,8 @@ impl Onboarding {
             return Ok(tenant);
         }
         // From here on no call gets through and nobody signs in.
-        self.services.tenants.change_by(scope, actor, "tenant.offboarded", id, Tenant::begin_offboarding).await?;
+        let deed = Deed::new(actor, "tenant.offboarded");
+        self.services.tenants.change_by(scope, deed, id, Tenant::begin_offboarding).await?;
         let this = self.clone();
         let work = self.run_detached(async move { this.take_out(scope, id).await });
         match work.await {

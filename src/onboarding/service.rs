@@ -11,12 +11,12 @@ use super::{
 use crate::{
     billing::{Billing, BillingAddress},
     identity::{self, Identity, PasswordHash},
-    kernel::{Clock, Page, PageRequest, RegistrationId, Rng, TenantId},
+    kernel::{Act, Actor, Clock, Page, PageRequest, RegistrationId, Rng, TenantId},
     mail::Mail,
     provisioning::Provisioning,
     store::{Scope, Store, Tx},
     tenants::{self, Failure, Status, Tenant, TenantFilter, TenantPatch, Tenants},
-    users::{self, KnownEmail, Role, Users},
+    users::{self, Joined, KnownEmail, Role, Users},
 };
 
 /// A registration whose provisioning takes longer than this is answered with 202 while it goes on.
@@ -131,13 +131,14 @@ impl Onboarding {
     pub async fn update_tenant(
         &self,
         scope: Scope,
+        actor: Actor,
         id: TenantId,
         patch: TenantPatch,
         address: Option<BillingAddress>,
     ) -> Result<Tenant, Error> {
-        let tenant = self.services.tenants.patch(scope, id, patch).await?;
+        let tenant = self.services.tenants.patch(scope, actor, id, patch).await?;
         if let Some(address) = address {
-            self.services.billing.set_address(scope, id, &address).await?;
+            self.services.billing.set_address(scope, actor, id, &address).await?;
         }
         Ok(tenant)
     }
@@ -184,8 +185,8 @@ impl Onboarding {
         let tenant = self.create_or_join(&mut tx, request, &mut notes).await?;
 
         let policy = match request.entrance {
-            Entrance::Administrator { allow_membership: true } => KnownEmail::AnyTenant,
-            Entrance::Administrator { allow_membership: false } | Entrance::SignUp => KnownEmail::OnlyOwnTenant,
+            Entrance::Administrator { allow_membership: true, .. } => KnownEmail::AnyTenant,
+            Entrance::Administrator { allow_membership: false, .. } | Entrance::SignUp => KnownEmail::OnlyOwnTenant,
         };
         let first = tx.members(tenant.id, PageRequest::default()).await?.is_empty();
         let role = if first { Role::Owner } else { Role::Member };
@@ -194,8 +195,9 @@ impl Onboarding {
         if request.entrance == Entrance::SignUp && !joined.new_user {
             return Err(Error::EmailTaken);
         }
+        self.note_registered(&mut tx, request, &joined, (&tenant, first)).await?;
         if link.is_some() {
-            tx.user_email_verified(joined.user.id, self.clock.now()).await?;
+            self.services.identity.email_verified_in(&mut tx, joined.user.id).await?;
         }
         match password {
             Some(hash) if joined.new_user => {
@@ -226,6 +228,31 @@ impl Onboarding {
         tx.registration_put(&registration).await?;
         tx.commit().await?;
         Ok(registration)
+    }
+
+    /// Notes a tenant that is new, and a person who is new in it.
+    async fn note_registered(
+        &self,
+        tx: &mut Tx,
+        request: &Request,
+        joined: &Joined,
+        (tenant, new): (&Tenant, bool),
+    ) -> Result<(), Error> {
+        let user = joined.user.id;
+        let actor = match request.entrance {
+            Entrance::Administrator { actor, .. } => actor,
+            Entrance::SignUp => Actor::User(user),
+        };
+        let (identity, of) = (&self.services.identity, Some(tenant.id));
+        if new {
+            let (subject, detail) = (tenant.id.to_string(), Some(format!("on {}", tenant.tier)));
+            identity.note(tx, Act { actor, action: "tenant.registered", tenant: of, subject, detail }).await?;
+        }
+        if joined.new_membership {
+            let (subject, detail) = (user.to_string(), Some(format!("as {}", joined.membership.role.name())));
+            identity.note(tx, Act { actor, action: "user.added", tenant: of, subject, detail }).await?;
+        }
+        Ok(())
     }
 
     async fn create_or_join(&self, tx: &mut Tx, request: &Request, notes: &mut Vec<String>) -> Result<Tenant, Error> {

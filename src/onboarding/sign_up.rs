@@ -13,7 +13,7 @@ use super::{
 use crate::{
     billing::AddressBody,
     identity::{self, Origin},
-    kernel::{Faults, Secret},
+    kernel::{Act, Actor, Faults, Secret},
     mail::Letter,
     store::Scope,
 };
@@ -64,7 +64,7 @@ impl Onboarding {
         let identity = &self.services.identity;
         let password = self.checked_password(&request).await?;
         let password = password.ok_or_else(|| identity::Error::WeakPassword("is required".to_owned()))?;
-        identity.count_letter(&request.email, origin)?;
+        identity.count_letter(&request.email, origin).await?;
         let token = identity.new_secret();
         let hash = identity.keyed_digest(token.expose().as_bytes());
         let kept = Kept {
@@ -84,6 +84,14 @@ impl Onboarding {
         tx.sign_up_insert(&hash, &kept, &password, now, now.plus_secs(LINK_TTL_S)).await?;
         let letter = if known { self.letter_to_known(&request) } else { self.letter_to_verify(&request, &token) };
         self.services.mail.enqueue_in(&mut tx, &letter).await?;
+        let act = Act {
+            actor: Actor::Anonymous,
+            action: "sign_up.asked",
+            tenant: None,
+            subject: identity.email_subject(&request.email),
+            detail: origin.address.map(|address| format!("from {address}")),
+        };
+        identity.note(&mut tx, act).await?;
         tx.commit().await?;
         self.services.mail.wake();
         Ok(SignedUp::Unverified)

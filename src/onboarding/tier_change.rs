@@ -2,10 +2,10 @@
 
 use super::{error::Error, service::Onboarding};
 use crate::{
-    kernel::{Isolation, TenantId, TierName},
+    kernel::{Actor, Isolation, TenantId, TierName},
     provisioning::{self, Infrastructure},
     store::Scope,
-    tenants::{self, Status, Tenant},
+    tenants::{self, Deed, Status, Tenant},
 };
 
 /// What a change of tier does, or would do.
@@ -59,7 +59,13 @@ impl Onboarding {
     }
 
     /// Moves a tenant to another tier. Calls go on during the move. A move that fails leaves the old tier in force.
-    pub async fn change_tier(&self, scope: Scope, id: TenantId, to: TierName) -> Result<TierChange, Error> {
+    pub async fn change_tier(
+        &self,
+        scope: Scope,
+        actor: Actor,
+        id: TenantId,
+        to: TierName,
+    ) -> Result<TierChange, Error> {
         self.isolation_of(&to)?;
         let tenant = self.services.tenants.find(scope, id).await?;
         if tenant.tier == to && tenant.status == Status::Active {
@@ -67,26 +73,35 @@ impl Onboarding {
             return Ok(TierChange { from: tenant.tier.clone(), tenant, to, infrastructure });
         }
         let target = to.clone();
-        self.services.tenants.change(scope, id, |tenant| tenant.begin_tier_change(target)).await?;
+        let deed = Deed { actor, action: "tenant.tier_asked", detail: Some(format!("{} to {to}", tenant.tier)) };
+        self.services.tenants.change_by(scope, deed, id, |tenant| tenant.begin_tier_change(target)).await?;
         let this = self.clone();
-        match self.run_detached(async move { this.finish_tier_change(scope, id, to).await }).await {
+        match self.run_detached(async move { this.finish_tier_change(scope, actor, id, to).await }).await {
             Some(done) => done,
             None => Err(tenants::Error::WrongState { id, status: "changing_tier", verb: "finish now" }.into()),
         }
     }
 
-    async fn finish_tier_change(&self, scope: Scope, id: TenantId, to: TierName) -> Result<TierChange, Error> {
+    async fn finish_tier_change(
+        &self,
+        scope: Scope,
+        actor: Actor,
+        id: TenantId,
+        to: TierName,
+    ) -> Result<TierChange, Error> {
         let wanted = self.isolation_of(&to)?;
         let from = self.services.tenants.find(scope, id).await?.tier;
         let before = self.infrastructure(scope, id).await?;
         let after = match self.services.provisioning.ensure(scope, id, wanted).await {
             Ok(made) => made,
             Err(error) => {
-                self.services.tenants.change(scope, id, Tenant::abandon_tier_change).await?;
+                let deed = Deed { actor, action: "tenant.tier_kept", detail: Some(format!("{from}, not {to}")) };
+                self.services.tenants.change_by(scope, deed, id, Tenant::abandon_tier_change).await?;
                 return Err(error.into());
             }
         };
-        let tenant = self.services.tenants.change(scope, id, Tenant::finish_tier_change).await?;
+        let deed = Deed { actor, action: "tenant.tier_changed", detail: Some(format!("{from} to {to}")) };
+        let tenant = self.services.tenants.change_by(scope, deed, id, Tenant::finish_tier_change).await?;
         let infrastructure = match before {
             Some(before) if before.id == after.id => Move::Kept(Some(after)),
             before => Move::Moved { from: before, to: after },
@@ -98,7 +113,7 @@ impl Onboarding {
         let interrupted = self.in_state(scope, "changing_tier").await?;
         for tenant in &interrupted {
             if let Status::ChangingTier { to } = &tenant.status
-                && let Err(error) = self.finish_tier_change(scope, tenant.id, to.clone()).await
+                && let Err(error) = self.finish_tier_change(scope, Actor::Job("resume"), tenant.id, to.clone()).await
             {
                 tracing::warn!(tenant_id = %tenant.id, error = crate::kernel::fault::chain(&error), "a tier change was abandoned");
             }

@@ -102,11 +102,11 @@ async fn change_tier(
     let mut faults = Faults::new();
     let tier = faults.require("tier", request.tier.as_deref());
     let tier = faults.finish(tier).map_err(|faults| Problem::invalid(&faults))?;
-    let scope = Scope::from(&scope);
+    let (actor, scope) = (scope.actor(), Scope::from(&scope));
     let change = if request.dry_run {
         onboarding.plan_tier_change(scope, id, tier).await?
     } else {
-        onboarding.change_tier(scope, id, tier).await?
+        onboarding.change_tier(scope, actor, id, tier).await?
     };
     Ok(Json(TierChangeView::new(change, request.dry_run)))
 }

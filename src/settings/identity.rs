@@ -11,6 +11,8 @@ const REFRESH_TOKEN_TTL_S: i64 = 30 * 86_400;
 const REFRESH_GRACE_S: i64 = 10;
 /// A new key is published this long before it signs, in seconds: the life of the key set in caches.
 const KEY_WAIT_S: i64 = 300;
+/// Entries of the audit are kept this long, in days: two years.
+const AUDIT_DAYS: i64 = 730;
 /// Passwords hashed at once; each takes 19 MiB.
 const HASH_CONCURRENCY: i64 = 2;
 
@@ -37,6 +39,8 @@ pub struct IdentitySettings {
     pub hash_concurrency: usize,
     /// Whether the token endpoint takes passwords (RFC 6749 section 4.3): in a laboratory alone.
     pub allow_password_grant: bool,
+    /// Entries of the audit are kept this long, in days.
+    pub audit_days: i64,
     /// Whether wrong passwords slow sign-ins down; off in a laboratory alone.
     pub login_throttle: bool,
 }
@@ -65,6 +69,7 @@ impl IdentitySettings {
         };
         let published_algs = published.and_then(|names| names.into_iter().map(algorithm).collect());
         let key_wait = reader.number("identity.key_wait_s", KEY_WAIT_S, 0, 86_400);
+        let audit_days = reader.number("identity.audit_days", AUDIT_DAYS, 1, 36_500);
         Some(Self {
             signing_alg: signing_alg?,
             published_algs: published_algs?,
@@ -74,6 +79,7 @@ impl IdentitySettings {
             refresh_grace_s: grace?,
             allow_signup: allow_signup?,
             verify_email,
+            audit_days: audit_days?,
             login_throttle: login_throttle?,
             hash_concurrency: usize::try_from(concurrency?).unwrap_or(1),
             allow_password_grant: password_grant?,

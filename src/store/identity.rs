@@ -294,6 +294,43 @@ impl Tx {
         .await
     }
 
+    /// Notes how long access tokens live from now on, and that those of other lives are not issued any more.
+    pub async fn token_life_begins(&mut self, ttl_s: i64, now: Timestamp) -> Result<(), StoreError> {
+        self.query("UPDATE access_token_lives SET ended_at = $2 WHERE ttl_s <> $1 AND ended_at IS NULL")
+            .bind(ttl_s)
+            .bind(now)
+            .execute()
+            .await?;
+        self.query(
+            "INSERT INTO access_token_lives (ttl_s) VALUES ($1) ON CONFLICT (ttl_s) DO UPDATE SET ended_at = NULL",
+        )
+        .bind(ttl_s)
+        .execute()
+        .await?;
+        Ok(())
+    }
+
+    /// The longest life that an access token may have which has not expired, in seconds. Lives of which none is left are
+    /// forgotten.
+    pub async fn token_life_longest(&mut self, now: Timestamp) -> Result<i64, StoreError> {
+        let lives: Vec<(i64, Option<Timestamp>)> = self
+            .query("SELECT ttl_s, ended_at FROM access_token_lives")
+            .map(|row| Ok((row.get("ttl_s")?, row.get("ended_at")?)))
+            .await?;
+        let mut longest = 0;
+        for (ttl_s, ended_at) in lives {
+            if ended_at.is_some_and(|ended| ended.plus_secs(ttl_s) < now) {
+                self.query("DELETE FROM access_token_lives WHERE ttl_s = $1 AND ended_at IS NOT NULL")
+                    .bind(ttl_s)
+                    .execute()
+                    .await?;
+            } else {
+                longest = longest.max(ttl_s);
+            }
+        }
+        Ok(longest)
+    }
+
     /// Notes that tokens issued up to now are withdrawn.
     pub async fn revocation_put(&mut self, key: &str, at: Timestamp) -> Result<(), StoreError> {
         self.query(

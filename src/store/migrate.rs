@@ -25,6 +25,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0014_profiles.sql"),
     include_str!("migrations/0015_clients_deleted.sql"),
     include_str!("migrations/0016_client_origins.sql"),
+    include_str!("migrations/0017_token_lives.sql"),
+    include_str!("migrations/0018_browsers_seen.sql"),
+    include_str!("migrations/0019_forgetting.sql"),
     include_str!("migrations/0020_answers.sql"),
 ];
 

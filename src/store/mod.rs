@@ -19,6 +19,7 @@ mod billing;
 mod corrections;
 mod events;
 mod factors;
+mod forgetting;
 mod idempotency;
 mod identity;
 mod links;

@@ -8,8 +8,8 @@ use super::{
     value::Row,
 };
 use crate::{
-    identity::{About, AuthorizationCode, Browser, Client, ClientMetadata, ScopeSet},
-    kernel::{ClientId, PageRequest, TenantId, Timestamp, UserId},
+    identity::{About, AuthorizationCode, Browser, Client, ClientMetadata, ScopeSet, SeenBrowser},
+    kernel::{BrowserId, ClientId, PageRequest, TenantId, Timestamp, UserId},
 };
 
 /// A client's metadata as kept, with the names of RFC 7591.
@@ -106,6 +106,20 @@ pub(super) fn read_client(row: &Row) -> Result<Client, StoreError> {
         metadata: row.json::<MetadataRow>("metadata")?.read()?,
         created_at: row.get("created_at")?,
     })
+}
+
+/// Browsers of before they were seen were seen when they signed in.
+fn read_browser(row: &Row) -> Result<SeenBrowser, StoreError> {
+    let browser = Browser {
+        id: row.get("browser_id")?,
+        user_id: row.get("user_id")?,
+        proof: proof(row)?,
+        authenticated_at: row.get("authenticated_at")?,
+        expires_at: row.get("expires_at")?,
+    };
+    let address: Option<String> = row.get("address")?;
+    let seen_at = row.get::<Option<Timestamp>>("seen_at")?.unwrap_or(browser.authenticated_at);
+    Ok(SeenBrowser { browser, address: address.and_then(|text| text.parse().ok()), seen_at })
 }
 
 impl Tx {
@@ -219,18 +233,22 @@ impl Tx {
             .execute()
             .await?;
         if forgotten > 0 {
-            self.query("DELETE FROM client_origins WHERE client_id NOT IN (SELECT client_id FROM clients)")
-                .execute()
-                .await?;
+            for sql in [
+                "DELETE FROM client_origins WHERE client_id NOT IN (SELECT client_id FROM clients)",
+                "DELETE FROM consents WHERE client_id NOT IN (SELECT client_id FROM clients)",
+            ] {
+                self.query(sql).execute().await?;
+            }
         }
         Ok(forgotten)
     }
 
     /// Notes that a browser is signed in.
-    pub async fn browser_insert(&mut self, secret_hash: &[u8; 32], browser: &Browser) -> Result<(), StoreError> {
+    pub async fn browser_insert(&mut self, secret_hash: &[u8; 32], seen: &SeenBrowser) -> Result<(), StoreError> {
+        let SeenBrowser { browser, address, seen_at } = seen;
         self.query(
-            "INSERT INTO browsers (secret_hash, browser_id, user_id, amr, authenticated_at, expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO browsers (secret_hash, browser_id, user_id, amr, authenticated_at, expires_at, address, seen_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(&secret_hash[..])
         .bind(browser.id)
@@ -238,28 +256,33 @@ impl Tx {
         .bind(browser.proof.name())
         .bind(browser.authenticated_at)
         .bind(browser.expires_at)
+        .bind(address.map(|address| address.to_string()))
+        .bind(*seen_at)
         .execute()
         .await?;
         Ok(())
     }
 
     /// Who is signed in with a browser.
-    pub async fn browser(&mut self, secret_hash: &[u8; 32]) -> Result<Option<Browser>, StoreError> {
-        self.query(
-            "SELECT browser_id, user_id, amr, authenticated_at, expires_at FROM browsers
-             WHERE secret_hash = $1 AND browser_id IS NOT NULL",
-        )
-        .bind(&secret_hash[..])
-        .map_one(|row| {
-            Ok(Browser {
-                id: row.get("browser_id")?,
-                user_id: row.get("user_id")?,
-                proof: proof(row)?,
-                authenticated_at: row.get("authenticated_at")?,
-                expires_at: row.get("expires_at")?,
-            })
-        })
-        .await
+    pub async fn browser(&mut self, secret_hash: &[u8; 32]) -> Result<Option<SeenBrowser>, StoreError> {
+        self.query("SELECT * FROM browsers WHERE secret_hash = $1 AND browser_id IS NOT NULL")
+            .bind(&secret_hash[..])
+            .map_one(read_browser)
+            .await
+    }
+
+    /// The browsers that a person is signed in with, the oldest first.
+    pub async fn browsers_of_user(&mut self, user: UserId) -> Result<Vec<SeenBrowser>, StoreError> {
+        self.query("SELECT * FROM browsers WHERE user_id = $1 AND browser_id IS NOT NULL ORDER BY browser_id")
+            .bind(user)
+            .map(read_browser)
+            .await
+    }
+
+    /// Notes that a browser is used.
+    pub async fn browser_seen(&mut self, id: BrowserId, now: Timestamp) -> Result<(), StoreError> {
+        self.query("UPDATE browsers SET seen_at = $2 WHERE browser_id = $1").bind(id).bind(now).execute().await?;
+        Ok(())
     }
 
     /// Signs a person's browsers out, but for one.
@@ -287,8 +310,8 @@ impl Tx {
     }
 
     /// Signs a browser out.
-    pub async fn browser_delete(&mut self, secret_hash: &[u8; 32]) -> Result<(), StoreError> {
-        self.query("DELETE FROM browsers WHERE secret_hash = $1").bind(&secret_hash[..]).execute().await?;
+    pub async fn browser_delete(&mut self, id: BrowserId) -> Result<(), StoreError> {
+        self.query("DELETE FROM browsers WHERE browser_id = $1").bind(id).execute().await?;
         Ok(())
     }
 

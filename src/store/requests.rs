@@ -202,6 +202,12 @@ impl Tx {
         .await
     }
 
+    /// How many codes of a person were wrong lately.
+    pub async fn device_misses(&mut self, user: UserId) -> Result<i64, StoreError> {
+        let misses = self.query("SELECT misses FROM device_guesses WHERE user_id = $1").bind(user);
+        Ok(misses.map_one(|row| row.get("misses")).await?.unwrap_or(0))
+    }
+
     /// Adds a token that lets somebody register clients.
     pub async fn initial_token_insert(
         &mut self,

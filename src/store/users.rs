@@ -59,15 +59,14 @@ impl Tx {
     }
 
     /// Notes that a person's email reaches them, unless that is known.
-    pub async fn user_email_verified(&mut self, id: UserId, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn user_email_verified(&mut self, id: UserId, now: Timestamp) -> Result<bool, StoreError> {
         self.query(
             "UPDATE users SET email_verified_at = $2, updated_at = $2 WHERE user_id = $1 AND email_verified_at IS NULL",
         )
         .bind(id)
         .bind(now)
-        .execute()
-        .await?;
-        Ok(())
+        .changed_one()
+        .await
     }
 
     /// Calls a person otherwise.
@@ -227,6 +226,7 @@ impl Tx {
                 "DELETE FROM recovery_codes WHERE user_id = $1",
                 "DELETE FROM passkeys WHERE user_id = $1",
                 "DELETE FROM browsers WHERE user_id = $1",
+                "DELETE FROM consents WHERE user_id = $1",
             ] {
                 self.query(sql).bind(id).execute().await?;
             }

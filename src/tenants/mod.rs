@@ -15,4 +15,4 @@ mod service;
 pub use error::Error;
 pub use http::TenantView;
 pub use model::{Failure, Status, Tenant, TenantFilter, TierSpan};
-pub use service::{TenantPatch, Tenants};
+pub use service::{Deed, TenantPatch, Tenants};

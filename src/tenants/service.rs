@@ -23,6 +23,24 @@ pub struct TenantPatch {
     pub external_id: Option<Option<ExternalId>>,
 }
 
+/// What is noted of a change.
+#[derive(Debug, Clone)]
+pub struct Deed {
+    /// Who made it.
+    pub actor: Actor,
+    /// What it was, as `noun.verb`.
+    pub action: &'static str,
+    /// More, in words.
+    pub detail: Option<String>,
+}
+
+impl Deed {
+    /// Of which its name says all.
+    pub const fn new(actor: Actor, action: &'static str) -> Self {
+        Self { actor, action, detail: None }
+    }
+}
+
 /// The tenants service; cheap to clone.
 #[derive(Clone)]
 pub struct Tenants {
@@ -84,12 +102,18 @@ impl Tenants {
     }
 
     /// Sets name and external id.
-    pub async fn patch(&self, scope: Scope, id: TenantId, patch: TenantPatch) -> Result<Tenant, Error> {
+    pub async fn patch(&self, scope: Scope, actor: Actor, id: TenantId, patch: TenantPatch) -> Result<Tenant, Error> {
+        let fields = [("customer_name", patch.customer_name.is_some()), ("external_id", patch.external_id.is_some())];
+        let fields: Vec<&str> = fields.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect();
+        if fields.is_empty() {
+            return self.find(scope, id).await;
+        }
+        let deed = Deed { actor, action: "tenant.changed", detail: Some(fields.join(", ")) };
         let TenantPatch { customer_name, external_id } = patch;
         let taken_name = customer_name.clone();
         let taken_id = external_id.clone().flatten();
         let changed = self
-            .change(scope, id, |mut tenant| {
+            .change_by(scope, deed, id, |mut tenant| {
                 if matches!(tenant.status, Status::Deleted { .. }) {
                     return Err(Error::WrongState { id, status: "deleted", verb: "be changed" });
                 }
@@ -121,7 +145,7 @@ impl Tenants {
 
     /// Lets calls through again.
     pub async fn activate(&self, scope: Scope, actor: Actor, id: TenantId) -> Result<Tenant, Error> {
-        self.change_by(scope, actor, "tenant.activated", id, |tenant| match tenant.status {
+        self.change_by(scope, Deed::new(actor, "tenant.activated"), id, |tenant| match tenant.status {
             Status::Suspended | Status::Active => tenant.activate(),
             _ => Err(Error::WrongState { id, status: tenant.status.name(), verb: "be activated" }),
         })
@@ -130,22 +154,22 @@ impl Tenants {
 
     /// Stops every call.
     pub async fn suspend(&self, scope: Scope, actor: Actor, id: TenantId) -> Result<Tenant, Error> {
-        self.change_by(scope, actor, "tenant.suspended", id, Tenant::suspend).await
+        self.change_by(scope, Deed::new(actor, "tenant.suspended"), id, Tenant::suspend).await
     }
 
     /// [`Self::change`], noted in the audit.
     pub async fn change_by(
         &self,
         scope: Scope,
-        actor: Actor,
-        action: &'static str,
+        deed: Deed,
         id: TenantId,
         transition: impl FnOnce(Tenant) -> Result<Tenant, Error>,
     ) -> Result<Tenant, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin(scope).await?;
         let tenant = self.change_in(&mut tx, id, transition).await?;
-        let act = Act { actor, action, tenant: Some(id), subject: id.to_string(), detail: None };
+        let Deed { actor, action, detail } = deed;
+        let act = Act { actor, action, tenant: Some(id), subject: id.to_string(), detail };
         tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?;
         tx.commit().await?;
         self.observer.tenant_changed(id);

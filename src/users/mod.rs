@@ -13,4 +13,4 @@ mod service;
 pub use error::Error;
 pub use model::{Member, Membership, MembershipStatus, Role, User};
 pub use rules::KnownEmail;
-pub use service::Users;
+pub use service::{Joined, Users};

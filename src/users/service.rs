@@ -8,7 +8,7 @@ use super::{
     rules::{self, KnownEmail},
 };
 use crate::{
-    kernel::{Clock, Email, Page, PageRequest, PersonName, Rng, TenantId, UserId},
+    kernel::{Act, Actor, Clock, Email, Page, PageRequest, PersonName, Rng, TenantId, UserId, ids::uuid_v7},
     store::{Scope, Store, Tx},
 };
 
@@ -92,11 +92,15 @@ impl Users {
         Ok((user, false))
     }
 
-    /// Calls a person as they wish; `None` takes the name back. They are in the scope's reach.
+    /// Calls a person as they wish, in their own name; `None` takes the name back. They are in the scope's reach.
     pub async fn rename(&self, scope: Scope, id: UserId, name: Option<&PersonName>) -> Result<(), Error> {
         let mut tx = self.store.begin(scope).await?;
         tx.user_by_id(id).await?.ok_or(Error::Unknown(id))?;
-        tx.user_rename(id, name, self.clock.now()).await?;
+        let now = self.clock.now();
+        tx.user_rename(id, name, now).await?;
+        let act =
+            Act { actor: Actor::User(id), action: "user.renamed", tenant: None, subject: id.to_string(), detail: None };
+        tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?;
         Ok(tx.commit().await?)
     }
 

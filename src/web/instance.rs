@@ -11,7 +11,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{kinds::Kind, problem::Problem};
+use super::{kinds::Kind, oauth::OAuthError, problem::Problem};
 use crate::kernel::{Fault, fault::chain};
 
 /// The media type of RFC 9457, exactly.
@@ -156,6 +156,18 @@ pub async fn write_problems(request: Request, next: Next) -> Response {
     written(next.run(request).await, &path)
 }
 
+/// The layer that lets no cache keep what the API answers: some of it is a secret, and all of it is somebody's. What an
+/// answer says itself stays.
+pub async fn stored_nowhere(request: Request, next: Next) -> Response {
+    let of_api = ["/v1/", "/admin/v1/", "/api/v1/"].iter().any(|prefix| request.uri().path().starts_with(prefix));
+    let mut response = next.run(request).await;
+    if of_api {
+        let entry = response.headers_mut().entry(header::CACHE_CONTROL);
+        entry.or_insert(HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
 /// The response with its problem, if it carries one, written out.
 pub(super) fn written(mut response: Response, path: &str) -> Response {
     let pending = response.extensions_mut().remove::<Pending>();
@@ -166,6 +178,15 @@ pub(super) fn written(mut response: Response, path: &str) -> Response {
         return problem.render(path);
     }
     if response.status() == StatusCode::METHOD_NOT_ALLOWED && !response.headers().contains_key(header::CONTENT_TYPE) {
+        if path.starts_with("/oauth2/") {
+            let error =
+                OAuthError::new(response.status(), "invalid_request", "this endpoint does not have that method");
+            let mut written = error.into_response();
+            written
+                .headers_mut()
+                .extend(response.headers_mut().remove(header::ALLOW).map(|allow| (header::ALLOW, allow)));
+            return written;
+        }
         let mut problem = Problem::new(Kind::METHOD_NOT_ALLOWED, "this path does not have that method");
         if let Some(allow) = response.headers().get(header::ALLOW) {
             problem = problem.header(header::ALLOW, allow.clone());

@@ -15,12 +15,20 @@ pub struct OAuthError {
     status: StatusCode,
     error: &'static str,
     description: String,
+    /// Whether an endpoint says it that takes bearer tokens.
+    of_resource: bool,
 }
 
 impl OAuthError {
     /// An error by its code.
     pub fn new(status: StatusCode, error: &'static str, description: impl Into<String>) -> Self {
-        Self { status, error, description: description.into() }
+        Self { status, error, description: described(&description.into()), of_resource: false }
+    }
+
+    /// The same, said by an endpoint that takes bearer tokens: with a challenge (RFC 6750 section 3).
+    #[must_use]
+    pub fn of_resource(self) -> Self {
+        Self { of_resource: true, ..self }
     }
 
     /// The request is not one.
@@ -58,7 +66,7 @@ impl OAuthError {
     fn challenge(&self) -> Option<HeaderValue> {
         let challenge = match self.error {
             "" => "Bearer realm=\"tollgate\"".to_owned(),
-            error @ ("invalid_token" | "insufficient_scope") => {
+            error if self.of_resource || matches!(error, "invalid_token" | "insufficient_scope") => {
                 let scope = self.description.strip_prefix("the token lacks the scope ");
                 let scope = scope.map(|scope| format!(", scope=\"{scope}\"")).unwrap_or_default();
                 let text = &self.description;
@@ -69,6 +77,17 @@ impl OAuthError {
         };
         HeaderValue::try_from(challenge).ok()
     }
+}
+
+/// What `error_description` may be made of (RFC 6749 section 5.2): visible ASCII and spaces, without quotes and backslashes.
+/// Some of it may be what a caller sent.
+pub fn described(text: &str) -> String {
+    let plain = |c: char| match c {
+        '"' => '\'',
+        ' ' | '!' | '#'..='[' | ']'..='~' => c,
+        _ => '?',
+    };
+    text.chars().map(plain).collect()
 }
 
 impl From<identity::Error> for OAuthError {
@@ -87,6 +106,7 @@ impl From<identity::Error> for OAuthError {
             | Error::SharedUser
             | Error::UnknownTenant(_)
             | Error::UnknownSession(_)
+            | Error::UnknownBrowser(_)
             | Error::UnknownInitialToken(_)
             | Error::WeakPassword(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_grant", text),
             Error::TenantNotActive(_) | Error::UnauthorizedClient(_) => {

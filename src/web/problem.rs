@@ -99,6 +99,7 @@ impl From<identity::Error> for Problem {
             Error::UnknownClient(_)
             | Error::UnknownTenant(_)
             | Error::UnknownSession(_)
+            | Error::UnknownBrowser(_)
             | Error::UnknownInitialToken(_) => Self::new(Kind::NOT_FOUND, text),
             Error::KeyFile { .. } | Error::Key(_) | Error::Stopped => Self::internal(error),
             Error::Store(error) => error.into(),

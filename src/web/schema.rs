@@ -6,8 +6,8 @@ use utoipa::openapi::{
 };
 
 use crate::kernel::{
-    BillingAccountId, ClientId, Currency, InfrastructureId, InitialTokenId, MeterId, Quantity, RegistrationId,
-    SessionId, TenantId, Timestamp, UserId,
+    BillingAccountId, BrowserId, ClientId, Currency, InfrastructureId, InitialTokenId, MeterId, Quantity,
+    RegistrationId, SessionId, TenantId, Timestamp, UserId,
 };
 
 fn text(format: &str, description: &str) -> RefOr<Schema> {
@@ -38,6 +38,7 @@ schemas! {
     InfrastructureId => "uuid", "A piece of infrastructure (UUIDv7).";
     MeterId => "uuid", "A meter (UUIDv7; a stock meter's is made from its key).";
     SessionId => "uuid", "A session (UUIDv7).";
+    BrowserId => "uuid", "A browser that somebody is signed in with (UUIDv7).";
     InitialTokenId => "uuid", "An initial access token (UUIDv7).";
     ClientId => "uuid", "A machine client (UUIDv7).";
     Timestamp => "date-time", "RFC 3339, UTC.";

@@ -102,6 +102,7 @@ async fn things_of(app: &TestApp, name: &str) -> Vec<(&'static str, String)> {
         ("tenant_id", tenant_id),
         ("client_id", client.text("/client_id")),
         ("user_id", user.text("/user_id")),
+        ("browser_id", "01900000-0000-7000-8000-000000000000".into()),
         ("session_id", sessions.text("/items/0/session_id")),
         ("registration_id", registrations.text("/items/0/registration_id")),
         ("token_id", "01900000-0000-7000-8000-000000000000".into()),
@@ -245,4 +246,33 @@ async fn what_is_not_there_is_404_for_the_administrator_too() {
             assert_eq!(reply.status, 404, "{method} {path}: {}", reply.body);
         }
     }
+}
+
+/// Some answers are secrets that are shown once, and all are somebody's.
+#[tokio::test]
+async fn no_cache_keeps_what_the_api_answers() {
+    let app = TestApp::new().await;
+    let things = things_of(&app, "Acme").await;
+    let (admin, owner) = (app.admin().await, app.owner_of("Acme").await);
+    let mut secrets = Vec::new();
+    for (actor, path, body) in [
+        (&admin, "/admin/v1/clients", json!({"client_name": "robot", "tenant_id": things[0].1})),
+        (&owner, "/v1/clients", json!({"client_name": "robot"})),
+        (&admin, "/admin/v1/clients/initial-access-tokens", json!({})),
+    ] {
+        secrets.push(actor.post(path, body).await.expect(201));
+    }
+    secrets.push(admin.get("/admin/v1/mails").await.expect(200));
+    for (method, path) in operations(&app).await {
+        if ["/v1/", "/admin/v1/", "/api/v1/"].iter().any(|prefix| path.starts_with(prefix)) {
+            let token = if path.starts_with("/admin/") { &admin.token } else { &owner.token };
+            let (token, body) = if method == Method::GET { (token.as_str(), Value::Null) } else { ("", json!({})) };
+            secrets.push(app.call(method, &filled(&path, &things), token, body).await);
+        }
+    }
+    assert!(secrets.len() > 60, "{}", secrets.len());
+    for reply in secrets {
+        assert_eq!(reply.headers["cache-control"], "no-store", "{}", reply.body);
+    }
+    assert!(!app.anon().get("/.well-known/jwks.json").await.headers["cache-control"].is_empty());
 }

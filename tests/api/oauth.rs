@@ -182,7 +182,13 @@ async fn bad_token_requests_are_refused_in_the_words_of_oauth() {
 }
 
 /// The ids of the published keys.
-async fn published(app: &TestApp) -> Vec<String> {
+/// Withdraws a token of a direct sign-in.
+pub async fn revoke(app: &TestApp, token: &str) {
+    ask(app, "/oauth2/revoke", &[("client_id", "tollgate"), ("token", token)]).await.expect(200);
+}
+
+/// The ids of the keys that are published.
+pub async fn published(app: &TestApp) -> Vec<String> {
     let jwks = app.anon().get("/.well-known/jwks.json").await.expect(200);
     for key in jwks.body["keys"].as_array().unwrap() {
         let public = ["kty", "crv", "x", "y", "kid", "use", "alg"];
@@ -269,4 +275,53 @@ async fn discovery_advertises_what_works_and_nothing_else() {
         assert_eq!(works, grants.contains(&grant.into()), "{grant}");
     }
     assert_eq!(openid["response_types_supported"], json!(["code"]));
+}
+
+/// What a private key begins with in PKCS #8 (RFC 5958): the algorithms' object identifiers (RFC 5480, 8017, 8410).
+const PKCS8: [&[u8]; 3] = [
+    &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07],
+    &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01],
+    &[0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04],
+];
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[tokio::test]
+async fn private_keys_are_in_the_store_under_the_key_file_alone() {
+    use aws_lc_rs::{encoding::AsDer as _, rsa, signature};
+    let app = TestApp::with("[identity]\npublished_algs = [\"ES256\", \"RS256\", \"EdDSA\"]\n").await;
+    app.admin().await.post("/admin/v1/keys/rotate", Value::Null).await.expect(201);
+    let listed = app.admin().await.get("/admin/v1/keys").await.expect(200).body;
+    let mut stored = Vec::new();
+    for entry in std::fs::read_dir(app.folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("tollgate.db") {
+            stored.extend(std::fs::read(path).unwrap());
+        }
+    }
+    let keys = listed["items"].as_array().unwrap();
+    assert_eq!(keys.len(), 6);
+    assert!(keys.iter().all(|key| holds(&stored, key["kid"].as_str().unwrap().as_bytes())), "this is the store");
+    for part in PKCS8.into_iter().chain([&b"\"d\":"[..], b"PRIVATE KEY"]) {
+        assert!(!holds(&stored, part), "{part:x?}");
+    }
+    let key_file = std::fs::read(app.folder.path().join("identity.key")).unwrap();
+    assert!(key_file.len() >= 32 && !holds(&stored, &key_file[..32]));
+    // Keys in the clear would have been found.
+    let ecdsa = signature::EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let rsa: aws_lc_rs::encoding::Pkcs8V1Der<'_> =
+        rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap().as_der().unwrap();
+    let ed25519 = signature::Ed25519KeyPair::generate().unwrap();
+    let (ecdsa, ed25519) = (ecdsa.to_pkcs8v1().unwrap(), ed25519.to_pkcs8().unwrap());
+    for (der, part) in [ecdsa.as_ref(), rsa.as_ref(), ed25519.as_ref()].into_iter().zip(PKCS8) {
+        assert!(holds(der, part));
+    }
+
+    // And nothing opens them but that file.
+    let other = TestApp::new().await;
+    std::fs::copy(other.folder.path().join("identity.key"), app.folder.path().join("identity.key")).unwrap();
+    let refused = app.restarted_with("").await.err().unwrap();
+    assert!(matches!(refused, tollgate::app::BuildError::Identity(_)), "{refused}");
 }

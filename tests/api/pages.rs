@@ -1,23 +1,28 @@
 //! A browser without a screen: keeps cookies, follows nothing, fills forms in.
 
+use std::net::IpAddr;
+
 use axum::{
     body::Body,
     http::{Method, Request, header},
 };
 use serde_json::Value;
+use tollgate::web::extract::Peer;
 
 use crate::support::app::{Reply, TestApp};
 
 /// A browser.
 pub struct Browser<'a> {
     pub app: &'a TestApp,
+    /// Whence it calls.
+    pub address: Option<IpAddr>,
     cookies: Vec<(String, String)>,
 }
 
 impl<'a> Browser<'a> {
     /// Without any cookies.
     pub fn new(app: &'a TestApp) -> Self {
-        Self { app, cookies: Vec::new() }
+        Self { app, address: None, cookies: Vec::new() }
     }
 
     /// Opens a page.
@@ -42,7 +47,11 @@ impl<'a> Browser<'a> {
         if let Some(content_type) = content_type {
             request = request.header(header::CONTENT_TYPE, content_type);
         }
-        let reply = self.app.send(request.body(body).unwrap()).await;
+        let mut request = request.body(body).unwrap();
+        if let Some(address) = self.address {
+            request.extensions_mut().insert(Peer(address));
+        }
+        let reply = self.app.send(request).await;
         for cookie in reply.headers.get_all(header::SET_COOKIE) {
             let (name, rest) = cookie.to_str().unwrap().split_once('=').unwrap();
             let value = rest.split(';').next().unwrap();

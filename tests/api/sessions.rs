@@ -99,7 +99,7 @@ async fn a_suspended_tenant_stops_at_its_own_routes_too() {
         audit.body["items"].as_array().unwrap().iter().map(|entry| entry["action"].clone()).collect();
     // The clock stands still: their order is not told.
     actions.sort_by_key(ToString::to_string);
-    assert_eq!(actions, ["tenant.activated", "tenant.suspended"]);
+    assert_eq!(actions, ["tenant.activated", "tenant.registered", "tenant.suspended"]);
     assert!(audit.body["items"][0]["actor"].as_str().unwrap().starts_with("admin:"));
 }
 
@@ -170,4 +170,113 @@ async fn a_machine_has_no_name_to_change() {
     app.tenant("Acme", "standard").await;
     let robot = super::oauth::robot(&app.owner_of("Acme").await).await;
     robot.patch("/v1/me", json!({"name": "Robby"})).await.refuses(403, &[]);
+}
+
+#[tokio::test]
+async fn a_withdrawn_token_stays_so_when_a_restart_shortens_the_life_of_tokens() {
+    let tidy = async |app: &TestApp| super::throttle::identity(app).tidy().await.unwrap();
+    let app = TestApp::with("[identity]\naccess_token_ttl_s = 3600\n").await;
+    app.tenant("Acme", "standard").await;
+    let key = super::oauth::published(&app).await;
+    app.admin().await.post("/admin/v1/keys/rotate?wait_s=1", Value::Null).await.expect(201);
+    let (ended, kept) = (app.owner_of("Acme").await.token, app.owner_of("Acme").await.token);
+    super::oauth::revoke(&app, &ended).await;
+    let app = app.restarted_with("[identity]\naccess_token_ttl_s = 60\n").await.unwrap();
+    let calls = async |app: &TestApp, token: &str| {
+        let actor = crate::support::actors::Actor { app, token: token.to_owned() };
+        (actor.get("/sample/hello").await.status.as_u16(), actor.get("/v1/me").await.status.as_u16())
+    };
+    for wait_s in [0, 95, 3_400] {
+        app.clock.advance_secs(wait_s);
+        tidy(&app).await;
+        assert_eq!((calls(&app, &ended).await, calls(&app, &kept).await), ((401, 401), (200, 200)), "{wait_s}");
+        // What signed them is still published, for those who verify elsewhere.
+        assert!(super::oauth::published(&app).await.contains(&key[0]));
+    }
+    // The same after one more start, which reads the withdrawal from the store.
+    let app = app.restarted().await;
+    tidy(&app).await;
+    assert_eq!(calls(&app, &ended).await, (401, 401));
+    // When the last of them has expired, both are forgotten, and from then on today's settings count.
+    app.clock.advance_secs(200);
+    tidy(&app).await;
+    assert_eq!(calls(&app, &kept).await, (401, 401));
+    assert!(!super::oauth::published(&app).await.contains(&key[0]));
+    let withdrawn = withdrawals(&app).await;
+    assert_eq!(withdrawn, 0);
+    super::oauth::revoke(&app, &app.owner_of("Acme").await.token).await;
+    assert_eq!(withdrawals(&app).await, 1);
+    app.clock.advance_secs(95);
+    tidy(&app).await;
+    assert_eq!(withdrawals(&app).await, 0);
+}
+
+async fn withdrawals(app: &TestApp) -> usize {
+    let store: tollgate::store::Store = axum::extract::FromRef::from_ref(app.app.state());
+    let mut tx = store.read(tollgate::store::Scope::Job("test")).await.unwrap();
+    tx.revocations().await.unwrap().len()
+}
+
+/// A browser that signs in from an address.
+async fn browser_from<'a>(app: &'a TestApp, address: &str) -> Browser<'a> {
+    let mut browser = Browser::new(app);
+    browser.address = Some(address.parse().unwrap());
+    browser.sign_in(&email_of("Acme"), PASSWORD, "").await;
+    browser
+}
+
+#[tokio::test]
+async fn a_person_sees_a_browser_that_is_not_theirs_and_ends_it_alone() {
+    let app = TestApp::new().await;
+    app.tenant("Acme", "standard").await;
+    let mut own = browser_from(&app, "192.0.2.1").await;
+    let alone = own.open("/account").await.expect(200);
+    assert!(alone.body.as_str().unwrap().contains("Nothing else is signed in."));
+    app.clock.advance_secs(60);
+    let mut thief = browser_from(&app, "2001:db8::7").await;
+    app.clock.advance_secs(120);
+    thief.open("/account").await.expect(200);
+    let page = own.open("/account").await.expect(200);
+    let html = page.body.as_str().unwrap();
+    assert!(!html.contains("Nothing else is signed in.") && !html.contains(">192.0.2.1<"), "{html}");
+    let row = between(html, ">2001:db8::7<", "</tr>");
+    assert!(row.contains("2026-11-10T12:01:00Z") && row.contains("2026-11-10T12:03:00Z"), "{row}");
+    let id = between(row, "name=\"browser_id\" value=\"", "\"");
+    let token = between(row, "name=\"form_token\" value=\"", "\"");
+    own.fill("/account/sessions", &[("form_token", token), ("browser_id", id)]).await.expect(303);
+    thief.open("/account").await.expect(303);
+    let page = own.open("/account").await.expect(200);
+    assert!(page.body.as_str().unwrap().contains("Nothing else is signed in."));
+    // Twice, and what is no id, changes nothing.
+    for id in [id, "x"] {
+        own.fill("/account/sessions", &[("form_token", token), ("browser_id", id)]).await.expect(303);
+    }
+    own.open("/account").await.expect(200);
+}
+
+#[tokio::test]
+async fn browsers_are_listed_and_ended_by_their_owners_token_alone() {
+    let app = TestApp::new().await;
+    app.tenant("Acme", "standard").await;
+    let owner = app.owner_of("Acme").await;
+    assert_eq!(owner.get("/v1/me/browsers").await.expect(200).body["items"], json!([]));
+    let mut browser = browser_from(&app, "192.0.2.1").await;
+    let listed = owner.get("/v1/me/browsers").await.expect(200);
+    assert_eq!((listed.text("/items/0/address"), listed.text("/items/0/amr/0")), ("192.0.2.1".into(), "pwd".into()));
+    assert_eq!(listed.text("/items/0/last_used_at"), crate::support::app::NOW);
+    let path = format!("/v1/me/browsers/{}", listed.text("/items/0/browser_id"));
+    // A colleague, a machine, nobody.
+    owner.post("/v1/users", json!({"email": "ann@acme.example", "password": PASSWORD})).await.expect(201);
+    app.signed_in("ann@acme.example", PASSWORD).await.delete(&path).await.refuses(404, &[]);
+    super::oauth::robot(&owner).await.delete(&path).await.refuses(403, &[]);
+    owner.delete("/v1/me/browsers/x").await.refuses(404, &[]);
+    browser.open("/account").await.expect(200);
+    owner.delete(&path).await.expect(204);
+    browser.open("/account").await.expect(303);
+    owner.delete(&path).await.refuses(404, &[]);
+    // One that is over is not shown.
+    browser_from(&app, "192.0.2.1").await;
+    app.clock.advance_secs(13 * 3_600);
+    let owner = app.owner_of("Acme").await;
+    assert_eq!(owner.get("/v1/me/browsers").await.expect(200).body["items"], json!([]));
 }

@@ -7,9 +7,11 @@
 mod support;
 
 mod attacks;
+mod audit;
 mod browser;
 mod concurrency;
 mod cors;
+mod forgetting;
 mod oidc_backchannel;
 mod oidc_core;
 mod oidc_discovery;

@@ -127,7 +127,9 @@ async fn rfc6749_3_1_2_4_nobody_is_redirected_to_an_address_that_is_not_register
 async fn rfc6749_3_2_tokens_are_asked_for_by_post_and_by_form() {
     let app = acme().await;
     let client = Client::machine(&app).await;
-    app.anon().get("/oauth2/token?grant_type=client_credentials").await.expect(405);
+    let refusal = app.anon().get("/oauth2/token?grant_type=client_credentials").await;
+    refused(&refusal, 405, "invalid_request");
+    assert_eq!(refusal.headers[header::ALLOW], "POST");
     let as_json = Request::post("/oauth2/token")
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::AUTHORIZATION, client.basic().unwrap())
@@ -416,4 +418,30 @@ async fn rfc6749_6_a_refresh_looks_again_whether_the_person_may() {
     assert_eq!(client.introspect(&tokens.text("/access_token")).await, json!({"active": false}));
     let browser = Browser::signed_in(&app, &owner()).await;
     assert_eq!(error_in(&location(&browser.visit(&client.request(&[])).await)), "access_denied");
+}
+
+/// "Values for the "error_description" parameter MUST NOT include characters outside the set %x20-21 / %x23-5B / %x5D-7E."
+#[tokio::test]
+async fn rfc6749_5_2_a_description_is_plain_whatever_the_caller_sent() {
+    let app = acme().await;
+    let client = Client::web(&app).await;
+    let plain = |text: &str| text.bytes().all(|byte| matches!(byte, 0x20..=0x21 | 0x23..=0x5b | 0x5d..=0x7e));
+    let twice = [("\"é\\\n", "1"), ("\"é\\\n", "2")];
+    for path in ["/oauth2/token", "/oauth2/par", "/oauth2/introspect", "/oauth2/revoke", "/oauth2/userinfo"] {
+        let reply = client.post(path, &twice).await;
+        refused(&reply, 400, "invalid_request");
+        let text = reply.text("/error_description");
+        assert!(plain(&text) && text.contains("given twice"), "{text}");
+    }
+    let token =
+        app.admin().await.post("/admin/v1/clients/initial-access-tokens", serde_json::json!({})).await.expect(201);
+    let metadata = serde_json::json!({"grant_types": ["\"é\\"], "redirect_uris": ["é\""], "client_name": {"\"é": 1}});
+    let reply =
+        app.call(axum::http::Method::POST, "/oauth2/register", &token.text("/initial_access_token"), metadata).await;
+    assert_eq!(reply.status, 400);
+    assert!(plain(&reply.text("/error_description")), "{}", reply.body);
+    // And in an address (section 4.1.2.1).
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let target = location(&browser.get(&client.request(&[("scope", "openid \"é\\")])).await);
+    assert!(plain(&param(&target, "error_description").unwrap()), "{target}");
 }

@@ -43,9 +43,16 @@ async fn rfc6750_2_a_token_sent_in_two_ways_is_refused() {
     let app = acme().await;
     let token = Client::web(&app).await.tokens(&[]).await.text("/access_token");
     let both = post(&app, "/oauth2/userinfo", &[("access_token", &token)], Some(&format!("Bearer {token}"))).await;
-    refused(&both, 400, "invalid_request");
     let header = format!("Bearer {token}");
-    refused(&userinfo(&app, &[&header, &header]).await, 400, "invalid_request");
+    let twice = userinfo(&app, &[&header, &header]).await;
+    let in_form = post(&app, "/oauth2/userinfo", &[("access_token", "x"), ("access_token", "y")], None).await;
+    for reply in [both, twice, in_form] {
+        refused(&reply, 400, "invalid_request");
+        // Section 3.1: "When a request fails, the resource server responds using the appropriate HTTP status code [...] and
+        // includes one of the following error codes in the response".
+        let challenge = reply.headers[header::WWW_AUTHENTICATE].to_str().unwrap();
+        assert!(challenge.starts_with("Bearer ") && challenge.contains("error=\"invalid_request\""), "{challenge}");
+    }
 }
 
 /// Section 2.3, the URI query, "SHOULD NOT be used": it is not.

@@ -150,3 +150,23 @@ async fn rfc9126_6_a_client_that_pushes_is_answered_by_no_other_request() {
     let target = location(&browser.submit(&form, Some(("decision", "allow"))).await);
     client.redeem(&param(&target, "code").unwrap()).await.expect(200);
 }
+
+/// Section 2.3: "413 Payload Too Large: if the request size was beyond the upper bound that the authorization server allows".
+#[tokio::test]
+async fn rfc9126_2_3_a_request_that_is_too_large_gets_413() {
+    let app = acme().await;
+    let client = Client::web(&app).await;
+    let large = "x".repeat(70_000);
+    refused(&push(&client, &[("state", &large)]).await, 413, "invalid_request");
+}
+
+/// "If the request did not use the POST method, the authorization server responds with an HTTP 405 (Method Not Allowed)."
+#[tokio::test]
+async fn rfc9126_2_3_another_method_gets_405_in_the_shape_of_oauth() {
+    let app = acme().await;
+    for path in ["par", "token", "introspect", "revoke", "register", "device_authorization"] {
+        let refusal = app.anon().get(&format!("/oauth2/{path}")).await;
+        refused(&refusal, 405, "invalid_request");
+        assert_eq!(refusal.headers[header::ALLOW], "POST", "{path}");
+    }
+}

@@ -4,6 +4,7 @@
 
 pub mod actors;
 pub mod app;
+pub mod audit;
 pub mod postgres;
 
 /// Whether a part of the machine must be there: `TOLLGATE_REQUIRE=postgres,browser`.

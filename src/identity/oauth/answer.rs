@@ -9,7 +9,10 @@ use crate::{
         Identity,
         pages::{see_other, sorry},
     },
-    web::html::{Page, SEND_PATH, hidden},
+    web::{
+        html::{Page, SEND_PATH, hidden},
+        oauth::described,
+    },
 };
 
 impl Known {
@@ -41,7 +44,7 @@ impl Known {
     }
 
     pub(super) fn refuse(&self, identity: &Identity, Fault(error, description): &Fault) -> Response {
-        self.answer(identity, &[("error", error), ("error_description", description)])
+        self.answer(identity, &[("error", error), ("error_description", &described(description))])
     }
 
     /// The origin that answers go to, for the policy of pages with forms.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     identity::{
-        Authorization, Browser, Identity,
+        Authorization, Browser, Consent, Identity,
         pages::{browser, choose_tenant, consent, failed, is_ours, not_ours, sorry, to_sign_in},
     },
     kernel::{CustomerName, TenantId},
@@ -73,7 +73,7 @@ async fn ask(identity: &Identity, params: Params, headers: &HeaderMap) -> Result
     };
     let consented = identity.has_consented(&browser, &request).await.map_err(failed)?;
     if consented && !wishes.asks_anew() {
-        return grant(identity, &known, &request, &browser, tenant).await;
+        return grant(identity, &known, &request, (&browser, Consent::Standing), tenant).await;
     }
     if wishes.silent() {
         return Ok(known.refuse(identity, &Fault("consent_required", "the user has not allowed this yet".into())));
@@ -100,11 +100,12 @@ async fn take(
         Err(fault) => return Ok(known.refuse(identity, &fault)),
     };
     if decision != "allow" {
+        identity.deny(&request, &browser).await.map_err(failed)?;
         return Ok(known.refuse(identity, &Fault("access_denied", "the user said no".into())));
     }
     let places = identity.tenants_to_enter(&browser, &known.client).await.map_err(failed)?;
     match tenant(&known.params, &places) {
-        Ok(tenant) => grant(identity, &known, &request, &browser, tenant).await,
+        Ok(tenant) => grant(identity, &known, &request, (&browser, Consent::Given), tenant).await,
         Err(fault) => Ok(known.refuse(identity, &fault)),
     }
 }
@@ -113,10 +114,10 @@ async fn grant(
     identity: &Identity,
     known: &Known,
     request: &Authorization,
-    browser: &Browser,
+    (browser, consent): (&Browser, Consent),
     tenant: TenantId,
 ) -> Result<Response, Response> {
-    let code = identity.authorize(request, browser, tenant).await.map_err(failed)?;
+    let code = identity.authorize(request, browser, tenant, consent).await.map_err(failed)?;
     Ok(known.answer(identity, &[("code", code.expose())]))
 }
 

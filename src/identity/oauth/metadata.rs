@@ -24,7 +24,6 @@ fn metadata(identity: &Identity) -> Value {
     let authentication = AuthMethod::ALL.map(AuthMethod::name);
     let password = identity.allows_password_grant().then_some("password");
     let grants: Vec<&str> = GrantType::ALL.map(GrantType::name).into_iter().chain(password).collect();
-    let scopes: Vec<&str> = CLIENT_SCOPES.into_iter().chain(["tollgate:admin"]).collect();
     json!({
         "issuer": issuer,
         "authorization_endpoint": endpoint("/oauth2/authorize"),
@@ -45,7 +44,7 @@ fn metadata(identity: &Identity) -> Value {
         "token_endpoint_auth_methods_supported": authentication,
         "introspection_endpoint_auth_methods_supported": authentication[..2],
         "revocation_endpoint_auth_methods_supported": authentication,
-        "scopes_supported": scopes,
+        "scopes_supported": CLIENT_SCOPES,
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": identity.algorithms().map(SigningAlg::name).collect::<Vec<_>>(),
         "prompt_values_supported": ["none", "login", "consent", "select_account"],

@@ -18,10 +18,11 @@ use crate::{
 };
 
 /// Keeps an authorization request of the client that calls, and names it.
-#[utoipa::path(post, path = "/oauth2/par", tag = "oauth", responses((status = 201, body = Object), (status = 400), (status = 401)),
+#[utoipa::path(post, path = "/oauth2/par", tag = "oauth", responses((status = 201, body = Object), (status = 400), (status = 401), (status = 413)),
     request_body(content_type = "application/x-www-form-urlencoded", content = String))]
 pub(super) async fn push(State(identity): State<Identity>, request: Request) -> Result<Response, OAuthError> {
-    let (parts, mut params) = Params::of_form(request).await?;
+    // RFC 9126 section 2.3.
+    let (parts, mut params) = Params::of_form_or(request, StatusCode::PAYLOAD_TOO_LARGE).await?;
     let client = identity.authenticate_client(&params.client(&parts.headers)?).await?;
     if params.text("request_uri").is_some() {
         return Err(OAuthError::invalid_request("request_uri cannot be pushed"));

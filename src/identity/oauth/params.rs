@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -40,6 +40,11 @@ impl Params {
 
     /// From a request with a form.
     pub(crate) async fn of_form(request: Request) -> Result<(Parts, Self), OAuthError> {
+        Self::of_form_or(request, StatusCode::BAD_REQUEST).await
+    }
+
+    /// The same, with the status of a form that is too large.
+    pub(crate) async fn of_form_or(request: Request, too_large: StatusCode) -> Result<(Parts, Self), OAuthError> {
         let (parts, body) = request.into_parts();
         let content_type =
             parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -47,7 +52,7 @@ impl Params {
             return Err(OAuthError::invalid_request("the body must be application/x-www-form-urlencoded"));
         }
         let body = axum::body::to_bytes(body, MAX_FORM).await;
-        let body = body.map_err(|_| OAuthError::invalid_request("the body is too large"))?;
+        let body = body.map_err(|_| OAuthError::new(too_large, "invalid_request", "the body is too large"))?;
         Ok((parts, Self::parse(&body)?))
     }
 

@@ -142,7 +142,7 @@ pub(super) async fn create_initial_token(
     State(identity): State<Identity>,
     Json(request): Json<InitialTokenRequest>,
 ) -> Result<(StatusCode, Json<InitialTokenView>), Problem> {
-    let (token, secret) = identity.create_initial_token((&scope).into(), request.parse()?).await?;
+    let (token, secret) = identity.create_initial_token((&scope).into(), scope.actor(), request.parse()?).await?;
     let InitialToken { id: token_id, tenant_id, uses_left: uses, expires_at, .. } = token;
     let initial_access_token = secret.expose().to_owned();
     Ok((StatusCode::CREATED, Json(InitialTokenView { token_id, initial_access_token, tenant_id, uses, expires_at })))
@@ -156,6 +156,6 @@ pub(super) async fn delete_initial_token(
     State(identity): State<Identity>,
     Path(id): Path<InitialTokenId>,
 ) -> Result<StatusCode, Problem> {
-    identity.delete_initial_token((&scope).into(), id).await?;
+    identity.delete_initial_token((&scope).into(), scope.actor(), id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

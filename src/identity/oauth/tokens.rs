@@ -74,7 +74,7 @@ pub(super) async fn userinfo(
     State(verifier): State<Verifier>,
     headers: HeaderMap,
 ) -> Result<Response, OAuthError> {
-    let token = bearer(&headers)?.ok_or_else(OAuthError::no_token)?;
+    let token = bearer(&headers).map_err(OAuthError::of_resource)?.ok_or_else(OAuthError::no_token)?;
     claims_of(&identity, &verifier, token).await
 }
 
@@ -87,13 +87,13 @@ pub(super) async fn userinfo_by_post(
 ) -> Result<Response, OAuthError> {
     let has_form = request.headers().contains_key(header::CONTENT_TYPE);
     let (headers, params) = if has_form {
-        let (parts, params) = Params::of_form(request).await?;
+        let (parts, params) = Params::of_form(request).await.map_err(OAuthError::of_resource)?;
         (parts.headers, params)
     } else {
         (request.into_parts().0.headers, Params::default())
     };
-    match (bearer(&headers)?, params.text("access_token")) {
-        (Some(_), Some(_)) => Err(OAuthError::invalid_request("the token was sent in two ways")),
+    match (bearer(&headers).map_err(OAuthError::of_resource)?, params.text("access_token")) {
+        (Some(_), Some(_)) => Err(OAuthError::invalid_request("the token was sent in two ways").of_resource()),
         (Some(token), None) | (None, Some(token)) => claims_of(&identity, &verifier, token).await,
         (None, None) => Err(OAuthError::no_token()),
     }

@@ -5,12 +5,12 @@ use axum::{
     http::{HeaderMap, StatusCode, request::Parts},
     response::{IntoResponse as _, Response},
 };
-use maud::html;
+use maud::{Markup, html};
 
 use super::{COOKIE, browser, failed, is_ours, not_ours, see_other, set_cookie, to_sign_in};
 use crate::{
-    identity::{Browser, Error, Identity, Keep, Origin, Session, oauth::Params},
-    kernel::{Email, PersonName, Secret},
+    identity::{Browser, Error, Identity, Keep, Origin, SeenBrowser, Session, oauth::Params},
+    kernel::{Email, PersonName, Secret, Timestamp},
     users::User,
     web::html::{Page, account, alert, field, hidden, notice},
 };
@@ -55,26 +55,11 @@ async fn overview(
     fault: Option<&str>,
 ) -> Result<Page, Response> {
     let sessions = identity.sessions_of_person(browser.user_id).await.map_err(failed)?;
+    let mut browsers = identity.browsers_of_person(browser.user_id).await.map_err(failed)?;
+    browsers.retain(|seen| seen.browser.id != browser.id);
     let User { email, name, .. } = identity.person(browser.user_id).await.map_err(failed)?;
     let name = name.as_ref().map_or("", PersonName::as_str);
     let token = identity.form_token(secret);
-    let row = |session: &Session, client: Option<&str>| {
-        let used = session.renewed_at.unwrap_or(session.created_at);
-        html! {
-            tr {
-                th scope="row" { (client.unwrap_or("Tollgate")) }
-                td { (session.created_at) }
-                td { (used) }
-                td {
-                    form method="post" action="/account/sessions" {
-                        (hidden("form_token", &token))
-                        (hidden("session_id", &session.id.to_string()))
-                        button.other { "End" }
-                    }
-                }
-            }
-        }
-    };
     let body = html! {
         (alert(fault))
         p { "Signed in as " strong { (email.as_str()) } "." }
@@ -86,17 +71,7 @@ async fn overview(
         }
         h2 { "Sign-ins" }
         p { "This browser is signed in since " (browser.authenticated_at) "." }
-        @if sessions.is_empty() { p { "Nothing else is signed in." } } @else {
-            table {
-                thead { tr { th scope="col" { "With" } th scope="col" { "Since" } th scope="col" { "Last used" } td {} } }
-                tbody { @for (session, client) in &sessions { (row(session, client.as_deref())) } }
-            }
-        }
-        form method="post" action="/account/sessions" {
-            (hidden("form_token", &token))
-            (hidden("session_id", "others"))
-            button.other { "End all but this browser" }
-        }
+        (sign_ins(&browsers, &sessions, &token))
         h2 { "Security" }
         ul {
             li { a href="/account/password" { "Change the password" } }
@@ -108,6 +83,52 @@ async fn overview(
         }
     };
     Ok(Page::new("Your account", body))
+}
+
+/// What else somebody is signed in with, each with a button that ends it.
+fn sign_ins(browsers: &[SeenBrowser], sessions: &[(Session, Option<String>)], token: &str) -> Markup {
+    // What it is, since when, last used, and how it is told apart.
+    let row = |what: &str, [since, used]: [Timestamp; 2], (name, id): (&str, &str)| {
+        html! {
+            tr {
+                th scope="row" { (what) }
+                td { (since) }
+                td { (used) }
+                td {
+                    form method="post" action="/account/sessions" {
+                        (hidden("form_token", token))
+                        (hidden(name, id))
+                        button.other { "End" }
+                    }
+                }
+            }
+        }
+    };
+    let of_browser = |SeenBrowser { browser, address, seen_at }: &SeenBrowser| {
+        let from = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+        row(&from, [browser.authenticated_at, *seen_at], ("browser_id", &browser.id.to_string()))
+    };
+    let of_session = |(session, client): &(Session, Option<String>)| {
+        let times = [session.created_at, session.renewed_at.unwrap_or(session.created_at)];
+        row(client.as_deref().unwrap_or("Tollgate"), times, ("session_id", &session.id.to_string()))
+    };
+    let head = |what: &str| {
+        html! { thead { tr { th scope="col" { (what) } th scope="col" { "Since" } th scope="col" { "Last used" } td {} } } }
+    };
+    html! {
+        @if sessions.is_empty() && browsers.is_empty() { p { "Nothing else is signed in." } }
+        @if !browsers.is_empty() {
+            table { caption { "Other browsers" } (head("From")) tbody { @for own in browsers { (of_browser(own)) } } }
+        }
+        @if !sessions.is_empty() {
+            table { caption { "Applications" } (head("With")) tbody { @for own in sessions { (of_session(own)) } } }
+        }
+        form method="post" action="/account/sessions" {
+            (hidden("form_token", token))
+            (hidden("session_id", "others"))
+            button.other { "End all but this browser" }
+        }
+    }
 }
 
 /// Changes what a person is called; an empty name takes it back.
@@ -131,7 +152,7 @@ pub(super) async fn change_name(State(identity): State<Identity>, request: Reque
     renamed.await.unwrap_or_else(|response: Response| response)
 }
 
-/// Ends one of a person's sign-ins, or all but this browser.
+/// Ends one of a person's sign-ins, one of their browsers, or all but this browser.
 #[utoipa::path(post, path = "/account/sessions", tag = "pages", responses((status = 303), (status = 403)),
     request_body(content_type = "application/x-www-form-urlencoded", content = String))]
 pub(super) async fn revoke_sign_in(State(identity): State<Identity>, request: Request) -> Response {
@@ -139,16 +160,22 @@ pub(super) async fn revoke_sign_in(State(identity): State<Identity>, request: Re
         Ok(form) => form,
         Err(response) => return response,
     };
-    let ended = match params.text("session_id").unwrap_or_default() {
-        "others" => identity.end_other_sessions_of_person(browser.user_id, Keep::Browser(&secret)).await.map(drop),
-        id => match id.parse() {
+    let ended = match (params.text("browser_id"), params.text("session_id").unwrap_or_default()) {
+        (Some(id), _) => match id.parse() {
+            Ok(id) => identity.end_browser_of_person(browser.user_id, id).await,
+            Err(_) => Ok(()),
+        },
+        (None, "others") => {
+            identity.end_other_sessions_of_person(browser.user_id, Keep::Browser(&secret)).await.map(drop)
+        }
+        (None, id) => match id.parse() {
             Ok(id) => identity.end_session_of_person(browser.user_id, id).await,
             Err(_) => Ok(()),
         },
     };
     match ended {
         // What was not there is over as well.
-        Ok(()) | Err(Error::UnknownSession(_)) => see_other("/account"),
+        Ok(()) | Err(Error::UnknownSession(_) | Error::UnknownBrowser(_)) => see_other("/account"),
         Err(error) => failed(error),
     }
 }
