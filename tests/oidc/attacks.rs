@@ -235,3 +235,48 @@ async fn a_client_of_an_owner_does_not_act_as_the_owner() {
     }
     app.owner_of("Acme").await.get("/v1/users").await.expect(200);
 }
+
+/// Core 3.1.2.1, "login: The Authorization Server SHOULD prompt the End-User for reauthentication": who sends the decision
+/// without having been asked gets no further than who asks.
+#[tokio::test]
+async fn a_decision_sent_directly_is_no_way_round_a_sign_in() {
+    let app = acme().await;
+    app.tenant("Globex", "standard").await;
+    let client = Client::web_with(&app, json!({"default_max_age": 60})).await;
+    let pushes =
+        Client::web_with(&app, json!({"default_max_age": 60, "require_pushed_authorization_requests": true})).await;
+    let somebody = Browser::signed_in(&app, &crate::support::actors::email_of("Globex")).await;
+    let hint = client.redeem(&client.code(&somebody, &[]).await).await.expect(200).text("/id_token");
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let token = form_of(&browser.get(&client.request(&[])).await.expect(200)).value("form_token").unwrap().to_owned();
+    let allow = async |uri: &str| {
+        let query = uri.split_once('?').unwrap().1;
+        let form = format!("{query}&{}", encoded(&[("decision", "allow"), ("form_token", &*token)]));
+        let own = [("origin", ISSUER), ("sec-fetch-site", "same-origin")];
+        location(&browser.request(Method::POST, "/oauth2/authorize", Some(form), &own).await)
+    };
+    assert!(param(&allow(&client.request(&[])).await, "code").is_some());
+    assert_eq!(error_in(&allow(&client.request(&[("prompt", "none")])).await), "interaction_required");
+    app.clock.advance_secs(61);
+    let anew: [&[(&str, &str)]; 5] = [
+        &[("max_age", "1000"), ("prompt", "login")],
+        &[("max_age", "1000"), ("prompt", "select_account")],
+        &[("max_age", "1")],
+        &[],
+        &[("max_age", "1000"), ("id_token_hint", &hint)],
+    ];
+    for more in anew {
+        let target = allow(&client.request(more)).await;
+        assert_eq!(target.path(), "/login", "{more:?}: {target}");
+        // Nor by what a sign-in is to lead back to.
+        let target = allow(&param(&target, "return_to").unwrap()).await;
+        assert_eq!(target.path(), "/login", "{more:?}: {target}");
+    }
+    let fields = pushes.request(&[]);
+    let fields: Vec<_> = url::form_urlencoded::parse(fields.split_once('?').unwrap().1.as_bytes()).collect();
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let pushed = pushes.post("/oauth2/par", &fields).await.expect(201).text("/request_uri");
+    let uri = format!("/oauth2/authorize?{}", encoded(&[("client_id", &*pushes.id), ("request_uri", &pushed)]));
+    let back = param(&location(&browser.get(&uri).await), "return_to").unwrap();
+    assert_eq!(allow(&back).await.path(), "/login");
+}

@@ -95,12 +95,20 @@ async fn take(
     if !ours {
         return Err(not_ours());
     }
-    let request = match known.check_pushed(identity).and_then(|()| known.authorization()) {
-        Ok(request) => request,
+    let checked = known.check_pushed(identity).and_then(|()| Ok((known.authorization()?, known.wishes(identity)?)));
+    let (request, wishes) = match checked {
+        Ok(checked) => checked,
         Err(fault) => return Ok(known.refuse(identity, &fault)),
     };
     if decision != "allow" {
         return Ok(known.refuse(identity, &Fault("access_denied", "the user said no".into())));
+    }
+    // Who decides without having been asked is no more than who is asked.
+    if wishes.silent() {
+        return Ok(known.refuse(identity, &Fault("interaction_required", "a decision is one".into())));
+    }
+    if !wishes.suits(&browser, known.sent_to_sign_in_at(identity), identity.now()) {
+        return Ok(to_login(identity, &known));
     }
     let places = identity.tenants_to_enter(&browser, &known.client).await.map_err(failed)?;
     match tenant(&known.params, &places) {
