@@ -142,6 +142,12 @@ impl Identity {
             return Err(UNKNOWN);
         }
         check_verifier(code.code_challenge.as_deref(), verifier)?;
+        // A code does not outlive the sign-in of its browser.
+        if let Some(browser) = code.browser_id
+            && !tx.browser_lock(browser).await?
+        {
+            return Err(UNKNOWN);
+        }
         let session = Session {
             id: code.session_id,
             user_id: code.user_id,

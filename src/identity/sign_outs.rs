@@ -21,20 +21,26 @@ const ROUND: i64 = 50;
 impl Identity {
     /// Signs a browser out, and ends every sign-in that came out of it.
     pub async fn sign_out_browser(&self, secret: &Secret) -> Result<(), Error> {
-        let hash = self.master.hash(secret);
         let mut tx = self.store.begin(Scope::Job("sign-out")).await?;
-        let mut withdrawals = Vec::new();
-        if let Some(browser) = tx.browser(&hash).await? {
-            for session in tx.sessions_of_browser(browser.id).await? {
-                withdrawals.extend(self.end_session_in(&mut tx, session, "signed out").await?);
-            }
-            let (actor, subject) = (Actor::User(browser.user_id), browser.user_id.to_string());
-            self.note(&mut tx, Act { actor, action: "sign_out", tenant: None, subject, detail: None }).await?;
-        }
-        tx.browser_delete(&hash).await?;
+        let withdrawals = self.sign_out_browser_in(&mut tx, secret).await?;
         tx.commit().await?;
         self.revoke_all_now(withdrawals);
         Ok(())
+    }
+
+    /// The same within the caller's transaction.
+    pub(super) async fn sign_out_browser_in(&self, tx: &mut Tx, secret: &Secret) -> Result<Vec<Withdrawal>, Error> {
+        let hash = self.master.hash(secret);
+        let Some(browser) = tx.browser(&hash).await? else { return Ok(Vec::new()) };
+        // First the browser: a code of it that is redeemed meanwhile has its session, which is found, or finds no browser.
+        tx.browser_delete(&hash).await?;
+        let mut withdrawals = Vec::new();
+        for session in tx.sessions_of_browser(browser.id).await? {
+            withdrawals.extend(self.end_session_in(tx, session, "signed out").await?);
+        }
+        let (actor, subject) = (Actor::User(browser.user_id), browser.user_id.to_string());
+        self.note(tx, Act { actor, action: "sign_out", tenant: None, subject, detail: None }).await?;
+        Ok(withdrawals)
     }
 
     /// Ends the sign-in that an ID token was issued for.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     identity::{About, AuthorizationCode, Browser, Client, ClientMetadata, ScopeSet},
-    kernel::{ClientId, PageRequest, TenantId, Timestamp, UserId},
+    kernel::{BrowserId, ClientId, PageRequest, TenantId, Timestamp, UserId},
 };
 
 /// A client's metadata as kept, with the names of RFC 7591.
@@ -264,17 +264,33 @@ impl Tx {
 
     /// Signs a person's browsers out, but for one.
     pub async fn browsers_delete_but(&mut self, user: UserId, kept: Option<&[u8; 32]>) -> Result<(), StoreError> {
+        self.allowances_delete(user).await?;
         self.query("DELETE FROM browsers WHERE user_id = $1 AND ($2 IS NULL OR secret_hash <> $2)")
             .bind(user)
             .bind(kept.map(|hash| hash.to_vec()))
             .execute()
             .await?;
         self.query("DELETE FROM pending_browsers WHERE user_id = $1").bind(user).execute().await?;
+        Ok(())
+    }
+
+    /// Takes back what a person allowed but nobody has redeemed yet: codes, and devices that were allowed and have not asked
+    /// since, which are told no. Sessions are looked for after this: then those that come of it meanwhile are found.
+    pub(super) async fn allowances_delete(&mut self, user: UserId) -> Result<(), StoreError> {
         self.query("DELETE FROM authorization_codes WHERE user_id = $1 AND used_at IS NULL")
             .bind(user)
             .execute()
             .await?;
+        self.query("UPDATE device_grants SET status = 'denied' WHERE user_id = $1 AND status = 'allowed'")
+            .bind(user)
+            .execute()
+            .await?;
         Ok(())
+    }
+
+    /// Whether a browser is signed in; it stays so until this transaction is over.
+    pub async fn browser_lock(&mut self, id: BrowserId) -> Result<bool, StoreError> {
+        self.query("UPDATE browsers SET browser_id = browser_id WHERE browser_id = $1").bind(id).changed_one().await
     }
 
     /// What a client is called.
@@ -286,10 +302,9 @@ impl Tx {
             .await
     }
 
-    /// Signs a browser out.
-    pub async fn browser_delete(&mut self, secret_hash: &[u8; 32]) -> Result<(), StoreError> {
-        self.query("DELETE FROM browsers WHERE secret_hash = $1").bind(&secret_hash[..]).execute().await?;
-        Ok(())
+    /// Signs a browser out; `false` when nobody was signed in with it.
+    pub async fn browser_delete(&mut self, secret_hash: &[u8; 32]) -> Result<bool, StoreError> {
+        self.query("DELETE FROM browsers WHERE secret_hash = $1").bind(&secret_hash[..]).changed_one().await
     }
 
     /// Forgets browsers and codes that are over before an instant.

@@ -14,13 +14,16 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{kinds::Kind, problem::Problem};
 use crate::{
     identity::{ADMIN_SCOPE, Access, Origin, PortalGrant, Subject, TokenError, Verifier, rules::FIRST_PARTY},
-    kernel::{Actor, SessionId, Standing, TenantId, UserId},
+    kernel::{Actor, Secret, SessionId, Standing, TenantId, UserId},
     store::Scope,
     users::Role,
 };
 
 /// The cookie of a browser that signed in here before.
 pub const DEVICE_COOKIE: &str = "tollgate_device";
+
+/// The cookie of a browser that is signed in.
+pub const BROWSER_COOKIE: &str = "tollgate_browser";
 
 /// The other end of a request's connection, noted by who accepted it.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +35,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Origin {
     /// `Forwarded` and `X-Forwarded-For` are whatever a client likes, and are not read.
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let address = parts.extensions.get::<Peer>().map(|Peer(address)| *address);
-        Ok(Self { address, device: cookie(&parts.headers, DEVICE_COOKIE).map(str::to_owned) })
+        let device = cookie(&parts.headers, DEVICE_COOKIE).map(str::to_owned);
+        let browser = cookie(&parts.headers, BROWSER_COOKIE).map(|secret| Secret::new(secret.to_owned()));
+        Ok(Self { address, device, browser })
     }
 }
 

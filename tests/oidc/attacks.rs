@@ -280,3 +280,44 @@ async fn a_decision_sent_directly_is_no_way_round_a_sign_in() {
     let back = param(&location(&browser.get(&uri).await), "return_to").unwrap();
     assert_eq!(allow(&back).await.path(), "/login");
 }
+
+/// What a browser was given ends with its sign-in, a code that nobody has redeemed yet, too.
+#[tokio::test]
+async fn a_code_does_not_outlive_the_sign_in_of_its_browser() {
+    let app = acme().await;
+    let client = Client::web(&app).await;
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let code = client.code(&browser, &[]).await;
+    let page = browser.get("/account").await.expect(200);
+    let token = text(&page).split("name=\"form_token\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let own = [("origin", ISSUER), ("sec-fetch-site", "same-origin")];
+    let form = encoded(&[("form_token", token)]);
+    assert_eq!(browser.request(Method::POST, "/account/sign-out", Some(form), &own).await.status, 303);
+    refused(&client.redeem(&code).await, 400, "invalid_grant");
+}
+
+/// A browser that signs in anew has one cookie that opens something. The same person goes on with what came of it before;
+/// when somebody else signs in, the first is signed out.
+#[tokio::test]
+async fn a_browser_that_signs_in_anew_leaves_its_former_sign_in() {
+    let app = acme().await;
+    app.tenant("Globex", "standard").await;
+    let client = Client::web(&app).await;
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let cookie = browser.cookie("tollgate_browser").unwrap();
+    let code = client.code(&browser, &[]).await;
+    let token = client.redeem(&client.code(&browser, &[]).await).await.expect(200).text("/access_token");
+    let opens_account = async |cookie: &str| {
+        let planted = format!("tollgate_browser={cookie}");
+        Browser::new(&app).request(Method::GET, "/account", None, &[("cookie", &planted)]).await.status == 200
+    };
+    assert!(opens_account(&cookie).await);
+    browser.sign_in(&owner()).await;
+    let second = browser.cookie("tollgate_browser").unwrap();
+    assert!(!opens_account(&cookie).await && opens_account(&second).await);
+    assert!(opens(&app, &token).await);
+    client.redeem(&code).await.expect(200);
+    browser.sign_in(&crate::support::actors::email_of("Globex")).await;
+    assert!(!opens_account(&second).await && !opens(&app, &token).await);
+    browser.get("/account").await.expect(200);
+}

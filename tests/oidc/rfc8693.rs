@@ -207,3 +207,17 @@ async fn rfc8693_a_switched_session_ends_by_itself_and_with_its_parent() {
         refused(&exchange(&app, token, &to, &[]).await, 400, "invalid_request");
     }
 }
+
+/// A person who changes their password by a token that was switched stays signed in where they are.
+#[tokio::test]
+async fn rfc8693_a_switched_session_that_changes_the_password_goes_on() {
+    let app = acme().await;
+    let (from, to) = (acme_id(&app).await, globex(&app).await);
+    let (first, other) = (login(&app, &owner(), &from).await, login(&app, &owner(), &from).await);
+    let switched = exchange(&app, &first.text("/access_token"), &to, &[]).await.expect(200).text("/access_token");
+    let sibling = exchange(&app, &first.text("/access_token"), &to, &[]).await.expect(200).text("/access_token");
+    let change = json!({"current_password": PASSWORD, "new_password": "amber-Meadow-19-kites"});
+    Actor { app: &app, token: switched.clone() }.post("/v1/me/password", change).await.expect(204);
+    assert!(opens(&app, &switched).await && opens(&app, &first.text("/access_token")).await);
+    assert!(!opens(&app, &other.text("/access_token")).await && !opens(&app, &sibling).await);
+}
