@@ -13,7 +13,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{kinds::Kind, problem::Problem};
 use crate::{
-    identity::{ADMIN_SCOPE, Access, Origin, PortalGrant, Subject, TokenError, Verifier, rules::FIRST_PARTY},
+    identity::{
+        ADMIN_SCOPE, Access, Origin, PortalGrant, Subject, TokenError, Verifier,
+        rules::{FIRST_PARTY, user_scope},
+    },
     kernel::{Actor, Secret, SessionId, Standing, TenantId, UserId},
     store::Scope,
     users::Role,
@@ -96,9 +99,11 @@ impl TenantAccess {
     }
 
     /// The person who calls, and their sign-in, which was with us directly: a machine is nobody, and no scope that people
-    /// can allow a client covers what is their own.
+    /// can allow a client covers what is their own. Nor does a token that was narrowed.
     pub fn person(&self) -> Result<(UserId, SessionId), Problem> {
         self.must_be_direct()?;
+        // The least that every sign-in has: a token that was switched here may have no more.
+        self.must_be_whole(Role::Member)?;
         match (self.access.subject, self.access.session) {
             (Subject::User(user), Some(session)) => Ok((user, session)),
             _ => Err(Problem::new(Kind::FORBIDDEN, "this is a person's own; the token is a machine's")),
@@ -110,20 +115,38 @@ impl TenantAccess {
         if self.access.scope.contains(value) { Ok(()) } else { Err(insufficient_scope(value)) }
     }
 
+    /// Whether a client acts for a person, within what they allowed it.
+    pub fn is_of_client_for_person(&self) -> bool {
+        self.access.client_id != FIRST_PARTY && matches!(self.access.subject, Subject::User(_))
+    }
+
     /// An error when a client acts for a person.
     fn must_be_direct(&self) -> Result<(), Problem> {
-        if self.access.client_id != FIRST_PARTY && matches!(self.access.subject, Subject::User(_)) {
+        if self.is_of_client_for_person() {
             return Err(Problem::new(Kind::FORBIDDEN, "a client acts within its scope, which does not cover this"));
         }
         Ok(())
     }
 
-    /// The user, when their role is at least `role` and they signed in with us directly: no scope that people can allow a
-    /// client covers what a role may do.
+    /// An error unless the token has all that a sign-in in a role gets: one that was narrowed, or came of one that was, does
+    /// not become more by what a role may do.
+    fn must_be_whole(&self, role: Role) -> Result<(), Problem> {
+        let of_user = matches!(self.access.subject, Subject::User(_));
+        match user_scope(role).iter().find(|value| of_user && !self.access.scope.contains(value)) {
+            Some(value) => Err(insufficient_scope(value)),
+            None => Ok(()),
+        }
+    }
+
+    /// The user, when their role is at least `role` and they signed in with us directly, with a token that has all of their
+    /// sign-in's scope: no scope that people can allow a client covers what a role may do.
     pub fn require_role(&self, role: Role) -> Result<UserId, Problem> {
         self.must_be_direct()?;
         match self.access.subject {
-            Subject::User(user) if self.access.role.is_some_and(|own| own >= role) => Ok(user),
+            Subject::User(user) if self.access.role.is_some_and(|own| own >= role) => {
+                self.must_be_whole(role)?;
+                Ok(user)
+            }
             _ => Err(Problem::new(Kind::FORBIDDEN, format!("needs a user with the role {} or higher", role.name()))),
         }
     }

@@ -321,3 +321,59 @@ async fn a_browser_that_signs_in_anew_leaves_its_former_sign_in() {
     assert!(!opens_account(&second).await && !opens(&app, &token).await);
     browser.get("/account").await.expect(200);
 }
+
+/// A token that was narrowed is handed on because it can do less: it does not make itself more by what its person may do.
+#[tokio::test]
+async fn a_narrowed_token_does_not_widen_itself() {
+    let app = acme().await;
+    let login = json!({"email": owner(), "password": PASSWORD});
+    let login = app.anon().post("/v1/login", login).await.expect(200);
+    for (scope, is_whole) in
+        [("usage:read", false), ("usage:read usage:write", false), ("usage:read usage:write offline_access", true)]
+    {
+        let refresh_token = login.text("/refresh_token");
+        let fields = [("grant_type", "refresh_token"), ("refresh_token", &*refresh_token), ("scope", scope)];
+        let token = post(&app, "/oauth2/token", &fields, None).await.expect(200).text("/access_token");
+        let call = async |method: Method, path: &str, body: Value| app.call(method, path, &token, body).await;
+        call(Method::GET, "/v1/me", Value::Null).await.expect(200);
+        for (method, path, body, fine) in [
+            (Method::POST, "/v1/clients", json!({"client_name": "x", "scope": "usage:read usage:write"}), 201),
+            (Method::POST, "/v1/users", json!({"email": "eve@acme.example", "password": PASSWORD}), 201),
+            (Method::GET, "/v1/users", Value::Null, 200),
+            (Method::POST, "/v1/invitations", json!({"email": "eva@acme.example"}), 201),
+            (Method::PATCH, "/v1/me", json!({"name": "Eve"}), 200),
+            (Method::GET, "/v1/me/sessions", Value::Null, 200),
+        ] {
+            let reply = call(method.clone(), path, body).await;
+            // Whoever has a role there has none by a token that has less.
+            let expected =
+                if is_whole || (scope.contains("offline") && path.starts_with("/v1/me")) { fine } else { 403 };
+            assert_eq!(reply.status, expected, "{scope}: {method} {path}: {}", reply.body);
+        }
+    }
+}
+
+/// Core 5.4: a client learns of a person what the scope that they allowed stands for, wherever it asks.
+#[tokio::test]
+async fn a_client_sees_of_a_person_what_its_scope_stands_for() {
+    let app = acme().await;
+    app.owner_of("Acme").await.patch("/v1/me", json!({"name": "Ada"})).await.expect(200);
+    let client = Client::web(&app).await;
+    let read = async |scope: &str, path: &str| {
+        let token = client.tokens(&[("scope", scope), ("prompt", "consent")]).await.text("/access_token");
+        app.call(Method::GET, path, &token, Value::Null).await
+    };
+    let me = read("openid", "/v1/me").await.expect(200).body;
+    let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!((members(&me["user"]), members(&me["tenant"])), (vec!["user_id".into()], vec!["tenant_id".into()]));
+    assert!(me.get("features").is_none());
+    read("openid", "/v1/quota").await.refuses(403, &[]);
+    let me = read("openid email", "/v1/me").await.expect(200).body;
+    assert_eq!((me["user"]["email"].as_str(), me["user"].get("name")), (Some(&*owner()), None));
+    assert_eq!(me["user"]["email_verified"], false);
+    let me = read("openid profile", "/v1/me").await.expect(200).body;
+    assert_eq!((me["user"].get("email"), me["user"]["name"].as_str()), (None, Some("Ada")));
+    let me = read("openid usage:read", "/v1/me").await.expect(200).body;
+    assert_eq!((me["tenant"]["customer_name"].as_str(), me["features"].is_array()), (Some("Acme"), true));
+    read("openid usage:read", "/v1/quota").await.expect(200);
+}

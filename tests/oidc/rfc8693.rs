@@ -208,6 +208,22 @@ async fn rfc8693_a_switched_session_ends_by_itself_and_with_its_parent() {
     }
 }
 
+/// What a token could not do, none does that came of it: a narrowed one, and a member's, do not act in the role that their
+/// person has elsewhere.
+#[tokio::test]
+async fn rfc8693_2_1_no_role_grows() {
+    let app = acme().await;
+    let (from, to) = (acme_id(&app).await, globex(&app).await);
+    let first = login(&app, &owner(), &from).await;
+    let whole = exchange(&app, &first.text("/access_token"), &to, &[]).await.expect(200);
+    let narrowed = exchange(&app, &first.text("/access_token"), &to, &[("scope", "usage:read")]).await.expect(200);
+    let users = async |token: &Reply| Actor { app: &app, token: token.text("/access_token") }.get("/v1/users").await;
+    users(&whole).await.expect(200);
+    users(&narrowed).await.refuses(403, &[]);
+    let back = exchange(&app, &narrowed.text("/access_token"), &from, &[]).await.expect(200);
+    users(&back).await.refuses(403, &[]);
+}
+
 /// A person who changes their password by a token that was switched stays signed in where they are.
 #[tokio::test]
 async fn rfc8693_a_switched_session_that_changes_the_password_goes_on() {
