@@ -42,6 +42,11 @@ impl Identity {
         let now = self.clock.now();
         let mut tx = self.store.begin(Scope::Job("exchange")).await?;
         let from = tx.session(from).await?.filter(|from| from.ended_at.is_none()).ok_or(SUBJECT)?;
+        // A token that opens nothing where it is from leads nowhere else.
+        self.still_welcome(&mut tx, &from).await.map_err(|error| match error {
+            Error::InvalidGrant(_) => SUBJECT,
+            other => other,
+        })?;
         if client.and_then(|client| client.tenant_id).is_some_and(|only| only != tenant) {
             return Err(TARGET);
         }

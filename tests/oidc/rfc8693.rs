@@ -208,6 +208,19 @@ async fn rfc8693_a_switched_session_ends_by_itself_and_with_its_parent() {
     }
 }
 
+/// A token of a tenant that is suspended opens nothing, and leads nowhere else.
+#[tokio::test]
+async fn rfc8693_2_2_2_a_token_of_a_suspended_tenant_is_no_subject() {
+    let app = acme().await;
+    let (from, to) = (acme_id(&app).await, globex(&app).await);
+    let token = login(&app, &owner(), &from).await.text("/access_token");
+    let admin = app.admin().await;
+    admin.post(&format!("/admin/v1/tenants/{from}/suspend"), Value::Null).await.expect(200);
+    refused(&exchange(&app, &token, &to, &[]).await, 400, "invalid_request");
+    admin.post(&format!("/admin/v1/tenants/{from}/activate"), Value::Null).await.expect(200);
+    exchange(&app, &token, &to, &[]).await.expect(200);
+}
+
 /// What a token could not do, none does that came of it: a narrowed one, and a member's, do not act in the role that their
 /// person has elsewhere.
 #[tokio::test]
