@@ -65,8 +65,14 @@ impl Identity {
         Ok(places)
     }
 
-    /// Whether a person need not be asked: they have allowed this client all of this before, or the platform has.
-    pub async fn has_consented(&self, browser: &Browser, request: &Authorization) -> Result<bool, Error> {
+    /// Whether a person need not be asked: they have allowed this client all of this in this tenant before, or the platform
+    /// has.
+    pub async fn has_consented(
+        &self,
+        browser: &Browser,
+        request: &Authorization,
+        tenant: TenantId,
+    ) -> Result<bool, Error> {
         let client = &request.client;
         if client.metadata.skip_consent {
             return Ok(true);
@@ -75,17 +81,19 @@ impl Identity {
             return Ok(false);
         }
         let mut tx = self.store.read(Scope::Job("authorize")).await?;
-        let before = tx.consent(browser.user_id, client.id).await?;
+        let before = tx.consent(browser.user_id, client.id, tenant).await?;
         Ok(before.is_some_and(|before| request.scope.iter().all(|value| before.contains(value))))
     }
 
-    /// A code for what a person has allowed a client in a tenant.
+    /// A code for what a person has allowed a client in a tenant; none when the request was `pushed`, which its stamp says,
+    /// and has had its code.
     pub async fn authorize(
         &self,
         request: &Authorization,
         browser: &Browser,
         tenant: TenantId,
-    ) -> Result<Secret, Error> {
+        pushed: Option<&str>,
+    ) -> Result<Option<Secret>, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin(Scope::Job("authorize")).await?;
         let secret = Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>(&*self.rng)));
@@ -106,11 +114,17 @@ impl Identity {
             expires_at: now.plus_secs(CODE_TTL_S),
             used_at: None,
         };
-        let before = tx.consent(browser.user_id, request.client.id).await?.unwrap_or_default();
-        tx.consent_put(browser.user_id, request.client.id, &before.union(&request.scope), now).await?;
+        if let Some(stamp) = pushed
+            && !self.spend_stamp_in(&mut tx, stamp).await?
+        {
+            return Ok(None);
+        }
+        let (user, client) = (browser.user_id, request.client.id);
+        let before = tx.consent(user, client, tenant).await?.unwrap_or_default();
+        tx.consent_put(user, client, tenant, &before.union(&request.scope), now).await?;
         tx.code_insert(&code).await?;
         tx.commit().await?;
-        Ok(secret)
+        Ok(Some(secret))
     }
 
     /// Tokens for a code.

@@ -25,6 +25,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0014_profiles.sql"),
     include_str!("migrations/0015_clients_deleted.sql"),
     include_str!("migrations/0016_client_origins.sql"),
+    include_str!("migrations/0021_consents_by_tenant.sql"),
+    include_str!("migrations/0022_spent_stamps.sql"),
 ];
 
 /// `CREATE TABLE IF NOT EXISTS` by two sessions at once fails for one of them on `PostgreSQL` (a unique index of the

@@ -379,29 +379,38 @@ impl Tx {
             .await
     }
 
-    /// What a person has allowed a client.
-    pub async fn consent(&mut self, user: UserId, client: ClientId) -> Result<Option<ScopeSet>, StoreError> {
-        self.query("SELECT scope FROM consents WHERE user_id = $1 AND client_id = $2")
+    /// What a person has allowed a client in a tenant.
+    pub async fn consent(
+        &mut self,
+        user: UserId,
+        client: ClientId,
+        tenant: TenantId,
+    ) -> Result<Option<ScopeSet>, StoreError> {
+        self.query("SELECT scope FROM consents WHERE user_id = $1 AND client_id = $2 AND tenant_id = $3")
             .bind(user)
             .bind(client)
+            .bind(tenant)
             .map_one(scope_set)
             .await
     }
 
-    /// Notes what a person allows a client.
+    /// Notes what a person allows a client in a tenant.
     pub async fn consent_put(
         &mut self,
         user: UserId,
         client: ClientId,
+        tenant: TenantId,
         scope: &ScopeSet,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.query(
-            "INSERT INTO consents (user_id, client_id, scope, granted_at) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (user_id, client_id) DO UPDATE SET scope = excluded.scope, granted_at = excluded.granted_at",
+            "INSERT INTO consents (user_id, client_id, tenant_id, scope, granted_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (user_id, client_id, tenant_id) DO UPDATE SET
+                scope = excluded.scope, granted_at = excluded.granted_at",
         )
         .bind(user)
         .bind(client)
+        .bind(tenant)
         .bind(scope.to_string())
         .bind(now)
         .execute()

@@ -377,3 +377,30 @@ async fn a_client_sees_of_a_person_what_its_scope_stands_for() {
     assert_eq!((me["tenant"]["customer_name"].as_str(), me["features"].is_array()), (Some("Acme"), true));
     read("openid usage:read", "/v1/quota").await.expect(200);
 }
+
+/// What a person allows a client is for the tenant that the page names, and for no other of theirs.
+#[tokio::test]
+async fn what_is_allowed_for_one_tenant_is_not_allowed_for_another() {
+    let app = acme().await;
+    let mut second = crate::support::actors::registration("Globex", "free");
+    second["email"] = owner().into();
+    second["allow_membership"] = true.into();
+    let admin = app.admin().await;
+    let globex = admin.post("/admin/v1/registrations", second).await.expect(201).text("/tenant_id");
+    let acme = admin.get("/admin/v1/tenants?customer_name=Acme").await.expect(200).text("/items/0/tenant_id");
+    let client = Client::web(&app).await;
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let page = browser.get(&client.request(&[("tenant", &acme)])).await.expect(200);
+    assert!(text(&page).contains("Acme") && !text(&page).contains("Globex"));
+    let form = form_of(&page);
+    assert_eq!(form.value("tenant"), Some(&*acme));
+    location(&browser.submit(&form, Some(("decision", "allow"))).await);
+    let silent =
+        async |tenant: &str| location(&browser.get(&client.request(&[("tenant", tenant), ("prompt", "none")])).await);
+    assert!(param(&silent(&acme).await, "code").is_some());
+    assert_eq!(error_in(&silent(&globex).await), "consent_required");
+    let page = browser.get(&client.request(&[("tenant", &globex)])).await.expect(200);
+    assert!(text(&page).contains("Globex") && !text(&page).contains("Acme"));
+    location(&browser.submit(&form_of(&page), Some(("decision", "allow"))).await);
+    assert!(param(&silent(&globex).await, "code").is_some());
+}

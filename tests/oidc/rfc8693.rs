@@ -176,8 +176,12 @@ async fn rfc8693_2_1_a_client_exchanges_its_own_tokens_alone() {
         ];
         client.token(&fields).await
     };
+    // What was allowed for one tenant says nothing of another.
+    refused(&ask(&own, &token).await, 400, "invalid_target");
+    own.tokens(&[("tenant", &to), ("scope", "openid")]).await;
     let switched = ask(&own, &token).await.expect(200);
     assert_eq!(claims(&switched, "access_token")["client_id"], own.id.as_str());
+    assert_eq!(switched.text("/scope"), "openid", "as much as was allowed there");
     refused(&ask(&other, &token).await, 400, "invalid_request");
     refused(&exchange(&app, &token, &to, &[]).await, 400, "invalid_request");
     let direct = login(&app, &owner(), &from).await.text("/access_token");

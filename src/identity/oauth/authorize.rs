@@ -11,7 +11,7 @@ use axum::{
 
 use super::{
     Params,
-    request::{Fault, Known},
+    request::{Fault, GONE, Known},
 };
 use crate::{
     identity::{
@@ -71,7 +71,7 @@ async fn ask(identity: &Identity, params: Params, headers: &HeaderMap) -> Result
         Err(fault) if wishes.silent() || places.is_empty() => return Ok(known.refuse(identity, &fault)),
         Err(_) => return Ok(choose_tenant(&known.params, &places).into_response()),
     };
-    let consented = identity.has_consented(&browser, &request).await.map_err(failed)?;
+    let consented = identity.has_consented(&browser, &request, tenant).await.map_err(failed)?;
     if consented && !wishes.asks_anew() {
         return grant(identity, &known, &request, &browser, tenant).await;
     }
@@ -79,7 +79,9 @@ async fn ask(identity: &Identity, params: Params, headers: &HeaderMap) -> Result
         return Ok(known.refuse(identity, &Fault("consent_required", "the user has not allowed this yet".into())));
     }
     let form_token = identity.form_token(&secret);
-    Ok(consent(&known.params, &request, &form_token, &known.target()).into_response())
+    let place = places.iter().find(|(id, _)| *id == tenant).map(|(id, name)| (*id, name.as_str()));
+    let place = place.unwrap_or((tenant, ""));
+    Ok(consent(&known.params, &request, place, &form_token, &known.target()).into_response())
 }
 
 async fn take(
@@ -124,7 +126,9 @@ async fn grant(
     browser: &Browser,
     tenant: TenantId,
 ) -> Result<Response, Response> {
-    let code = identity.authorize(request, browser, tenant).await.map_err(failed)?;
+    let pushed = known.pushed_stamp(identity);
+    let code = identity.authorize(request, browser, tenant, pushed).await.map_err(failed)?;
+    let code = code.ok_or_else(|| sorry(GONE))?;
     Ok(known.answer(identity, &[("code", code.expose())]))
 }
 
