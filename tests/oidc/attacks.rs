@@ -243,7 +243,7 @@ async fn a_decision_sent_directly_is_no_way_round_a_sign_in() {
     let app = acme().await;
     app.tenant("Globex", "standard").await;
     let client = Client::web_with(&app, json!({"default_max_age": 60})).await;
-    let pushes =
+    let pushing =
         Client::web_with(&app, json!({"default_max_age": 60, "require_pushed_authorization_requests": true})).await;
     let somebody = Browser::signed_in(&app, &crate::support::actors::email_of("Globex")).await;
     let hint = client.redeem(&client.code(&somebody, &[]).await).await.expect(200).text("/id_token");
@@ -272,11 +272,11 @@ async fn a_decision_sent_directly_is_no_way_round_a_sign_in() {
         let target = allow(&param(&target, "return_to").unwrap()).await;
         assert_eq!(target.path(), "/login", "{more:?}: {target}");
     }
-    let fields = pushes.request(&[]);
+    let fields = pushing.request(&[]);
     let fields: Vec<_> = url::form_urlencoded::parse(fields.split_once('?').unwrap().1.as_bytes()).collect();
     let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
-    let pushed = pushes.post("/oauth2/par", &fields).await.expect(201).text("/request_uri");
-    let uri = format!("/oauth2/authorize?{}", encoded(&[("client_id", &*pushes.id), ("request_uri", &pushed)]));
+    let pushed = pushing.post("/oauth2/par", &fields).await.expect(201).text("/request_uri");
+    let uri = format!("/oauth2/authorize?{}", encoded(&[("client_id", &*pushing.id), ("request_uri", &pushed)]));
     let back = param(&location(&browser.get(&uri).await), "return_to").unwrap();
     assert_eq!(allow(&back).await.path(), "/login");
 }
