@@ -73,8 +73,9 @@ impl QuotaView {
 }
 
 /// What is left of the caller's limits.
-#[utoipa::path(get, path = "/v1/quota", tag = "tenant", responses((status = 200, body = LimitsView)))]
+#[utoipa::path(get, path = "/v1/quota", tag = "tenant", responses((status = 200, body = LimitsView), (status = 403)))]
 async fn read_quota(call: TenantAccess, State(directory): State<Directory>) -> Result<Json<LimitsView>, Problem> {
+    call.require_scope("usage:read")?;
     let unreadable = |error| Problem::new(Kind::UNAVAILABLE, "the tenant's limits cannot be read now").caused_by(error);
     let loaded = directory.load(call.tenant).await.map_err(unreadable)?;
     let (_, loaded) = loaded.ok_or_else(|| Problem::new(Kind::NOT_FOUND, "there is no such tenant"))?;

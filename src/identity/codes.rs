@@ -74,8 +74,14 @@ impl Identity {
         Ok(places)
     }
 
-    /// Whether a person need not be asked: they have allowed this client all of this before, or the platform has.
-    pub async fn has_consented(&self, browser: &Browser, request: &Authorization) -> Result<bool, Error> {
+    /// Whether a person need not be asked: they have allowed this client all of this in this tenant before, or the platform
+    /// has.
+    pub async fn has_consented(
+        &self,
+        browser: &Browser,
+        request: &Authorization,
+        tenant: TenantId,
+    ) -> Result<bool, Error> {
         let client = &request.client;
         if client.metadata.skip_consent {
             return Ok(true);
@@ -84,18 +90,20 @@ impl Identity {
             return Ok(false);
         }
         let mut tx = self.store.read(Scope::Job("authorize")).await?;
-        let before = tx.consent(browser.user_id, client.id).await?;
+        let before = tx.consent(browser.user_id, client.id, tenant).await?;
         Ok(before.is_some_and(|before| request.scope.iter().all(|value| before.contains(value))))
     }
 
-    /// A code for what a person has allowed a client in a tenant.
+    /// A code for what a person has allowed a client in a tenant; none when the request was `pushed`, which its stamp says,
+    /// and has had its code.
     pub async fn authorize(
         &self,
         request: &Authorization,
         browser: &Browser,
         tenant: TenantId,
         consent: Consent,
-    ) -> Result<Secret, Error> {
+        pushed: Option<&str>,
+    ) -> Result<Option<Secret>, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin(Scope::Job("authorize")).await?;
         let secret = Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>(&*self.rng)));
@@ -116,14 +124,20 @@ impl Identity {
             expires_at: now.plus_secs(CODE_TTL_S),
             used_at: None,
         };
-        let before = tx.consent(browser.user_id, request.client.id).await?.unwrap_or_default();
-        tx.consent_put(browser.user_id, request.client.id, &before.union(&request.scope), now).await?;
+        if let Some(stamp) = pushed
+            && !self.spend_stamp_in(&mut tx, stamp).await?
+        {
+            return Ok(None);
+        }
+        let (user, client) = (browser.user_id, request.client.id);
+        let before = tx.consent(user, client, tenant).await?.unwrap_or_default();
+        tx.consent_put(user, client, tenant, &before.union(&request.scope), now).await?;
         tx.code_insert(&code).await?;
         if consent == Consent::Given {
             self.note(&mut tx, said(browser, request, "consent.given", Some(tenant))).await?;
         }
         tx.commit().await?;
-        Ok(secret)
+        Ok(Some(secret))
     }
 
     /// Notes that a person does not let a client in.
@@ -160,6 +174,12 @@ impl Identity {
             return Err(UNKNOWN);
         }
         check_verifier(code.code_challenge.as_deref(), verifier)?;
+        // A code does not outlive the sign-in of its browser.
+        if let Some(browser) = code.browser_id
+            && !tx.browser_lock(browser).await?
+        {
+            return Err(UNKNOWN);
+        }
         let session = Session {
             id: code.session_id,
             user_id: code.user_id,

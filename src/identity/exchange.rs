@@ -1,7 +1,7 @@
 //! Token exchange (RFC 8693) to switch to another tenant.
 //!
 //! The new token can do no more than the old one could, for no longer: its scope is what both the old token and the role in
-//! the other tenant have, and it expires with the old one. So nobody keeps alive by exchange what they could not refresh.
+//! the other tenant have, for a client also what its person allowed it there, and it expires with the old one. So nobody keeps alive by exchange what they could not refresh.
 
 use super::{
     access::{ScopeSet, Subject},
@@ -42,6 +42,11 @@ impl Identity {
         let now = self.clock.now();
         let mut tx = self.store.begin(Scope::Job("exchange")).await?;
         let from = tx.session(from).await?.filter(|from| from.ended_at.is_none()).ok_or(SUBJECT)?;
+        // A token that opens nothing where it is from leads nowhere else.
+        self.still_welcome(&mut tx, &from).await.map_err(|error| match error {
+            Error::InvalidGrant(_) => SUBJECT,
+            other => other,
+        })?;
         if client.and_then(|client| client.tenant_id).is_some_and(|only| only != tenant) {
             return Err(TARGET);
         }
@@ -49,7 +54,12 @@ impl Identity {
         let place = tx.tenant_by_id(tenant).await?.ok_or(TARGET)?;
         rules::may_enter(&place, Some(&member.membership)).map_err(|_| TARGET)?;
         let role = member.membership.role;
-        let granted = rules::allowable(&access.scope, role);
+        let mut granted = rules::allowable(&access.scope, role);
+        // What a person allowed a client in one tenant says nothing of another.
+        if let Some(client) = client.filter(|client| !client.metadata.skip_consent && from.tenant_id != Some(tenant)) {
+            let allowed = tx.consent(user_id, client.id, tenant).await?.ok_or(TARGET)?;
+            granted = granted.intersect(&allowed);
+        }
         let scope = rules::narrowed(&granted, asked)?;
         let session = Session {
             id: SessionId::generate(now, &*self.rng),

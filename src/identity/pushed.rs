@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq as _;
 use super::{error::Error, model::Client, service::Identity};
 use crate::{
     kernel::{ClientId, Secret, Timestamp, rng::random_bytes},
-    store::Scope,
+    store::{Scope, Tx},
 };
 
 /// Life of a pushed request, in seconds: until its client has sent the browser here.
@@ -58,23 +58,30 @@ impl Identity {
         Ok(params)
     }
 
-    /// Stamps a request now.
+    /// Stamps a request now. No two stamps are the same.
     pub fn stamp(&self, stamp: Stamp, request: &str) -> String {
-        let at = self.clock.now().as_micros();
-        format!("{at}.{}", self.seal(stamp, request, at))
+        let nonce = URL_SAFE_NO_PAD.encode(random_bytes::<12>(&*self.rng));
+        let at = format!("{}.{nonce}", self.clock.now().as_micros());
+        format!("{at}.{}", self.seal(stamp, request, &at))
     }
 
     /// When a request was stamped by us, if it was and not too long ago.
     pub fn stamped_at(&self, stamp: Stamp, request: &str, text: &str) -> Option<Timestamp> {
-        let (at, seal) = text.split_once('.')?;
-        let micros: i64 = at.parse().ok()?;
-        let ours: bool = self.seal(stamp, request, micros).as_bytes().ct_eq(seal.as_bytes()).into();
+        let (at, seal) = text.rsplit_once('.')?;
+        let micros: i64 = at.split_once('.')?.0.parse().ok()?;
+        let ours: bool = self.seal(stamp, request, at).as_bytes().ct_eq(seal.as_bytes()).into();
         let at = Timestamp::from_micros(micros).filter(|_| ours)?;
         (self.clock.now() < at.plus_secs(STAMP_TTL_S)).then_some(at)
     }
 
-    fn seal(&self, stamp: Stamp, request: &str, micros: i64) -> String {
-        let digest = self.keyed_digest(format!("{} at {micros}: {request}", stamp.name()).as_bytes());
+    /// Uses a stamp up within the caller's transaction; `false` when it was used before.
+    pub(super) async fn spend_stamp_in(&self, tx: &mut Tx, text: &str) -> Result<bool, Error> {
+        let (hash, now) = (self.keyed_digest(format!("spent {text}").as_bytes()), self.clock.now());
+        Ok(tx.stamp_spend(&hash, now.plus_secs(STAMP_TTL_S)).await?)
+    }
+
+    fn seal(&self, stamp: Stamp, request: &str, at: &str) -> String {
+        let digest = self.keyed_digest(format!("{} at {at}: {request}", stamp.name()).as_bytes());
         blake3::Hash::from(digest).to_hex().to_string()
     }
 }

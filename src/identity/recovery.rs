@@ -123,7 +123,8 @@ impl Identity {
         Ok(())
     }
 
-    /// Sets a new password with the old one. Every other sign-in of the person ends; `keep` is the one that asks.
+    /// Sets a new password with the old one. Every other sign-in of the person ends, and links for a new password work no
+    /// more; `keep` is the one that asks.
     pub async fn change_password(
         &self,
         user: UserId,
@@ -139,6 +140,8 @@ impl Identity {
         let hash = self.hash_new_password(new, &[user.email.as_str()]).await?;
         let mut tx = self.store.begin(Scope::Job("password")).await?;
         self.set_password_in(&mut tx, user.id, &hash).await?;
+        // Whoever can read the person's letters has no way back in.
+        tx.reset_links_end(user.id, self.clock.now()).await?;
         let withdrawals = self.end_others_in(&mut tx, user.id, keep).await?;
         self.note_password(&mut tx, &user, "password.changed").await?;
         self.tell_of_new_password(&mut tx, &user).await?;
@@ -243,17 +246,27 @@ impl Identity {
     }
 
     async fn end_others_in(&self, tx: &mut Tx, user: UserId, keep: Keep<'_>) -> Result<Vec<Withdrawal>, Error> {
-        let mut withdrawals = Vec::new();
-        for session in tx.sessions_of_user(user).await? {
-            if !matches!(keep, Keep::Session(kept) if kept == session.id) {
-                withdrawals.extend(self.end_in(tx, Actor::User(user), &session).await?);
-            }
-        }
         let browser = match keep {
             Keep::Browser(secret) => Some(self.master.hash(secret)),
             Keep::Session(_) => None,
         };
         tx.browsers_delete_but(user, browser.as_ref()).await?;
+        let mut withdrawals = Vec::new();
+        let sessions = tx.sessions_of_user(user).await?;
+        // A sign-in that was switched to another tenant goes on as long as the one it came from, which is the same person's
+        // at the same place.
+        let kept = match keep {
+            Keep::Session(kept) => {
+                let asks = sessions.iter().find(|session| session.id == kept);
+                [Some(kept), asks.and_then(|session| session.parent_id)]
+            }
+            Keep::Browser(_) => [None, None],
+        };
+        for session in sessions {
+            if !kept.contains(&Some(session.id)) {
+                withdrawals.extend(self.end_in(tx, Actor::User(user), &session).await?);
+            }
+        }
         Ok(withdrawals)
     }
 }

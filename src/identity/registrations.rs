@@ -6,11 +6,12 @@ use super::{
     clients::NewClient,
     error::Error,
     model::{Client, InitialToken},
+    rules,
     service::Identity,
 };
 use crate::{
     kernel::{Act, Actor, InitialTokenId, Secret, TenantId, rng::random_bytes},
-    store::Scope,
+    store::{Scope, Tx},
 };
 
 /// An initial access token to be made.
@@ -36,7 +37,10 @@ impl Identity {
         let now = self.clock.now();
         let mut tx = self.store.begin(scope).await?;
         if let Some(tenant) = new.tenant {
-            tx.tenant_by_id(tenant).await?.ok_or(Error::UnknownTenant(tenant))?;
+            let tenant = tx.tenant_by_id(tenant).await?.ok_or(Error::UnknownTenant(tenant))?;
+            if rules::is_gone(&tenant) {
+                return Err(Error::TenantNotActive(tenant.status.name()));
+            }
         }
         let token = InitialToken {
             id: InitialTokenId::generate(now, &*self.rng),
@@ -66,17 +70,27 @@ impl Identity {
     /// What an initial access token lets in, if it does.
     pub async fn initial_token(&self, token: &Secret) -> Result<InitialToken, Error> {
         let (hash, now) = (self.master.hash(token), self.clock.now());
-        let found = self.store.read(Scope::Job("register")).await?.initial_token(&hash, now).await?;
-        found.ok_or(Error::InvalidInitialToken)
+        let mut tx = self.store.read(Scope::Job("register")).await?;
+        let found = tx.initial_token(&hash, now).await?.ok_or(Error::InvalidInitialToken)?;
+        must_let_in(&mut tx, &found).await?;
+        Ok(found)
     }
 
     /// Registers a client; the use of the token and the client are one transaction.
     pub async fn register(&self, token: &Secret, new: NewClient) -> Result<(Client, Option<Secret>), Error> {
         let mut tx = self.store.begin(Scope::Job("register")).await?;
         let used = tx.initial_token_use(&self.master.hash(token), self.clock.now()).await?;
-        used.filter(|used| used.tenant_id == new.tenant).ok_or(Error::InvalidInitialToken)?;
+        let used = used.filter(|used| used.tenant_id == new.tenant).ok_or(Error::InvalidInitialToken)?;
+        must_let_in(&mut tx, &used).await?;
         let made = self.create_client_in(&mut tx, Actor::Anonymous, new).await?;
         tx.commit().await?;
         Ok(made)
     }
+}
+
+/// An error while the tenant of an initial access token lets nobody in.
+async fn must_let_in(tx: &mut Tx, token: &InitialToken) -> Result<(), Error> {
+    let Some(tenant) = token.tenant_id else { return Ok(()) };
+    let tenant = tx.tenant_by_id(tenant).await?.ok_or(Error::InvalidInitialToken)?;
+    if tenant.status.is_usable() { Ok(()) } else { Err(Error::InvalidInitialToken) }
 }

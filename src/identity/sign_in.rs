@@ -10,13 +10,13 @@ use super::{
     model::{Browser, PasswordHash, Proof, SeenBrowser, Session, TokenSet},
     password::Verdict,
     rules,
-    service::Identity,
+    service::{Identity, Withdrawal},
     sessions::{Also, Entry},
     throttle::Origin,
 };
 use crate::{
     kernel::{Act, Actor, BrowserId, Email, Secret, SessionId, TenantId, UserId, rng::random_bytes},
-    store::Scope,
+    store::{Scope, Tx},
     users::User,
 };
 
@@ -156,14 +156,36 @@ impl Identity {
     pub(super) async fn new_browser(&self, user: &User, proof: Proof, origin: &Origin) -> Result<Secret, Error> {
         let (secret, now) = (self.new_secret(), self.clock.now());
         let expires_at = now.plus_secs(BROWSER_TTL_S);
-        let id = BrowserId::generate(now, &*self.rng);
-        let browser = Browser { id, user_id: user.id, proof, authenticated_at: now, expires_at };
         let mut tx = self.store.begin(Scope::Job("sign-in")).await?;
+        let (former, withdrawals) = self.leave_former_in(&mut tx, user.id, origin.browser.as_ref()).await?;
+        let id = former.unwrap_or_else(|| BrowserId::generate(now, &*self.rng));
+        let browser = Browser { id, user_id: user.id, proof, authenticated_at: now, expires_at };
         let seen = SeenBrowser { browser, address: origin.address, seen_at: now };
         tx.browser_insert(&self.master.hash(&secret), &seen).await?;
         self.note(&mut tx, signed_in(user, None, proof, origin)).await?;
         tx.commit().await?;
+        self.revoke_all_now(withdrawals);
         Ok(secret)
+    }
+
+    /// A browser that signs in anew leaves its former sign-in, so that its former cookie opens nothing. The same person's goes
+    /// on under its id, with what came out of it; somebody else is signed out.
+    async fn leave_former_in(
+        &self,
+        tx: &mut Tx,
+        user: UserId,
+        former: Option<&Secret>,
+    ) -> Result<(Option<BrowserId>, Vec<Withdrawal>), Error> {
+        let Some(secret) = former else { return Ok((None, Vec::new())) };
+        let hash = self.master.hash(secret);
+        match tx.browser(&hash).await?.map(|seen| seen.browser) {
+            Some(browser) if browser.user_id == user => {
+                let left = tx.browser_delete(browser.id).await?;
+                Ok((left.then_some(browser.id), Vec::new()))
+            }
+            Some(_) => Ok((None, self.sign_out_browser_in(tx, secret).await?)),
+            None => Ok((None, Vec::new())),
+        }
     }
 
     /// The user whose password this is. Wrong password and unknown email are one error, with the same work done.

@@ -21,15 +21,19 @@ const ROUND: i64 = 50;
 impl Identity {
     /// Signs a browser out, and ends every sign-in that came out of it.
     pub async fn sign_out_browser(&self, secret: &Secret) -> Result<(), Error> {
-        let hash = self.master.hash(secret);
         let mut tx = self.store.begin(Scope::Job("sign-out")).await?;
-        let mut withdrawals = Vec::new();
-        if let Some(seen) = tx.browser(&hash).await? {
-            withdrawals = self.sign_out_in(&mut tx, &seen.browser).await?;
-        }
+        let withdrawals = self.sign_out_browser_in(&mut tx, secret).await?;
         tx.commit().await?;
         self.revoke_all_now(withdrawals);
         Ok(())
+    }
+
+    /// The same within the caller's transaction.
+    pub(super) async fn sign_out_browser_in(&self, tx: &mut Tx, secret: &Secret) -> Result<Vec<Withdrawal>, Error> {
+        match tx.browser(&self.master.hash(secret)).await? {
+            Some(seen) => self.sign_out_in(tx, &seen.browser).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Ends the sign-in that an ID token was issued for.

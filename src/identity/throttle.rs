@@ -16,7 +16,7 @@ use super::{
     error::Error,
     rules::{self, Limit},
 };
-use crate::kernel::{Email, Timestamp, UserId};
+use crate::kernel::{Email, Secret, Timestamp, UserId};
 
 /// Failures remembered: about 100 bytes each.
 const REMEMBERED: usize = 65_536;
@@ -39,6 +39,8 @@ pub struct Origin {
     pub address: Option<IpAddr>,
     /// What a browser shows that signed in here before.
     pub device: Option<String>,
+    /// The secret of the browser's cookie, if it is signed in.
+    pub browser: Option<Secret>,
 }
 
 /// One counter that a try counts for.

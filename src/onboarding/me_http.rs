@@ -9,9 +9,9 @@ use super::people_http::UserView;
 use crate::{
     billing::Billing,
     identity::{Subject, Verifier},
-    kernel::{PersonName, Timestamp},
+    kernel::{PersonName, TenantId, Timestamp, UserId},
     tenants::{TenantView, Tenants},
-    users::Users,
+    users::{Member, Users},
     web::{Json, Problem, TenantAccess},
 };
 
@@ -29,20 +29,73 @@ where
 /// The caller.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MeView {
-    tenant: TenantView,
+    tenant: MeTenant,
     /// The user; `null` for a machine client.
-    user: Option<UserView>,
+    user: Option<MeUser>,
     /// `client_id` of the token.
     client_id: String,
     /// What the token may be used for, space-separated.
     scope: String,
     /// When the token ends.
     expires_at: Timestamp,
-    /// What the tier's plan switches on.
-    features: Vec<String>,
+    /// What the tier's plan switches on; a client that acts for a person needs `usage:read` to see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features: Option<Vec<String>>,
 }
 
-/// Says who calls: the tenant, the user, what the token allows and what the tier switches on.
+/// The tenant: whole, but for a client that acts for a person without `usage:read`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum MeTenant {
+    /// All of it.
+    Whole(Box<TenantView>),
+    /// What the token says already.
+    Named {
+        /// Its id.
+        tenant_id: TenantId,
+    },
+}
+
+/// The user: whole for themselves, and as much as they allowed for a client.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum MeUser {
+    /// All of it.
+    Whole(Box<UserView>),
+    /// What the scope of the token stands for (`OpenID` Connect Core section 5.4).
+    Allowed {
+        /// `sub` of the token.
+        user_id: UserId,
+        /// With the scope `email`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        email: Option<String>,
+        /// With the scope `email`: whether they followed a link that was sent there.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        email_verified: Option<bool>,
+        /// With the scope `profile`, where they have said what they are called.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
+}
+
+impl MeUser {
+    fn new(member: Member, call: &TenantAccess) -> Self {
+        if !call.is_of_client_for_person() {
+            return Self::Whole(Box::new(member.into()));
+        }
+        let (user, scope) = (member.user, &call.access.scope);
+        let email = scope.contains("email").then(|| user.email.to_string());
+        Self::Allowed {
+            user_id: user.id,
+            email_verified: email.as_ref().map(|_| user.email_verified_at.is_some()),
+            email,
+            name: user.name.filter(|_| scope.contains("profile")).map(|name| name.to_string()),
+        }
+    }
+}
+
+/// Says who calls: the tenant, the user, what the token allows and what the tier switches on. A client that acts for a person
+/// sees what its scope stands for.
 #[utoipa::path(get, path = "/v1/me", tag = "tenant", responses((status = 200, body = MeView)))]
 async fn read_me(
     call: TenantAccess,
@@ -50,14 +103,19 @@ async fn read_me(
     State(users): State<Users>,
     State(billing): State<Billing>,
 ) -> Result<Json<MeView>, Problem> {
-    let tenant = tenants.find((&call).into(), call.tenant).await?;
     let user = match call.access.subject {
-        Subject::User(id) => Some(users.find((&call).into(), call.tenant, id).await?.into()),
+        Subject::User(id) => Some(MeUser::new(users.find((&call).into(), call.tenant, id).await?, &call)),
         Subject::Client(_) => None,
     };
-    let features = billing.plan(&tenant.tier).map(|plan| plan.features.clone()).unwrap_or_default();
+    let (tenant, features) = if call.is_of_client_for_person() && call.require_scope("usage:read").is_err() {
+        (MeTenant::Named { tenant_id: call.tenant }, None)
+    } else {
+        let tenant = tenants.find((&call).into(), call.tenant).await?;
+        let features = billing.plan(&tenant.tier).map(|plan| plan.features.clone()).unwrap_or_default();
+        (MeTenant::Whole(Box::new(tenant.into())), Some(features))
+    };
     Ok(Json(MeView {
-        tenant: tenant.into(),
+        tenant,
         user,
         client_id: call.access.client_id.clone(),
         scope: call.access.scope.to_string(),

@@ -195,25 +195,23 @@ impl Tx {
         .await
     }
 
-    /// Ends all of a person's sessions everywhere, signs their browsers out and uses their codes up.
+    /// Ends all of a person's sessions everywhere, signs their browsers out and takes back what they allowed but nobody has
+    /// redeemed yet.
     pub async fn sign_ins_end_of_person(
         &mut self,
         user: UserId,
         now: Timestamp,
         reason: &str,
     ) -> Result<(), StoreError> {
+        self.allowances_delete(user).await?;
+        self.query("DELETE FROM browsers WHERE user_id = $1").bind(user).execute().await?;
+        self.query("DELETE FROM pending_browsers WHERE user_id = $1").bind(user).execute().await?;
         self.query("UPDATE sessions SET ended_at = $2, end_reason = $3 WHERE user_id = $1 AND ended_at IS NULL")
             .bind(user)
             .bind(now)
             .bind(reason)
             .execute()
             .await?;
-        self.query("DELETE FROM authorization_codes WHERE user_id = $1 AND used_at IS NULL")
-            .bind(user)
-            .execute()
-            .await?;
-        self.query("DELETE FROM browsers WHERE user_id = $1").bind(user).execute().await?;
-        self.query("DELETE FROM pending_browsers WHERE user_id = $1").bind(user).execute().await?;
         Ok(())
     }
 

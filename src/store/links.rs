@@ -30,11 +30,7 @@ impl Tx {
         now: Timestamp,
         expires_at: Timestamp,
     ) -> Result<(), StoreError> {
-        self.query("UPDATE reset_links SET used_at = $2 WHERE user_id = $1 AND used_at IS NULL")
-            .bind(user)
-            .bind(now)
-            .execute()
-            .await?;
+        self.reset_links_end(user, now).await?;
         self.query("INSERT INTO reset_links (token_hash, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4)")
             .bind(&token_hash[..])
             .bind(user)
@@ -68,6 +64,16 @@ impl Tx {
         .bind(now)
         .map_one(|row| row.get("user_id"))
         .await
+    }
+
+    /// A person's links for a new password work no more.
+    pub async fn reset_links_end(&mut self, user: UserId, now: Timestamp) -> Result<(), StoreError> {
+        self.query("UPDATE reset_links SET used_at = $2 WHERE user_id = $1 AND used_at IS NULL")
+            .bind(user)
+            .bind(now)
+            .execute()
+            .await?;
+        Ok(())
     }
 
     /// Forgets a letter again.

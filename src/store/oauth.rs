@@ -287,17 +287,33 @@ impl Tx {
 
     /// Signs a person's browsers out, but for one.
     pub async fn browsers_delete_but(&mut self, user: UserId, kept: Option<&[u8; 32]>) -> Result<(), StoreError> {
+        self.allowances_delete(user).await?;
         self.query("DELETE FROM browsers WHERE user_id = $1 AND ($2 IS NULL OR secret_hash <> $2)")
             .bind(user)
             .bind(kept.map(|hash| hash.to_vec()))
             .execute()
             .await?;
         self.query("DELETE FROM pending_browsers WHERE user_id = $1").bind(user).execute().await?;
+        Ok(())
+    }
+
+    /// Takes back what a person allowed but nobody has redeemed yet: codes, and devices that were allowed and have not asked
+    /// since, which are told no. Sessions are looked for after this: then those that come of it meanwhile are found.
+    pub(super) async fn allowances_delete(&mut self, user: UserId) -> Result<(), StoreError> {
         self.query("DELETE FROM authorization_codes WHERE user_id = $1 AND used_at IS NULL")
             .bind(user)
             .execute()
             .await?;
+        self.query("UPDATE device_grants SET status = 'denied' WHERE user_id = $1 AND status = 'allowed'")
+            .bind(user)
+            .execute()
+            .await?;
         Ok(())
+    }
+
+    /// Whether a browser is signed in; it stays so until this transaction is over.
+    pub async fn browser_lock(&mut self, id: BrowserId) -> Result<bool, StoreError> {
+        self.query("UPDATE browsers SET browser_id = browser_id WHERE browser_id = $1").bind(id).changed_one().await
     }
 
     /// What a client is called.
@@ -309,10 +325,9 @@ impl Tx {
             .await
     }
 
-    /// Signs a browser out.
-    pub async fn browser_delete(&mut self, id: BrowserId) -> Result<(), StoreError> {
-        self.query("DELETE FROM browsers WHERE browser_id = $1").bind(id).execute().await?;
-        Ok(())
+    /// Signs a browser out; `false` when nobody was signed in with it.
+    pub async fn browser_delete(&mut self, id: BrowserId) -> Result<bool, StoreError> {
+        self.query("DELETE FROM browsers WHERE browser_id = $1").bind(id).changed_one().await
     }
 
     /// Forgets browsers and codes that are over before an instant.
@@ -387,29 +402,38 @@ impl Tx {
             .await
     }
 
-    /// What a person has allowed a client.
-    pub async fn consent(&mut self, user: UserId, client: ClientId) -> Result<Option<ScopeSet>, StoreError> {
-        self.query("SELECT scope FROM consents WHERE user_id = $1 AND client_id = $2")
+    /// What a person has allowed a client in a tenant.
+    pub async fn consent(
+        &mut self,
+        user: UserId,
+        client: ClientId,
+        tenant: TenantId,
+    ) -> Result<Option<ScopeSet>, StoreError> {
+        self.query("SELECT scope FROM consents WHERE user_id = $1 AND client_id = $2 AND tenant_id = $3")
             .bind(user)
             .bind(client)
+            .bind(tenant)
             .map_one(scope_set)
             .await
     }
 
-    /// Notes what a person allows a client.
+    /// Notes what a person allows a client in a tenant.
     pub async fn consent_put(
         &mut self,
         user: UserId,
         client: ClientId,
+        tenant: TenantId,
         scope: &ScopeSet,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.query(
-            "INSERT INTO consents (user_id, client_id, scope, granted_at) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (user_id, client_id) DO UPDATE SET scope = excluded.scope, granted_at = excluded.granted_at",
+            "INSERT INTO consents (user_id, client_id, tenant_id, scope, granted_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (user_id, client_id, tenant_id) DO UPDATE SET
+                scope = excluded.scope, granted_at = excluded.granted_at",
         )
         .bind(user)
         .bind(client)
+        .bind(tenant)
         .bind(scope.to_string())
         .bind(now)
         .execute()

@@ -55,6 +55,7 @@ impl Tx {
     pub async fn requests_forget(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let lately = now.plus_secs(-600);
         self.query("DELETE FROM pushed_requests WHERE expires_at <= $1").bind(now).execute().await?;
+        self.query("DELETE FROM spent_stamps WHERE expires_at <= $1").bind(now).execute().await?;
         self.query("DELETE FROM initial_access_tokens WHERE expires_at <= $1").bind(now).execute().await?;
         self.query("DELETE FROM device_grants WHERE expires_at < $1").bind(lately).execute().await?;
         self.query("DELETE FROM device_guesses WHERE since < $1").bind(lately).execute().await?;
@@ -95,6 +96,15 @@ impl Tx {
         .bind(now)
         .map_one(|row| row.get("params"))
         .await
+    }
+
+    /// Uses the stamp of a pushed request up; `false` when it was used before.
+    pub async fn stamp_spend(&mut self, stamp_hash: &[u8; 32], expires_at: Timestamp) -> Result<bool, StoreError> {
+        self.query("INSERT INTO spent_stamps (stamp_hash, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(&stamp_hash[..])
+            .bind(expires_at)
+            .changed_one()
+            .await
     }
 
     /// Adds a device that waits.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use std::fmt::Write as _;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
     Router,
     extract::State,
@@ -11,6 +12,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use utoipa::openapi::{
     InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, RefOr, ResponseBuilder,
     path::Operation,
@@ -19,10 +21,6 @@ use utoipa::openapi::{
 
 use super::kinds::Kind;
 
-/// The page loads nothing and runs one script of ours.
-const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
-);
 const PAGE: &str = include_str!("docs.html");
 
 /// The description before any route is in it.
@@ -93,10 +91,11 @@ fn guard(path: &str, open: bool, operation: &mut Operation) {
 
 /// The pages.
 pub fn routes(description: Description) -> Router {
+    let (reference, kinds) = (Page::new(PAGE.to_owned()), Page::new(problems()));
     Router::new()
         .route("/openapi.json", get(openapi))
-        .route("/docs", get(|| async { page(PAGE.to_owned()) }))
-        .route("/docs/problems", get(|| async { page(problems()) }))
+        .route("/docs", get(move || async move { reference }))
+        .route("/docs/problems", get(move || async move { kinds }))
         .with_state(description)
 }
 
@@ -104,9 +103,44 @@ async fn openapi(State(Description(text)): State<Description>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], text.to_string()).into_response()
 }
 
-fn page(html: String) -> Response {
-    let headers: [(HeaderName, HeaderValue); 1] = [(header::CONTENT_SECURITY_POLICY, POLICY)];
-    (headers, Html(html)).into_response()
+/// A page that loads nothing, is framed by nobody, and has no style and no script but its own, which its policy names by
+/// their hashes.
+#[derive(Clone)]
+struct Page {
+    html: String,
+    policy: HeaderValue,
+}
+
+impl Page {
+    fn new(html: String) -> Self {
+        let (styles, scripts) = (hashes_of("style", &html), hashes_of("script", &html));
+        let policy = format!(
+            "default-src 'none'; style-src {styles}; script-src {scripts}; connect-src 'self'; form-action 'none'; \
+             frame-ancestors 'none'; base-uri 'none'"
+        );
+        let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
+        Self { html, policy }
+    }
+}
+
+impl IntoResponse for Page {
+    fn into_response(self) -> Response {
+        let headers: [(HeaderName, HeaderValue); 3] = [
+            (header::CONTENT_SECURITY_POLICY, self.policy),
+            (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        ];
+        (headers, Html(self.html)).into_response()
+    }
+}
+
+/// What a policy calls the elements of a kind that stand in a page.
+fn hashes_of(kind: &str, html: &str) -> String {
+    let (start, end) = (format!("<{kind}>"), format!("</{kind}>"));
+    let inner = html.split(&start).skip(1).filter_map(|rest| rest.split(&end).next());
+    let hashes = inner.map(|text| format!("'sha256-{}'", STANDARD.encode(digest(&SHA256, text.as_bytes()))));
+    let hashes: Vec<_> = hashes.collect();
+    if hashes.is_empty() { "'none'".to_owned() } else { hashes.join(" ") }
 }
 
 /// The kinds of problem, as a page. All of its text is ours.

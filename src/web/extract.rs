@@ -1,7 +1,7 @@
 //! Extractors: who calls and in which scope, bodies, paths and queries, each refusing with a problem that names the
 //! field. Scopes of requests are made here and nowhere else.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     body::to_bytes,
@@ -11,37 +11,17 @@ use axum::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use super::origin::{BROWSER_COOKIE, DEVICE_COOKIE, Peer, cookie};
 use super::{kinds::Kind, problem::Problem};
 use crate::{
-    identity::{ADMIN_SCOPE, Access, Origin, PortalGrant, Subject, TokenError, Verifier, rules::FIRST_PARTY},
+    identity::{
+        ADMIN_SCOPE, Access, PortalGrant, Subject, TokenError, Verifier,
+        rules::{FIRST_PARTY, user_scope},
+    },
     kernel::{Actor, SessionId, Standing, TenantId, UserId},
     store::Scope,
     users::Role,
 };
-
-/// The cookie of a browser that signed in here before.
-pub const DEVICE_COOKIE: &str = "tollgate_device";
-
-/// The other end of a request's connection, noted by who accepted it.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub IpAddr);
-
-impl<S: Send + Sync> FromRequestParts<S> for Origin {
-    type Rejection = std::convert::Infallible;
-
-    /// `Forwarded` and `X-Forwarded-For` are whatever a client likes, and are not read.
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let address = parts.extensions.get::<Peer>().map(|Peer(address)| *address);
-        Ok(Self { address, device: cookie(&parts.headers, DEVICE_COOKIE).map(str::to_owned) })
-    }
-}
-
-/// The value of a cookie.
-pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(own, _)| *own == name).map(|(_, value)| value)
-}
 
 /// The largest JSON body taken, in bytes.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -91,9 +71,11 @@ impl TenantAccess {
     }
 
     /// The person who calls, and their sign-in, which was with us directly: a machine is nobody, and no scope that people
-    /// can allow a client covers what is their own.
+    /// can allow a client covers what is their own. Nor does a token that was narrowed.
     pub fn person(&self) -> Result<(UserId, SessionId), Problem> {
         self.must_be_direct()?;
+        // The least that every sign-in has: a token that was switched here may have no more.
+        self.must_be_whole(Role::Member)?;
         match (self.access.subject, self.access.session) {
             (Subject::User(user), Some(session)) => Ok((user, session)),
             _ => Err(Problem::new(Kind::FORBIDDEN, "this is a person's own; the token is a machine's")),
@@ -105,20 +87,38 @@ impl TenantAccess {
         if self.access.scope.contains(value) { Ok(()) } else { Err(insufficient_scope(value)) }
     }
 
+    /// Whether a client acts for a person, within what they allowed it.
+    pub fn is_of_client_for_person(&self) -> bool {
+        self.access.client_id != FIRST_PARTY && matches!(self.access.subject, Subject::User(_))
+    }
+
     /// An error when a client acts for a person.
     fn must_be_direct(&self) -> Result<(), Problem> {
-        if self.access.client_id != FIRST_PARTY && matches!(self.access.subject, Subject::User(_)) {
+        if self.is_of_client_for_person() {
             return Err(Problem::new(Kind::FORBIDDEN, "a client acts within its scope, which does not cover this"));
         }
         Ok(())
     }
 
-    /// The user, when their role is at least `role` and they signed in with us directly: no scope that people can allow a
-    /// client covers what a role may do.
+    /// An error unless the token has all that a sign-in in a role gets: one that was narrowed, or came of one that was, does
+    /// not become more by what a role may do.
+    fn must_be_whole(&self, role: Role) -> Result<(), Problem> {
+        let of_user = matches!(self.access.subject, Subject::User(_));
+        match user_scope(role).iter().find(|value| of_user && !self.access.scope.contains(value)) {
+            Some(value) => Err(insufficient_scope(value)),
+            None => Ok(()),
+        }
+    }
+
+    /// The user, when their role is at least `role` and they signed in with us directly, with a token that has all of their
+    /// sign-in's scope: no scope that people can allow a client covers what a role may do.
     pub fn require_role(&self, role: Role) -> Result<UserId, Problem> {
         self.must_be_direct()?;
         match self.access.subject {
-            Subject::User(user) if self.access.role.is_some_and(|own| own >= role) => Ok(user),
+            Subject::User(user) if self.access.role.is_some_and(|own| own >= role) => {
+                self.must_be_whole(role)?;
+                Ok(user)
+            }
             _ => Err(Problem::new(Kind::FORBIDDEN, format!("needs a user with the role {} or higher", role.name()))),
         }
     }

@@ -13,6 +13,7 @@ pub mod idempotency;
 pub mod instance;
 pub mod kinds;
 pub mod oauth;
+mod origin;
 pub mod page;
 pub mod problem;
 pub mod schema;

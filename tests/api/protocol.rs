@@ -4,6 +4,7 @@ use axum::{
     body::Body,
     http::{Request, header},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -157,6 +158,26 @@ async fn the_reference_page_fetches_nothing_from_outside() {
         assert!(!html.contains(outside), "{outside}");
     }
     assert!(html.contains("/openapi.json"));
+}
+
+#[tokio::test]
+async fn the_reference_pages_run_their_own_script_and_nobody_frames_them() {
+    let app = TestApp::new().await;
+    for (path, scripts) in [("/docs", 1), ("/docs/problems", 0)] {
+        let page = app.anon().get(path).await.expect(200);
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'") && policy.contains("base-uri 'none'"), "{policy}");
+        assert_eq!(page.headers["x-frame-options"], "DENY");
+        assert_eq!(page.headers["x-content-type-options"], "nosniff");
+        let named = policy.split(';').find_map(|part| part.trim().strip_prefix("script-src ")).unwrap();
+        let html = page.body.as_str().unwrap();
+        let script = html.split("<script>").nth(1).map(|rest| rest.split("</script>").next().unwrap());
+        let digest = script.map(|text| aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()));
+        let hash = digest.map(|digest| format!("'sha256-{}'", STANDARD.encode(digest)));
+        assert_eq!((html.matches("<script").count(), named), (scripts, hash.as_deref().unwrap_or("'none'")));
+        assert!(!html.contains(" style=") && !html.contains(" onclick="));
+    }
 }
 
 #[tokio::test]

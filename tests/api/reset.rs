@@ -167,6 +167,21 @@ async fn a_password_is_changed_with_the_old_one_and_ends_the_other_sign_ins() {
 }
 
 #[tokio::test]
+async fn a_letter_from_before_a_password_was_changed_sets_none() {
+    let app = TestApp::new().await;
+    app.tenant("Acme", "standard").await;
+    let email = email_of("Acme");
+    let mut browser = Browser::new(&app);
+    browser.fill("/reset", &[("email", &email)]).await.expect(200);
+    let token = token_of_newest(&app, &email).await;
+    let change = json!({"current_password": PASSWORD, "new_password": NEW});
+    app.owner_of("Acme").await.post("/v1/me/password", change).await.expect(204);
+    browser.open(&format!("/reset?token={token}")).await.expect(410);
+    browser.fill("/reset", &[("token", &token), ("password", "other-Quarry-58-winds")]).await.expect(410);
+    login(&app, NEW).await.expect(200);
+}
+
+#[tokio::test]
 async fn a_machine_has_no_password() {
     let app = TestApp::new().await;
     app.tenant("Acme", "standard").await;

@@ -235,3 +235,172 @@ async fn a_client_of_an_owner_does_not_act_as_the_owner() {
     }
     app.owner_of("Acme").await.get("/v1/users").await.expect(200);
 }
+
+/// Core 3.1.2.1, "login: The Authorization Server SHOULD prompt the End-User for reauthentication": who sends the decision
+/// without having been asked gets no further than who asks.
+#[tokio::test]
+async fn a_decision_sent_directly_is_no_way_round_a_sign_in() {
+    let app = acme().await;
+    app.tenant("Globex", "standard").await;
+    let client = Client::web_with(&app, json!({"default_max_age": 60})).await;
+    let pushing =
+        Client::web_with(&app, json!({"default_max_age": 60, "require_pushed_authorization_requests": true})).await;
+    let somebody = Browser::signed_in(&app, &crate::support::actors::email_of("Globex")).await;
+    let hint = client.redeem(&client.code(&somebody, &[]).await).await.expect(200).text("/id_token");
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let token = form_of(&browser.get(&client.request(&[])).await.expect(200)).value("form_token").unwrap().to_owned();
+    let allow = async |uri: &str| {
+        let query = uri.split_once('?').unwrap().1;
+        let form = format!("{query}&{}", encoded(&[("decision", "allow"), ("form_token", &*token)]));
+        let own = [("origin", ISSUER), ("sec-fetch-site", "same-origin")];
+        location(&browser.request(Method::POST, "/oauth2/authorize", Some(form), &own).await)
+    };
+    assert!(param(&allow(&client.request(&[])).await, "code").is_some());
+    assert_eq!(error_in(&allow(&client.request(&[("prompt", "none")])).await), "interaction_required");
+    app.clock.advance_secs(61);
+    let anew: [&[(&str, &str)]; 5] = [
+        &[("max_age", "1000"), ("prompt", "login")],
+        &[("max_age", "1000"), ("prompt", "select_account")],
+        &[("max_age", "1")],
+        &[],
+        &[("max_age", "1000"), ("id_token_hint", &hint)],
+    ];
+    for more in anew {
+        let target = allow(&client.request(more)).await;
+        assert_eq!(target.path(), "/login", "{more:?}: {target}");
+        // Nor by what a sign-in is to lead back to.
+        let target = allow(&param(&target, "return_to").unwrap()).await;
+        assert_eq!(target.path(), "/login", "{more:?}: {target}");
+    }
+    let fields = pushing.request(&[]);
+    let fields: Vec<_> = url::form_urlencoded::parse(fields.split_once('?').unwrap().1.as_bytes()).collect();
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let pushed = pushing.post("/oauth2/par", &fields).await.expect(201).text("/request_uri");
+    let uri = format!("/oauth2/authorize?{}", encoded(&[("client_id", &*pushing.id), ("request_uri", &pushed)]));
+    let back = param(&location(&browser.get(&uri).await), "return_to").unwrap();
+    assert_eq!(allow(&back).await.path(), "/login");
+}
+
+/// What a browser was given ends with its sign-in, a code that nobody has redeemed yet, too.
+#[tokio::test]
+async fn a_code_does_not_outlive_the_sign_in_of_its_browser() {
+    let app = acme().await;
+    let client = Client::web(&app).await;
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let code = client.code(&browser, &[]).await;
+    let page = browser.get("/account").await.expect(200);
+    let token = text(&page).split("name=\"form_token\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let own = [("origin", ISSUER), ("sec-fetch-site", "same-origin")];
+    let form = encoded(&[("form_token", token)]);
+    assert_eq!(browser.request(Method::POST, "/account/sign-out", Some(form), &own).await.status, 303);
+    refused(&client.redeem(&code).await, 400, "invalid_grant");
+}
+
+/// A browser that signs in anew has one cookie that opens something. The same person goes on with what came of it before;
+/// when somebody else signs in, the first is signed out.
+#[tokio::test]
+async fn a_browser_that_signs_in_anew_leaves_its_former_sign_in() {
+    let app = acme().await;
+    app.tenant("Globex", "standard").await;
+    let client = Client::web(&app).await;
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let cookie = browser.cookie("tollgate_browser").unwrap();
+    let code = client.code(&browser, &[]).await;
+    let token = client.redeem(&client.code(&browser, &[]).await).await.expect(200).text("/access_token");
+    let opens_account = async |cookie: &str| {
+        let planted = format!("tollgate_browser={cookie}");
+        Browser::new(&app).request(Method::GET, "/account", None, &[("cookie", &planted)]).await.status == 200
+    };
+    assert!(opens_account(&cookie).await);
+    browser.sign_in(&owner()).await;
+    let second = browser.cookie("tollgate_browser").unwrap();
+    assert!(!opens_account(&cookie).await && opens_account(&second).await);
+    assert!(opens(&app, &token).await);
+    client.redeem(&code).await.expect(200);
+    browser.sign_in(&crate::support::actors::email_of("Globex")).await;
+    assert!(!opens_account(&second).await && !opens(&app, &token).await);
+    browser.get("/account").await.expect(200);
+}
+
+/// A token that was narrowed is handed on because it can do less: it does not make itself more by what its person may do.
+#[tokio::test]
+async fn a_narrowed_token_does_not_widen_itself() {
+    let app = acme().await;
+    let login = json!({"email": owner(), "password": PASSWORD});
+    let login = app.anon().post("/v1/login", login).await.expect(200);
+    for (scope, is_whole) in
+        [("usage:read", false), ("usage:read usage:write", false), ("usage:read usage:write offline_access", true)]
+    {
+        let refresh_token = login.text("/refresh_token");
+        let fields = [("grant_type", "refresh_token"), ("refresh_token", &*refresh_token), ("scope", scope)];
+        let token = post(&app, "/oauth2/token", &fields, None).await.expect(200).text("/access_token");
+        let call = async |method: Method, path: &str, body: Value| app.call(method, path, &token, body).await;
+        call(Method::GET, "/v1/me", Value::Null).await.expect(200);
+        for (method, path, body, fine) in [
+            (Method::POST, "/v1/clients", json!({"client_name": "x", "scope": "usage:read usage:write"}), 201),
+            (Method::POST, "/v1/users", json!({"email": "eve@acme.example", "password": PASSWORD}), 201),
+            (Method::GET, "/v1/users", Value::Null, 200),
+            (Method::POST, "/v1/invitations", json!({"email": "eva@acme.example"}), 201),
+            (Method::PATCH, "/v1/me", json!({"name": "Eve"}), 200),
+            (Method::GET, "/v1/me/sessions", Value::Null, 200),
+        ] {
+            let reply = call(method.clone(), path, body).await;
+            // Whoever has a role there has none by a token that has less.
+            let expected =
+                if is_whole || (scope.contains("offline") && path.starts_with("/v1/me")) { fine } else { 403 };
+            assert_eq!(reply.status, expected, "{scope}: {method} {path}: {}", reply.body);
+        }
+    }
+}
+
+/// Core 5.4: a client learns of a person what the scope that they allowed stands for, wherever it asks.
+#[tokio::test]
+async fn a_client_sees_of_a_person_what_its_scope_stands_for() {
+    let app = acme().await;
+    app.owner_of("Acme").await.patch("/v1/me", json!({"name": "Ada"})).await.expect(200);
+    let client = Client::web(&app).await;
+    let read = async |scope: &str, path: &str| {
+        let token = client.tokens(&[("scope", scope), ("prompt", "consent")]).await.text("/access_token");
+        app.call(Method::GET, path, &token, Value::Null).await
+    };
+    let me = read("openid", "/v1/me").await.expect(200).body;
+    let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!((members(&me["user"]), members(&me["tenant"])), (vec!["user_id".into()], vec!["tenant_id".into()]));
+    assert!(me.get("features").is_none());
+    read("openid", "/v1/quota").await.refuses(403, &[]);
+    let me = read("openid email", "/v1/me").await.expect(200).body;
+    assert_eq!((me["user"]["email"].as_str(), me["user"].get("name")), (Some(&*owner()), None));
+    assert_eq!(me["user"]["email_verified"], false);
+    let me = read("openid profile", "/v1/me").await.expect(200).body;
+    assert_eq!((me["user"].get("email"), me["user"]["name"].as_str()), (None, Some("Ada")));
+    let me = read("openid usage:read", "/v1/me").await.expect(200).body;
+    assert_eq!((me["tenant"]["customer_name"].as_str(), me["features"].is_array()), (Some("Acme"), true));
+    read("openid usage:read", "/v1/quota").await.expect(200);
+}
+
+/// What a person allows a client is for the tenant that the page names, and for no other of theirs.
+#[tokio::test]
+async fn what_is_allowed_for_one_tenant_is_not_allowed_for_another() {
+    let app = acme().await;
+    let mut second = crate::support::actors::registration("Globex", "free");
+    second["email"] = owner().into();
+    second["allow_membership"] = true.into();
+    let admin = app.admin().await;
+    let globex = admin.post("/admin/v1/registrations", second).await.expect(201).text("/tenant_id");
+    let acme = admin.get("/admin/v1/tenants?customer_name=Acme").await.expect(200).text("/items/0/tenant_id");
+    let client = Client::web(&app).await;
+    let browser = Browser::signed_in(&app, &owner()).await;
+    let page = browser.get(&client.request(&[("tenant", &acme)])).await.expect(200);
+    assert!(text(&page).contains("Acme") && !text(&page).contains("Globex"));
+    let form = form_of(&page);
+    assert_eq!(form.value("tenant"), Some(&*acme));
+    location(&browser.submit(&form, Some(("decision", "allow"))).await);
+    let silent =
+        async |tenant: &str| location(&browser.get(&client.request(&[("tenant", tenant), ("prompt", "none")])).await);
+    assert!(param(&silent(&acme).await, "code").is_some());
+    assert_eq!(error_in(&silent(&globex).await), "consent_required");
+    let page = browser.get(&client.request(&[("tenant", &globex)])).await.expect(200);
+    assert!(text(&page).contains("Globex") && !text(&page).contains("Acme"));
+    location(&browser.submit(&form_of(&page), Some(("decision", "allow"))).await);
+    assert!(param(&silent(&globex).await, "code").is_some());
+}

@@ -211,6 +211,11 @@ impl<'a> Browser<'a> {
         self.cookies.borrow().contains_key("tollgate_browser")
     }
 
+    /// A cookie's value.
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        self.cookies.borrow().get(name).cloned()
+    }
+
     /// Says yes on a page that asks, if this is one; where the answer leads.
     pub async fn allow(&self, reply: Reply) -> url::Url {
         if reply.status == 303 {

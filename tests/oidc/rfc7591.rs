@@ -242,3 +242,19 @@ async fn rfc7591_3_a_registered_client_works_and_is_its_tenants() {
     let target = crate::browser::location(&stranger.visit(&client.request(&[])).await);
     assert_eq!(crate::relying_party::error_in(&target), "access_denied");
 }
+
+/// While its tenant is suspended an initial access token lets nobody in, and there are none for one that is gone.
+#[tokio::test]
+async fn rfc7591_3_an_initial_access_token_is_worth_what_its_tenant_is() {
+    let app = TestApp::new().await;
+    let tenant = app.tenant("Acme", "standard").await;
+    let token = initial_token(&app, json!({"tenant_id": tenant, "uses": 9})).await.text("/initial_access_token");
+    let admin = app.admin().await;
+    admin.post(&format!("/admin/v1/tenants/{tenant}/suspend"), Value::Null).await.expect(200);
+    refused(&register(&app, &token, &minimal()).await, 401, "invalid_token");
+    admin.post(&format!("/admin/v1/tenants/{tenant}/activate"), Value::Null).await.expect(200);
+    register(&app, &token, &minimal()).await.expect(201);
+    admin.delete(&format!("/admin/v1/tenants/{tenant}")).await;
+    refused(&register(&app, &token, &minimal()).await, 401, "invalid_token");
+    admin.post(ADMIN, json!({"tenant_id": tenant})).await.refuses(403, &[]);
+}

@@ -7,7 +7,7 @@ use crate::{
     browser::{Browser, encoded, form_of, text},
     relying_party::{Client, DEVICE, acme, assert_stored_nowhere, opens, owner, refused},
     support::{
-        actors::{email_of, registration},
+        actors::{PASSWORD, email_of, registration},
         app::{Reply, TestApp},
     },
 };
@@ -252,4 +252,50 @@ async fn rfc8628_3_3_a_person_of_several_tenants_chooses_one() {
     browser.submit(&stranger, Some(("decision", "allow"))).await.expect(400);
     browser.submit(&form.with("tenant", &globex), Some(("decision", "allow"))).await.expect(200);
     assert_eq!(poll(&client, &started).await.expect(200).text("/tenant_id"), globex);
+}
+
+/// Section 5.5 (and RFC 9700 section 4.14.2, after "a change of the user's password"): who is signed out everywhere has no
+/// device that is signed in a moment later.
+#[tokio::test]
+async fn rfc8628_5_5_a_device_that_was_allowed_before_everybody_was_signed_out_gets_nothing() {
+    let app = acme().await;
+    let client = television(&app).await;
+    let new = "amber-Meadow-19-kites";
+    for how in ["password", "others", "account"] {
+        let started = start(&client).await;
+        let browser = Browser::signed_in(&app, &owner()).await;
+        decide(&browser, &started, "allow").await.expect(200);
+        let actor = app.owner_of("Acme").await;
+        match how {
+            "others" => drop(actor.delete("/v1/me/sessions").await.expect(204)),
+            "account" => {
+                let page = browser.get("/account/password").await.expect(200);
+                let form = form_of(&page).with("current_password", PASSWORD).with("new_password", new);
+                browser.submit(&form, None).await.expect(200);
+            }
+            _ => {
+                let change = |old: &str, new: &str| json!({"current_password": old, "new_password": new});
+                actor.post("/v1/me/password", change(PASSWORD, new)).await.expect(204);
+                actor.post("/v1/me/password", change(new, PASSWORD)).await.expect(204);
+            }
+        }
+        refused(&poll(&client, &started).await, 400, "access_denied");
+    }
+}
+
+/// The same by a letter: "you are signed out everywhere".
+#[tokio::test]
+async fn rfc8628_5_5_a_device_that_was_allowed_before_a_password_was_reset_gets_nothing() {
+    let app = acme().await;
+    let client = television(&app).await;
+    let started = start(&client).await;
+    let browser = Browser::signed_in(&app, &owner()).await;
+    decide(&browser, &started, "allow").await.expect(200);
+    let page = browser.get("/reset").await.expect(200);
+    browser.submit(&form_of(&page).with("email", &owner()), None).await.expect(200);
+    let mails = app.admin().await.get("/admin/v1/mails").await.expect(200);
+    let link = mails.text("/items/0/text").split_once("/reset?token=").unwrap().1.to_owned();
+    let page = browser.get(&format!("/reset?token={}", link.split_whitespace().next().unwrap())).await.expect(200);
+    browser.submit(&form_of(&page).with("password", "amber-Meadow-19-kites"), None).await.expect(200);
+    refused(&poll(&client, &started).await, 400, "access_denied");
 }

@@ -176,8 +176,12 @@ async fn rfc8693_2_1_a_client_exchanges_its_own_tokens_alone() {
         ];
         client.token(&fields).await
     };
+    // What was allowed for one tenant says nothing of another.
+    refused(&ask(&own, &token).await, 400, "invalid_target");
+    own.tokens(&[("tenant", &to), ("scope", "openid")]).await;
     let switched = ask(&own, &token).await.expect(200);
     assert_eq!(claims(&switched, "access_token")["client_id"], own.id.as_str());
+    assert_eq!(switched.text("/scope"), "openid", "as much as was allowed there");
     refused(&ask(&other, &token).await, 400, "invalid_request");
     refused(&exchange(&app, &token, &to, &[]).await, 400, "invalid_request");
     let direct = login(&app, &owner(), &from).await.text("/access_token");
@@ -206,4 +210,47 @@ async fn rfc8693_a_switched_session_ends_by_itself_and_with_its_parent() {
         assert!(!opens(&app, token).await);
         refused(&exchange(&app, token, &to, &[]).await, 400, "invalid_request");
     }
+}
+
+/// A token of a tenant that is suspended opens nothing, and leads nowhere else.
+#[tokio::test]
+async fn rfc8693_2_2_2_a_token_of_a_suspended_tenant_is_no_subject() {
+    let app = acme().await;
+    let (from, to) = (acme_id(&app).await, globex(&app).await);
+    let token = login(&app, &owner(), &from).await.text("/access_token");
+    let admin = app.admin().await;
+    admin.post(&format!("/admin/v1/tenants/{from}/suspend"), Value::Null).await.expect(200);
+    refused(&exchange(&app, &token, &to, &[]).await, 400, "invalid_request");
+    admin.post(&format!("/admin/v1/tenants/{from}/activate"), Value::Null).await.expect(200);
+    exchange(&app, &token, &to, &[]).await.expect(200);
+}
+
+/// What a token could not do, none does that came of it: a narrowed one, and a member's, do not act in the role that their
+/// person has elsewhere.
+#[tokio::test]
+async fn rfc8693_2_1_no_role_grows() {
+    let app = acme().await;
+    let (from, to) = (acme_id(&app).await, globex(&app).await);
+    let first = login(&app, &owner(), &from).await;
+    let whole = exchange(&app, &first.text("/access_token"), &to, &[]).await.expect(200);
+    let narrowed = exchange(&app, &first.text("/access_token"), &to, &[("scope", "usage:read")]).await.expect(200);
+    let users = async |token: &Reply| Actor { app: &app, token: token.text("/access_token") }.get("/v1/users").await;
+    users(&whole).await.expect(200);
+    users(&narrowed).await.refuses(403, &[]);
+    let back = exchange(&app, &narrowed.text("/access_token"), &from, &[]).await.expect(200);
+    users(&back).await.refuses(403, &[]);
+}
+
+/// A person who changes their password by a token that was switched stays signed in where they are.
+#[tokio::test]
+async fn rfc8693_a_switched_session_that_changes_the_password_goes_on() {
+    let app = acme().await;
+    let (from, to) = (acme_id(&app).await, globex(&app).await);
+    let (first, other) = (login(&app, &owner(), &from).await, login(&app, &owner(), &from).await);
+    let switched = exchange(&app, &first.text("/access_token"), &to, &[]).await.expect(200).text("/access_token");
+    let sibling = exchange(&app, &first.text("/access_token"), &to, &[]).await.expect(200).text("/access_token");
+    let change = json!({"current_password": PASSWORD, "new_password": "amber-Meadow-19-kites"});
+    Actor { app: &app, token: switched.clone() }.post("/v1/me/password", change).await.expect(204);
+    assert!(opens(&app, &switched).await && opens(&app, &first.text("/access_token")).await);
+    assert!(!opens(&app, &other.text("/access_token")).await && !opens(&app, &sibling).await);
 }

@@ -170,3 +170,30 @@ async fn rfc9126_2_3_another_method_gets_405_in_the_shape_of_oauth() {
         assert_eq!(refusal.headers[header::ALLOW], "POST", "{path}");
     }
 }
+
+/// Section 4, "one-time use": of a pushed request comes one code, however often its form is sent, at once or later.
+#[tokio::test]
+async fn rfc9126_4_a_pushed_request_gives_one_code() {
+    let app = acme().await;
+    for more in [json!({}), json!({"require_pushed_authorization_requests": true})] {
+        let client = Client::web_with(&app, more).await;
+        let browser = Browser::signed_in(&app, &owner()).await;
+        let name = push(&client, &[]).await.expect(201).text("/request_uri");
+        let form = form_of(&browser.get(&by_name(&client, &name)).await.expect(200));
+        let allow = || browser.submit(&form, Some(("decision", "allow")));
+        let mut statuses: Vec<_> = futures_util::future::join_all((0..5).map(|_| allow())).await;
+        statuses.push(allow().await);
+        let given = statuses.iter().filter(|reply| reply.status == 303).count();
+        assert_eq!(given, 1);
+        assert!(statuses.iter().all(|reply| [303, 400].contains(&reply.status.as_u16())));
+        // Nor does the request that a sign-in leads back to.
+        let name = push(&client, &[]).await.expect(201).text("/request_uri");
+        let other = Browser::new(&app);
+        let back = param(&location(&other.get(&by_name(&client, &name)).await), "return_to").unwrap();
+        assert!(param(&location(&browser.get(&back).await), "code").is_some());
+        browser.get(&back).await.expect(400);
+        // The same request, pushed once more, is another one.
+        let name = push(&client, &[]).await.expect(201).text("/request_uri");
+        assert!(param(&location(&browser.get(&by_name(&client, &name)).await), "code").is_some());
+    }
+}

@@ -1,9 +1,10 @@
 //! What every engine must do alike.
 
 use tollgate::{
+    identity::{Allowed, Browser, DeviceGrant, DeviceState, Proof, ScopeSet, SeenBrowser},
     kernel::{
-        Act, Actor, CalendarUnit, Email, Isolation, PageRequest, Period, PersonName, Quantity, Rng, SeededRng,
-        TenantId, Timestamp, UserId, audit::AuditFilter, ids::uuid_v7,
+        Act, Actor, BrowserId, CalendarUnit, ClientId, Email, Isolation, PageRequest, Period, PersonName, Quantity,
+        Rng, SeededRng, TenantId, Timestamp, UserId, audit::AuditFilter, ids::uuid_v7,
     },
     metering::{
         MeterKey,
@@ -358,6 +359,46 @@ on_each_engine! {
         assert_eq!(of(JOB, AuditFilter { subject: Some("two".into()), ..AuditFilter::default() }).await, ["two"]);
         assert_eq!(of(JOB, AuditFilter { actor: Some("job:other".into()), ..AuditFilter::default() }).await, [""; 0]);
         assert_eq!(of(Scope::Tenant(globex.id), AuditFilter::default()).await, ["two"]);
+    }
+
+    async fn what_people_allowed_is_kept_by_tenant_and_ends_with_their_sign_ins(store: Store) {
+        let rng = rng();
+        let (user, client) = (UserId::generate(now(), &rng), ClientId::generate(now(), &rng));
+        let (acme, globex) = (tenant("Acme", &rng).id, tenant("Globex", &rng).id);
+        let scope = ScopeSet::parse("openid");
+        let mut tx = store.begin(JOB).await.unwrap();
+        tx.consent_put(user, client, acme, &scope, now()).await.unwrap();
+        tx.consent_put(user, client, acme, &scope, now()).await.unwrap();
+        assert_eq!(tx.consent(user, client, acme).await.unwrap(), Some(scope.clone()));
+        assert_eq!(tx.consent(user, client, globex).await.unwrap(), None);
+
+        assert!(tx.stamp_spend(&[9; 32], now()).await.unwrap());
+        assert!(!tx.stamp_spend(&[9; 32], now()).await.unwrap());
+        tx.requests_forget(now()).await.unwrap();
+        assert!(tx.stamp_spend(&[9; 32], now()).await.unwrap());
+
+        let (authenticated_at, expires_at, proof) = (now(), now().plus_secs(60), Proof::Password);
+        let browser =
+            Browser { id: BrowserId::generate(now(), &rng), user_id: user, proof, authenticated_at, expires_at };
+        let id = browser.id;
+        tx.browser_insert(&[1; 32], &SeenBrowser { browser, address: None, seen_at: now() }).await.unwrap();
+        assert!(tx.browser_lock(id).await.unwrap());
+        let (hash, user_code_hash, state) = ([2; 32], [3; 32], DeviceState::Pending);
+        let device = DeviceGrant {
+            hash, user_code_hash, client_id: client, scope, state, interval_s: 5, polled_at: None, expires_at,
+        };
+        tx.device_insert(&device).await.unwrap();
+        let allowed = Allowed { user_id: user, tenant_id: acme, browser_id: id, authenticated_at, proof };
+        assert!(tx.device_decide(&user_code_hash, Some(&allowed), now()).await.unwrap());
+        tx.browsers_delete_but(user, None).await.unwrap();
+        assert!(!tx.browser_lock(id).await.unwrap());
+        assert!(!tx.browser_delete(id).await.unwrap());
+        assert_eq!(tx.device_lock(&hash).await.unwrap().unwrap().state, DeviceState::Denied);
+        tx.sign_ins_end_of_person(user, now(), "test").await.unwrap();
+        tx.reset_link_insert(&[4; 32], user, now(), expires_at).await.unwrap();
+        tx.reset_links_end(user, now()).await.unwrap();
+        assert_eq!(tx.reset_link(&[4; 32], now()).await.unwrap(), None);
+        tx.commit().await.unwrap();
     }
 
     async fn opening_again_and_by_two_at_once_changes_nothing(store: Store) {

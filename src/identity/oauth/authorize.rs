@@ -11,7 +11,7 @@ use axum::{
 
 use super::{
     Params,
-    request::{Fault, Known},
+    request::{Fault, GONE, Known},
 };
 use crate::{
     identity::{
@@ -71,7 +71,7 @@ async fn ask(identity: &Identity, params: Params, headers: &HeaderMap) -> Result
         Err(fault) if wishes.silent() || places.is_empty() => return Ok(known.refuse(identity, &fault)),
         Err(_) => return Ok(choose_tenant(&known.params, &places).into_response()),
     };
-    let consented = identity.has_consented(&browser, &request).await.map_err(failed)?;
+    let consented = identity.has_consented(&browser, &request, tenant).await.map_err(failed)?;
     if consented && !wishes.asks_anew() {
         return grant(identity, &known, &request, (&browser, Consent::Standing), tenant).await;
     }
@@ -79,7 +79,9 @@ async fn ask(identity: &Identity, params: Params, headers: &HeaderMap) -> Result
         return Ok(known.refuse(identity, &Fault("consent_required", "the user has not allowed this yet".into())));
     }
     let form_token = identity.form_token(&secret);
-    Ok(consent(&known.params, &request, &form_token, &known.target()).into_response())
+    let place = places.iter().find(|(id, _)| *id == tenant).map(|(id, name)| (*id, name.as_str()));
+    let place = place.unwrap_or((tenant, ""));
+    Ok(consent(&known.params, &request, place, &form_token, &known.target()).into_response())
 }
 
 async fn take(
@@ -95,13 +97,21 @@ async fn take(
     if !ours {
         return Err(not_ours());
     }
-    let request = match known.check_pushed(identity).and_then(|()| known.authorization()) {
-        Ok(request) => request,
+    let checked = known.check_pushed(identity).and_then(|()| Ok((known.authorization()?, known.wishes(identity)?)));
+    let (request, wishes) = match checked {
+        Ok(checked) => checked,
         Err(fault) => return Ok(known.refuse(identity, &fault)),
     };
     if decision != "allow" {
         identity.deny(&request, &browser).await.map_err(failed)?;
         return Ok(known.refuse(identity, &Fault("access_denied", "the user said no".into())));
+    }
+    // Who decides without having been asked is no more than who is asked.
+    if wishes.silent() {
+        return Ok(known.refuse(identity, &Fault("interaction_required", "a decision is one".into())));
+    }
+    if !wishes.suits(&browser, known.sent_to_sign_in_at(identity), identity.now()) {
+        return Ok(to_login(identity, &known));
     }
     let places = identity.tenants_to_enter(&browser, &known.client).await.map_err(failed)?;
     match tenant(&known.params, &places) {
@@ -117,7 +127,9 @@ async fn grant(
     (browser, consent): (&Browser, Consent),
     tenant: TenantId,
 ) -> Result<Response, Response> {
-    let code = identity.authorize(request, browser, tenant, consent).await.map_err(failed)?;
+    let pushed = known.pushed_stamp(identity);
+    let code = identity.authorize(request, browser, tenant, consent, pushed).await.map_err(failed)?;
+    let code = code.ok_or_else(|| sorry(GONE))?;
     Ok(known.answer(identity, &[("code", code.expose())]))
 }
 

@@ -24,6 +24,9 @@ const SENT_TO_SIGN_IN: &str = "tollgate_sent";
 /// What pages of ours add to a request.
 const ADDED: [&str; 5] = [PUSHED, SENT_TO_SIGN_IN, "tenant", "decision", "form_token"];
 
+/// A pushed request that can be answered no more.
+pub(super) const GONE: &str = "This request has expired or was used before. Please start again in the application.";
+
 /// A request whose client and redirect URI are known to belong together.
 pub(super) struct Known {
     pub(super) client: Client,
@@ -182,12 +185,16 @@ impl Known {
 
     /// An error when the client must push its requests and has not pushed this one (RFC 9126 section 6).
     pub(super) fn check_pushed(&self, identity: &Identity) -> Result<(), Fault> {
-        let stamp = self.params.text(PUSHED).unwrap_or_default();
-        let pushed = identity.stamped_at(Stamp::Pushed, &stamped_part(&self.params), stamp).is_some();
-        if pushed || !self.client.metadata.require_pushed {
+        if self.pushed_stamp(identity).is_some() || !self.client.metadata.require_pushed {
             return Ok(());
         }
         Err(Fault::bad("this client has registered that it pushes its requests"))
+    }
+
+    /// What says that the client pushed this request.
+    pub(super) fn pushed_stamp(&self, identity: &Identity) -> Option<&str> {
+        let stamp = self.params.text(PUSHED)?;
+        identity.stamped_at(Stamp::Pushed, &stamped_part(&self.params), stamp).map(|_| stamp)
     }
 
     /// When the person was last sent to sign in for this request.
@@ -206,7 +213,6 @@ impl Known {
 
 /// The parameters that a pushed request stands for, stamped as pushed; those beside its name count for nothing.
 async fn unfolded(identity: &Identity, params: Params) -> Result<Params, Response> {
-    const GONE: &str = "This request has expired or was used before. Please start again in the application.";
     let Some(name) = params.text("request_uri").filter(|name| name.starts_with("urn:ietf:params:oauth:")) else {
         return Ok(params);
     };

@@ -22,11 +22,21 @@ pub(in crate::identity) fn choose_tenant(params: &Params, places: &[(TenantId, C
     Page::new("Choose an organization", body)
 }
 
-/// Whether the client may have what it asks for; the answer leads to `target`, its origin.
-pub(in crate::identity) fn consent(params: &Params, request: &Authorization, form_token: &str, target: &str) -> Page {
+/// Whether the client may have what it asks for in a tenant, which the decision names; the answer leads to `target`, the
+/// client's origin.
+pub(in crate::identity) fn consent(
+    params: &Params,
+    request: &Authorization,
+    (tenant, tenant_name): (TenantId, &str),
+    form_token: &str,
+    target: &str,
+) -> Page {
+    let mut params = params.clone();
+    params.set("tenant", &tenant.to_string());
     let body = html! {
         p { strong { (request.client.name) } " wants to:" }
         (wishes(&request.scope))
+        p { "In the organization " strong { (tenant_name) } "." }
         form method="post" action="/oauth2/authorize" {
             @for (name, value) in params.iter() { (hidden(name, value)) }
             (hidden("form_token", form_token))

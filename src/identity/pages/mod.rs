@@ -24,7 +24,7 @@ use super::{Browser, Error, Identity, oauth::Params};
 use crate::{
     kernel::{Email, Secret},
     web::{
-        extract::{DEVICE_COOKIE, cookie},
+        extract::{BROWSER_COOKIE as COOKIE, DEVICE_COOKIE, cookie},
         html::{self, Page},
         oauth::OAuthError,
     },
@@ -32,8 +32,6 @@ use crate::{
 
 pub(super) use consent::{choose_tenant, consent};
 
-/// The cookie of a browser that is signed in.
-const COOKIE: &str = "tollgate_browser";
 /// The cookie of a browser that owes the second factor.
 const PENDING_COOKIE: &str = "tollgate_pending";
 /// A browser is known for this long after it signed in, in seconds: a year.
