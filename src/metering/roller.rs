@@ -29,7 +29,7 @@ use crate::{
 const BATCH: usize = 20_000;
 /// Cells by minute of one transaction, about; as many are written for each of the three longer windows at most. What is
 /// counted together is written once, so more is cheaper; a cell takes about 2 KB until it is written.
-const CELLS: usize = 50_000;
+const CELLS: usize = 200_000;
 
 /// Where totals go: the store, or a model of it in tests.
 pub trait Ledger: Send + Sync {
