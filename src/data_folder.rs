@@ -12,7 +12,8 @@ use crate::app::BuildError;
 /// Makes the data folder and takes it; the lock goes with the process, however it ends.
 pub fn lock_data(path: &Path) -> Result<File, BuildError> {
     let failed = |source| BuildError::Data { path: path.to_owned(), source };
-    // What is in it, password hashes among it, is its owner's alone. A folder that is there keeps its mode; files are made for the owner alone all the same.
+    // What is in it, password hashes among it, is its owner's alone. A folder that is there keeps its mode; files are made
+    // for the owner alone all the same.
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
     let file = path.join("lock");
     let mut options = File::options();

@@ -48,11 +48,12 @@ impl Identity {
 
     /// Signs a browser out, and ends every sign-in that came out of it, within the caller's transaction.
     pub(super) async fn sign_out_in(&self, tx: &mut Tx, browser: &Browser) -> Result<Vec<Withdrawal>, Error> {
+        // First the browser: a code of it that is redeemed meanwhile has its session, which is found, or finds no browser.
+        tx.browser_delete(browser.id).await?;
         let mut withdrawals = Vec::new();
         for session in tx.sessions_of_browser(browser.id).await? {
             withdrawals.extend(self.end_session_in(tx, session, "signed out").await?);
         }
-        tx.browser_delete(browser.id).await?;
         let (actor, subject) = (Actor::User(browser.user_id), browser.user_id.to_string());
         let detail = Some(format!("browser {}", browser.id));
         self.note(tx, Act { actor, action: "sign_out", tenant: None, subject, detail }).await?;

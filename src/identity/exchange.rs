@@ -1,7 +1,8 @@
 //! Token exchange (RFC 8693) to switch to another tenant.
 //!
 //! The new token can do no more than the old one could, for no longer: its scope is what both the old token and the role in
-//! the other tenant have, for a client also what its person allowed it there, and it expires with the old one. So nobody keeps alive by exchange what they could not refresh.
+//! the other tenant have, for a client also what its person allowed it there, and it expires with the old one. So nobody
+//! keeps alive by exchange what they could not refresh.
 
 use super::{
     access::{ScopeSet, Subject},

@@ -180,7 +180,7 @@ impl Identity {
         let hash = self.master.hash(secret);
         match tx.browser(&hash).await?.map(|seen| seen.browser) {
             Some(browser) if browser.user_id == user => {
-                let left = tx.browser_delete(browser.id).await?;
+                let left = tx.browser_leave(&hash).await?;
                 Ok((left.then_some(browser.id), Vec::new()))
             }
             Some(_) => Ok((None, self.sign_out_browser_in(tx, secret).await?)),

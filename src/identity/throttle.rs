@@ -1,9 +1,10 @@
 //! Slowing guesses down: per account and address, per address, per account, and per second factor.
 //!
 //! After a number of free failures each further try has to wait, twice as long as the one before, up to a bound: nobody is
-//! ever locked out. Who is known (a browser that signed in as this account before, or an address from which somebody did) counts for
-//! itself, so that strangers who guess do not slow it down, and neither do others at the same address. Known and unknown accounts are slowed down alike. All of it is in the memory of this
-//! node, bounded; what is looked at least is forgotten first.
+//! ever locked out. Who is known (a browser that signed in as this account before, or an address from which somebody did)
+//! counts for itself, so that strangers who guess do not slow it down, and neither do others at the same address. Known and
+//! unknown accounts are slowed down alike. All of it is in the memory of this node, bounded; what is looked at least is
+//! forgotten first.
 
 use std::{
     net::{IpAddr, Ipv6Addr},

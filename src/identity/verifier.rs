@@ -1,9 +1,9 @@
 //! Verifying access tokens: the one wrapper round `jsonwebtoken`, which owns its traps.
 //!
 //! What the library leaves to the caller is done here: every claim is required by its type, `iss` and `aud` are compared
-//! whole, `typ` must be `at+jwt`, `crit` is refused, each key has one algorithm, time comes from our clock without
-//! leeway for `exp`. Verified tokens are remembered by their SHA-256, within a bound of bytes; a remembered one is checked for expiry and
-//! withdrawal each time.
+//! whole, `typ` must be `at+jwt`, `crit` is refused, each key has one algorithm, time comes from our clock without leeway
+//! for `exp`. Verified tokens are remembered by their SHA-256, within a bound of bytes; a remembered one is checked for
+//! expiry and withdrawal each time.
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 

@@ -6,7 +6,7 @@ use axum::{
     extract::{Request, State},
     http::StatusCode,
     middleware::Next,
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use maud::{Markup, html};
 
@@ -35,7 +35,7 @@ pub async fn on_the_log_in_page(State(lab): State<Lab>, request: Request, next: 
         }
         Err(error) => {
             tracing::warn!(error = chain(&error), "the newest letters could not be read");
-            response.into_response()
+            response
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Lab mode: this server as the stand-in for an identity provider in other people's tests. Its clock can be turned, any
-//! token can be minted by HTTP, good ones and bad ones, letters are read on the log-in page, vendors' issuers are played, key sets and discovery can be made
-//! to fail, and fixtures come from the settings.
+//! token can be minted by HTTP, good ones and bad ones, letters are read on the log-in page, vendors' issuers are played,
+//! key sets and discovery can be made to fail, and fixtures come from the settings.
 //!
 //! Invariants: without `--lab` nothing of this exists: no route, no file, no state. The settings refuse it together with
 //! a public issuer, and on an address that others can reach unless `lab.force` is set. What it mints with bad content is

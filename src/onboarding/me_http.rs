@@ -8,7 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::people_http::UserView;
 use crate::{
     billing::Billing,
-    identity::{Subject, Verifier},
+    identity::{Identity, Subject, Verifier},
     kernel::{PersonName, TenantId, Timestamp, UserId},
     tenants::{TenantView, Tenants},
     users::{Member, Users},
@@ -21,6 +21,7 @@ where
     Tenants: FromRef<S>,
     Users: FromRef<S>,
     Billing: FromRef<S>,
+    Identity: FromRef<S>,
     Verifier: FromRef<S>,
 {
     OpenApiRouter::new().routes(routes!(read_me, change_me))
@@ -138,13 +139,14 @@ pub struct MeChange {
 async fn change_me(
     call: TenantAccess,
     State(users): State<Users>,
+    State(identity): State<Identity>,
     Json(change): Json<MeChange>,
 ) -> Result<Json<UserView>, Problem> {
     let (user, _) = call.person()?;
     if let Some(name) = change.name {
         let name = Some(name).filter(|name| !name.is_empty()).map(|name| name.parse::<PersonName>()).transpose();
         let name = name.map_err(|error| Problem::invalid_field("name", error))?;
-        users.rename((&call).into(), user, name.as_ref()).await?;
+        identity.rename(user, name.as_ref()).await?;
     }
     Ok(Json(users.find((&call).into(), call.tenant, user).await?.into()))
 }

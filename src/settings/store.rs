@@ -19,8 +19,8 @@ pub struct StoreSettings {
     pub url: Option<Secret>,
     /// Connections to `PostgreSQL` at once.
     pub max_connections: u32,
-    /// Goes on when journal records are damaged, which loses them: the flag `--accept-loss` of one start, and no setting, so that
-    /// nobody forgets it.
+    /// Goes on when journal records are damaged, which loses them: the flag `--accept-loss` of one start, and no setting,
+    /// so that nobody forgets it.
     pub accept_loss: bool,
 }
 

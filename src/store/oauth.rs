@@ -325,9 +325,15 @@ impl Tx {
             .await
     }
 
-    /// Signs a browser out; `false` when nobody was signed in with it.
-    pub async fn browser_delete(&mut self, id: BrowserId) -> Result<bool, StoreError> {
-        self.query("DELETE FROM browsers WHERE browser_id = $1").bind(id).changed_one().await
+    /// Signs a browser out.
+    pub async fn browser_delete(&mut self, id: BrowserId) -> Result<(), StoreError> {
+        self.query("DELETE FROM browsers WHERE browser_id = $1").bind(id).execute().await?;
+        Ok(())
+    }
+
+    /// A browser's secret opens nothing any more; `false` when it did not before, because somebody else was faster.
+    pub async fn browser_leave(&mut self, secret_hash: &[u8; 32]) -> Result<bool, StoreError> {
+        self.query("DELETE FROM browsers WHERE secret_hash = $1").bind(&secret_hash[..]).changed_one().await
     }
 
     /// Forgets browsers and codes that are over before an instant.

@@ -8,7 +8,7 @@ use super::{
     rules::{self, KnownEmail},
 };
 use crate::{
-    kernel::{Act, Actor, Clock, Email, Page, PageRequest, PersonName, Rng, TenantId, UserId, ids::uuid_v7},
+    kernel::{Clock, Email, Page, PageRequest, Rng, TenantId, UserId},
     store::{Scope, Store, Tx},
 };
 
@@ -90,18 +90,6 @@ impl Users {
         // Somebody else made it between the two statements; it is visible now.
         let user = tx.user_by_email(email).await?.ok_or(Error::Unknown(user.id))?;
         Ok((user, false))
-    }
-
-    /// Calls a person as they wish, in their own name; `None` takes the name back. They are in the scope's reach.
-    pub async fn rename(&self, scope: Scope, id: UserId, name: Option<&PersonName>) -> Result<(), Error> {
-        let mut tx = self.store.begin(scope).await?;
-        tx.user_by_id(id).await?.ok_or(Error::Unknown(id))?;
-        let now = self.clock.now();
-        tx.user_rename(id, name, now).await?;
-        let act =
-            Act { actor: Actor::User(id), action: "user.renamed", tenant: None, subject: id.to_string(), detail: None };
-        tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?;
-        Ok(tx.commit().await?)
     }
 
     /// A page of a tenant's members.

@@ -63,15 +63,15 @@ impl Description {
     }
 }
 
-/// What may be read and posted to without an access token although it is below `/v1`: who calls it is about to get one, or has the link of a letter.
+/// What may be read and posted to without an access token although it is below `/v1`: who calls it is about to get one, or has
+/// the link of a letter.
 const OPEN: [&str; 4] = ["/v1/invitations/{token}", "/v1/login", "/v1/signup", "/v1/signup/verify"];
 /// Clients authenticate otherwise at the other endpoints of OAuth, people by a cookie at their pages.
 const USERINFO: &str = "/oauth2/userinfo";
 
 /// Says whether an operation needs a token, and how it answers those who have none or may not.
 fn guard(path: &str, open: bool, operation: &mut Operation) {
-    let of_api = ["/v1/", "/api/", "/admin/v1/"].iter().any(|prefix| path.starts_with(prefix));
-    if path != USERINFO && (!of_api || open) {
+    if path != USERINFO && (open || !super::is_api(path)) {
         operation.security = Some(Vec::new());
         return;
     }

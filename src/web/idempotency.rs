@@ -1,9 +1,9 @@
 //! `Idempotency-Key` on creating POSTs: the first answer again for the same key and body, 409 for another body.
 //!
-//! The key belongs to the caller (whom its token speaks for, through which client, and what it may do) and the path. It is claimed in the store before the handler
-//! runs, and the answer is written after it; a claim whose process died is free again after two minutes. Answers with
-//! status 500 and above are not kept: trying again is what the key is for. Answers are kept for a day, sealed, because some have
-//! secrets in them that the store knows by their hash alone.
+//! The key belongs to the caller (whom its token speaks for, through which client, and what it may do) and the path. It is
+//! claimed in the store before the handler runs, and the answer is written after it; a claim whose process died is free
+//! again after two minutes. Answers with status 500 and above are not kept: trying again is what the key is for. Answers
+//! are kept for a day, sealed, because some have secrets in them that the store knows by their hash alone.
 
 use std::sync::Arc;
 

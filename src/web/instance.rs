@@ -159,9 +159,9 @@ pub async fn write_problems(request: Request, next: Next) -> Response {
 /// The layer that lets no cache keep what the API answers: some of it is a secret, and all of it is somebody's. What an
 /// answer says itself stays.
 pub async fn stored_nowhere(request: Request, next: Next) -> Response {
-    let of_api = ["/v1/", "/admin/v1/", "/api/v1/"].iter().any(|prefix| request.uri().path().starts_with(prefix));
+    let is_api = super::is_api(request.uri().path());
     let mut response = next.run(request).await;
-    if of_api {
+    if is_api {
         let entry = response.headers_mut().entry(header::CACHE_CONTROL);
         entry.or_insert(HeaderValue::from_static("no-store"));
     }

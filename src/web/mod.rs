@@ -24,5 +24,10 @@ pub use kinds::Kind;
 pub use page::{List, PageQuery};
 pub use problem::Problem;
 
+/// Whether a path is one of the API's, which take tokens and speak JSON; pages and the endpoints of OAuth are not.
+fn is_api(path: &str) -> bool {
+    ["/v1/", "/api/", "/admin/v1/"].iter().any(|prefix| path.starts_with(prefix))
+}
+
 /// What the extractors find in the state of whoever uses them.
 pub use crate::identity::Verifier;

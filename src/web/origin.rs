@@ -1,4 +1,4 @@
-//! Whence a request comes, as far as we can tell by ourselves: the other end of its connection, and our own cookies.
+//! Whence a request comes, as far as we can tell: the other end of its connection or of a trusted proxy's, and our own cookies.
 
 use std::net::IpAddr;
 
@@ -15,14 +15,14 @@ pub const DEVICE_COOKIE: &str = "tollgate_device";
 /// The cookie of a browser that is signed in.
 pub const BROWSER_COOKIE: &str = "tollgate_browser";
 
-/// The other end of a request's connection, noted by who accepted it.
+/// Who is at the other end of a request, noted by who accepted its connection: what proxies say is believed or not there.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
 impl<S: Send + Sync> FromRequestParts<S> for Origin {
     type Rejection = std::convert::Infallible;
 
-    /// `Forwarded` and `X-Forwarded-For` are whatever a client likes, and are not read.
+    /// `Forwarded` and `X-Forwarded-For` are whatever a client likes, and are not read here.
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let address = parts.extensions.get::<Peer>().map(|Peer(address)| *address);
         let device = cookie(&parts.headers, DEVICE_COOKIE).map(str::to_owned);

@@ -4,7 +4,6 @@
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
-    hmac,
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
@@ -19,27 +18,13 @@ use super::{
 use crate::support::{
     actors::{PASSWORD, email_of},
     app::{Reply, TestApp},
+    totp,
 };
 
-/// The code of an authenticator (RFC 6238), from the text of its key.
+/// The code of an authenticator so many steps from the app's time.
 pub fn code(app: &TestApp, secret: &str, steps_ahead: i64) -> String {
-    let (mut bytes, mut buffer, mut bits) = (Vec::new(), 0_u32, 0);
-    for c in secret.bytes() {
-        let value = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".iter().position(|own| *own == c).unwrap();
-        buffer = buffer << 5 | u32::try_from(value).unwrap();
-        bits += 5;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push(u8::try_from(buffer >> bits & 0xff).unwrap());
-        }
-    }
-    let now: jiff::Timestamp = tollgate::kernel::Clock::now(&*app.clock).to_jiff();
-    let step = now.as_second() / 30 + steps_ahead;
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &bytes), &step.to_be_bytes());
-    let tag = tag.as_ref();
-    let offset = usize::from(tag[19] & 15);
-    let number = u32::from_be_bytes(tag[offset..offset + 4].try_into().unwrap()) & 0x7fff_ffff;
-    format!("{:06}", number % 1_000_000)
+    let now = tollgate::kernel::Clock::now(&*app.clock).as_secs() + 30 * steps_ahead;
+    totp::code(secret, now.try_into().unwrap())
 }
 
 /// Sets an authenticator up: its key, and the recovery codes.

@@ -1,29 +1,16 @@
 //! Second factors by codes: enrolment, sign-in, what is wrong, recovery.
 
-use aws_lc_rs::hmac;
+use super::{
+    scene::Scene,
+    support::{actors::PASSWORD, totp},
+    tab::Tab,
+};
 
-use super::{scene::Scene, support::actors::PASSWORD, tab::Tab};
-
-/// The code of a key in base 32 (RFC 6238), so many steps from now.
+/// The code of a key, so many steps from now.
 fn code(secret: &str, steps_ahead: u64) -> String {
-    let (mut bytes, mut buffer, mut bits) = (Vec::new(), 0_u32, 0);
-    for c in secret.bytes() {
-        let value = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".iter().position(|own| *own == c).unwrap();
-        buffer = buffer << 5 | u32::try_from(value).unwrap();
-        bits += 5;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push(u8::try_from(buffer >> bits & 0xff).unwrap());
-        }
-    }
     #[expect(clippy::disallowed_methods, reason = "an authenticator has a clock of its own")]
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let step = now.as_secs() / 30 + steps_ahead;
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &bytes), &step.to_be_bytes());
-    let tag = tag.as_ref();
-    let offset = usize::from(tag[19] & 15);
-    let number = u32::from_be_bytes(tag[offset..offset + 4].try_into().unwrap()) & 0x7fff_ffff;
-    format!("{:06}", number % 1_000_000)
+    totp::code(secret, now.as_secs() + 30 * steps_ahead)
 }
 
 /// The key on the page that offers one.

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// A server with settings of its own.
-fn with_settings(text: &str) -> (tempfile::TempDir, Server) {
+pub fn with_settings(text: &str) -> (tempfile::TempDir, Server) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tollgate.toml");
     std::fs::write(&file, text).unwrap();

@@ -11,6 +11,7 @@ mod customer;
 mod demo;
 mod doctor;
 mod drain;
+mod edge;
 mod framing;
 mod kills;
 mod lab;

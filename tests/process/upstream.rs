@@ -48,8 +48,13 @@ impl Upstream {
 
     /// Answers the request that arrived, and closes.
     pub fn answer(&self, body: &str) {
+        self.answer_with("", body);
+    }
+
+    /// The same, with further header lines, each with its end.
+    pub fn answer_with(&self, more: &str, body: &str) {
         let length = body.len();
-        let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+        let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n{more}content-length: {length}\r\n\r\n{body}");
         self.answers.send(answer).unwrap();
     }
 }

@@ -392,7 +392,8 @@ on_each_engine! {
         assert!(tx.device_decide(&user_code_hash, Some(&allowed), now()).await.unwrap());
         tx.browsers_delete_but(user, None).await.unwrap();
         assert!(!tx.browser_lock(id).await.unwrap());
-        assert!(!tx.browser_delete(id).await.unwrap());
+        tx.browser_delete(id).await.unwrap();
+        assert!(!tx.browser_leave(&[1; 32]).await.unwrap());
         assert_eq!(tx.device_lock(&hash).await.unwrap().unwrap().state, DeviceState::Denied);
         tx.sign_ins_end_of_person(user, now(), "test").await.unwrap();
         tx.reset_link_insert(&[4; 32], user, now(), expires_at).await.unwrap();

@@ -6,6 +6,7 @@ pub mod actors;
 pub mod app;
 pub mod audit;
 pub mod postgres;
+pub mod totp;
 
 /// Whether a part of the machine must be there: `TOLLGATE_REQUIRE=postgres,browser`.
 #[expect(clippy::disallowed_methods, reason = "tests read their own switch")]
