@@ -7,7 +7,7 @@ use axum::{
 use serde_json::json;
 
 use crate::{
-    browser::{Browser, encoded, form_of},
+    browser::{Browser, Form, encoded, form_of},
     relying_party::{CALLBACK, Client, DEVICE, Fields, VERIFIER, opens, owner, refused},
     support::app::{Reply, TestApp},
 };
@@ -144,5 +144,26 @@ async fn a_whole_sign_in_and_out_runs_on_both_engines() {
         app.clock.advance_secs(100_000);
         assert!(identity.logouts_due().await.unwrap().is_empty());
         identity.tidy().await.unwrap();
+    }
+}
+
+/// A code that is redeemed while its browser signs out gives nothing, or a session that is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_code_that_is_redeemed_while_its_browser_signs_out_does_not_outlive_it() {
+    for app in engines().await {
+        let client = Client::web(&app).await;
+        for _ in 0..20 {
+            let browser = Browser::signed_in(&app, &owner()).await;
+            let code = client.code(&browser, &[]).await;
+            let sign_out = form_of(&browser.get("/account").await);
+            let sign_out = Form { action: "/account/sign-out".into(), ..sign_out };
+            let (redeemed, left) = tokio::join!(client.redeem(&code), browser.submit(&sign_out, None));
+            assert_eq!(left.status, 303);
+            if redeemed.status == 200 {
+                assert!(!opens(&app, &redeemed.text("/access_token")).await);
+            } else {
+                refused(&redeemed, 400, "invalid_grant");
+            }
+        }
     }
 }
