@@ -30,7 +30,7 @@ pub fn base() -> OpenApi {
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
             "Tenants, tokens, a metering gateway and bills. Errors are RFC 9457 problem documents; their kinds are at \
-             /docs/problems. Creating POSTs honour Idempotency-Key.",
+             /docs/problems. Creating POSTs honour Idempotency-Key, for a day.",
         ))
         .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
         .build();
