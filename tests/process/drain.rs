@@ -4,19 +4,11 @@ use std::{net::TcpStream, path::PathBuf};
 
 use super::{
     client::{Client, head},
+    configured::with_settings,
     customer::{customer, owner},
     server::{PATIENCE, Server},
     upstream::Upstream,
 };
-
-/// A server with settings of its own.
-pub fn with_settings(text: &str) -> (tempfile::TempDir, Server) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tollgate.toml");
-    std::fs::write(&file, text).unwrap();
-    let server = Server::start(&data(&folder), &["--config", file.to_str().unwrap()]);
-    (folder, server)
-}
 
 fn data(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("data")

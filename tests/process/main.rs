@@ -7,11 +7,11 @@ mod support;
 
 mod at_rest;
 mod client;
+mod configured;
 mod customer;
 mod demo;
 mod doctor;
 mod drain;
-mod edge;
 mod framing;
 mod kills;
 mod lab;

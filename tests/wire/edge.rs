@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::{
     client::{Client, head},
+    configured::with_settings,
     customer::{admin, customer},
-    drain::with_settings,
     upstream::Upstream,
 };
 

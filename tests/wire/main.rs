@@ -1,0 +1,18 @@
+//! The gateway over real sockets: what crosses it and what does not, with clients and upstreams that are slow, broken or
+//! hostile.
+
+#![expect(clippy::unwrap_used, reason = "a test shows what failed by where it panics")]
+
+#[path = "../process/client.rs"]
+mod client;
+#[path = "../process/configured.rs"]
+mod configured;
+#[path = "../process/customer.rs"]
+mod customer;
+mod edge;
+#[path = "../process/server.rs"]
+mod server;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../process/upstream.rs"]
+mod upstream;
