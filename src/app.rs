@@ -2,15 +2,9 @@
 
 use std::{fs::File, future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    extract::FromRef,
-    middleware::{from_fn, from_fn_with_state},
-};
+use axum::{Router, extract::FromRef};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tokio::net::TcpListener;
-use tower_http::catch_panic::CatchPanicLayer;
-use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     billing::{self, Billing, UsageSource},
@@ -18,22 +12,22 @@ use crate::{
     gateway::{self, Directory, Gateway},
     identity::{self, Identity, KnownClients, Verifier},
     kernel::{Act, Actor, Clock, Observers, Rng, Secret, TenantObserver, rng::random_bytes},
-    lab::{self, Lab, LabClock},
+    lab::{self, LabClock},
     mail::{self, Mail},
     metering::{self, Metering},
     onboarding::{self, Onboarding, SignUps},
-    operations,
     outbound::Outbound,
-    provisioning::{self, Driver, Provisioning, SqliteDriver},
-    server,
+    provisioning::{Driver, Provisioning, SqliteDriver},
+    server::{self, Front, OwnPaths},
     settings::{DriverChoice, Settings},
     setup,
     shutdown::Shutdown,
     store::{Scope, Store, StoreError},
-    tenants::{self, Tenants},
+    surface::{Routers, routers},
+    tenants::Tenants,
     upkeep,
     users::Users,
-    web::{self, docs::Description, idempotency::Idempotency},
+    web::idempotency::Idempotency,
 };
 
 /// Connections that were cut get this long to go.
@@ -80,6 +74,9 @@ pub enum BuildError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The threads that serve.
+    #[error("connections cannot be served")]
+    Workers(#[source] io::Error),
     /// The identity service.
     #[error(transparent)]
     Identity(#[from] identity::Error),
@@ -155,6 +152,9 @@ pub struct App {
     parts: gateway::Parts,
     public: Router,
     admin: Option<Router>,
+    /// What answers before the router does, and the paths that it leaves to the router. Not where an embedding program has
+    /// routes that nobody here knows.
+    direct: Option<(Gateway, OwnPaths)>,
     /// A password that was made up for the first administrator: to be shown once.
     made_up_password: Option<Secret>,
     /// Held for as long as the data folder is ours.
@@ -190,6 +190,7 @@ impl App {
             tenants: state.0.tenants.clone(),
             billing: state.0.billing.clone(),
             metering: state.0.metering.clone(),
+            runtime: tokio::runtime::Handle::current(),
         };
         directory.connect(Arc::new(source));
         state.0.verifier.connect(Arc::new(directory.clone()));
@@ -202,8 +203,10 @@ impl App {
         };
         let gateway = Gateway::new(&settings.gateway.routes, &parts);
         let idempotency = Arc::new(Idempotency { store: store.clone(), clock, identity: state.0.identity.clone() });
-        let (public, admin) = routers(&state, &gateway, &idempotency, lab, settings.server.admin_listen.is_some());
-        Ok(Self { settings, store, state, shutdown, parts, public, admin, made_up_password, _lock: lock })
+        let split = settings.server.admin_listen.is_some();
+        let Routers { public, admin, own_paths } = routers(&state, &gateway, &idempotency, lab, split);
+        let direct = Some((gateway, own_paths));
+        Ok(Self { settings, store, state, shutdown, parts, public, admin, direct, made_up_password, _lock: lock })
     }
 
     /// The whole surface as one service, for tests in process.
@@ -220,6 +223,14 @@ impl App {
     /// this server.
     pub fn mount(&mut self, own: Router) {
         self.public = own.fallback_service(std::mem::take(&mut self.public));
+        self.direct = None;
+    }
+
+    fn front(&self) -> Front {
+        match self.direct.clone() {
+            Some((gateway, own)) => Front::with_gateway(self.public.clone(), gateway, own),
+            None => Front::new(self.public.clone()),
+        }
     }
 
     /// The services, for tests and the demo.
@@ -249,16 +260,17 @@ impl App {
     /// the store.
     pub async fn run(self, listeners: Listeners, stop: impl Future<Output = ()>) -> Result<(), BuildError> {
         let Shutdown { stop: token, cut, tasks } = self.shutdown.clone();
-        let server = server::Config::from(&self.settings.server);
+        let config = server::Config::from(&self.settings.server);
         tasks.spawn(self.state.0.metering.clone().run(self.settings.metering.roll, token.clone()));
         tasks.spawn(self.state.0.mail.clone().run(token.clone()));
         tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));
         let outbound = Outbound::new(self.settings.webhooks.reach());
         tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound, token.clone()));
+        let mut served = vec![(listeners.public, self.front())];
         if let (Some(router), Some(listener)) = (self.admin.clone(), listeners.admin) {
-            tasks.spawn(server::serve(listener, router, server.clone(), self.shutdown.clone()));
+            served.push((listener, Front::new(router)));
         }
-        tasks.spawn(server::serve(listeners.public, self.public.clone(), server, self.shutdown.clone()));
+        server::start(served, &config, &self.shutdown).map_err(BuildError::Workers)?;
         stop.await;
         tracing::info!("draining");
         token.cancel();
@@ -377,51 +389,4 @@ async fn first_admin(
     state.0.identity.note(&mut tx, Act { actor, action: "admin.made", tenant: None, subject, detail: None }).await?;
     tx.commit().await?;
     Ok(made_up)
-}
-
-/// The public surface, and the administrator's when it has a listener of its own.
-fn routers(
-    state: &AppState,
-    gateway: &Gateway,
-    idempotency: &Arc<Idempotency>,
-    lab: Option<Lab>,
-    split: bool,
-) -> (Router, Option<Router>) {
-    let lab_routes = lab.clone().map_or_else(OpenApiRouter::new, lab::http::routes);
-    let (api, description) = OpenApiRouter::with_openapi(web::docs::base())
-        .merge(tenants::http::routes())
-        .merge(onboarding::http::routes())
-        .merge(provisioning::http::routes())
-        .merge(billing::http::routes())
-        .merge(metering::http::routes())
-        .merge(metering::openmeter_http::routes())
-        .merge(identity::http::routes())
-        .merge(mail::http::routes())
-        .merge(web::audit::routes())
-        .merge(gateway::quota_http::routes())
-        .merge(lab_routes)
-        .split_for_parts();
-    let api = api
-        .layer(from_fn_with_state(idempotency.clone(), web::idempotency::idempotent))
-        .merge(operations::routes())
-        .with_state(state.clone())
-        .merge(web::docs::routes(Description::new(description)))
-        .layer(from_fn_with_state(state.0.identity.clone(), identity::cors))
-        .layer(CatchPanicLayer::custom(web::instance::panicked))
-        .layer(from_fn(web::instance::write_problems))
-        .layer(from_fn(web::instance::stored_nowhere));
-    let api = match lab {
-        Some(lab) => api
-            .layer(from_fn_with_state(lab.clone(), lab::letters::on_the_log_in_page))
-            .layer(from_fn(lab::layers::banner))
-            .layer(from_fn_with_state(lab, lab::layers::own_faults)),
-        None => api,
-    };
-    let gateway = gateway.clone();
-    let fallback = tower::service_fn(move |request| gateway.clone().handle(request));
-    if !split {
-        return (api.fallback_service(fallback), None);
-    }
-    let public = api.clone().layer(from_fn(server::without_admin)).fallback_service(fallback);
-    (public, Some(api))
 }

@@ -25,6 +25,7 @@ pub mod settings;
 mod setup;
 pub mod shutdown;
 pub mod store;
+mod surface;
 pub mod telemetry;
 pub mod tenants;
 pub mod upkeep;

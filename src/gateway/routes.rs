@@ -128,7 +128,7 @@ impl Gateway {
     }
 
     /// Answers a request that no other part of the server has a path for.
-    pub async fn handle(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    pub async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
         let path = request.uri().path();
         if let Some(why) = path::fault(path) {
             return Ok(Problem::new(Kind::MALFORMED, format!("the path has {why}")).render(path));
