@@ -13,12 +13,12 @@ pub mod directory;
 pub mod headers;
 pub mod layers;
 pub mod path;
-pub mod proxy;
 pub mod quota_http;
 pub mod routes;
 pub mod sample;
 pub mod source;
 mod stack;
+pub mod upstream;
 pub mod usage;
 
 pub use crate::kernel::Standing;

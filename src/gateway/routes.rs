@@ -11,9 +11,9 @@ use tower::ServiceExt as _;
 use super::{
     directory::Directory,
     layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters},
-    path,
-    proxy::{self, Targets},
-    sample, stack, usage,
+    path, sample, stack,
+    upstream::{Clusters, Destination},
+    usage,
 };
 use crate::{
     identity::Verifier,
@@ -51,7 +51,7 @@ pub enum Upstream {
     /// `builtin:sample`.
     Sample,
     /// Over HTTP.
-    Http(Targets),
+    Http(Destination),
 }
 
 /// How safe a route's usage records are when its answer is released.
@@ -104,13 +104,13 @@ pub struct Gateway {
 impl Gateway {
     /// Puts every route behind its layers. A route's place in `configs` is its number in the journal.
     pub fn new(configs: &[RouteConfig], parts: &Parts) -> Self {
-        let client = proxy::client();
+        let mut clusters = Clusters::default();
         let numbered = (0_u16..).zip(configs);
         let mut routes: Vec<Route> = numbered
             .map(|(number, config)| {
                 let upstream = match &config.upstream {
                     Upstream::Sample => sample::service(),
-                    Upstream::Http(targets) => proxy::forward(client.clone(), targets.clone()),
+                    Upstream::Http(destination) => stack::forwarding(clusters.forward(destination)),
                 };
                 Route { service: service(number, config, parts, upstream), config: config.clone() }
             })

@@ -1,12 +1,16 @@
 //! `[gateway]`: upstreams and routes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use axum::http::{Method, Uri};
+use axum::http::Method;
 
-use super::read::Reader;
+use super::{read::Reader, upstreams::read_upstreams};
 use crate::{
-    gateway::{Durability, RouteConfig, Upstream, proxy::Targets, routes::TIMEOUT},
+    gateway::{
+        Durability, RouteConfig, Upstream,
+        routes::TIMEOUT,
+        upstream::{Destination, UpstreamConfig},
+    },
     metering::STOCK_METERS,
 };
 
@@ -22,15 +26,6 @@ pub struct GatewaySettings {
     pub routes: Vec<RouteConfig>,
     /// Names of routes that an embedding program serves and meters itself; [`Self::mount`] adds one.
     pub mounted: Vec<String>,
-}
-
-/// `[[gateway.upstreams]]`
-#[derive(Debug, Clone)]
-pub struct UpstreamSettings {
-    /// What routes call it.
-    pub name: String,
-    /// Its addresses, taken in turn.
-    pub targets: Vec<Uri>,
 }
 
 impl GatewaySettings {
@@ -83,36 +78,7 @@ fn sample_route() -> RouteConfig {
     }
 }
 
-fn read_upstreams(reader: &mut Reader) -> Vec<UpstreamSettings> {
-    let mut upstreams: Vec<UpstreamSettings> = Vec::new();
-    for (prefix, mut item) in reader.tables("gateway.upstreams") {
-        let name = item.string(".name", "").unwrap_or_default();
-        if name.is_empty() {
-            item.fault(".name", "is required");
-        } else if upstreams.iter().any(|other| other.name == name) {
-            item.fault(".name", "is used by another upstream");
-        }
-        let targets = item.strings(".targets", &[]).unwrap_or_default();
-        if targets.is_empty() {
-            item.fault(".targets", "must name at least one address");
-        }
-        let targets = targets.iter().filter_map(|text| target(&mut item, text)).collect();
-        reader.finish_item(&prefix, item);
-        upstreams.push(UpstreamSettings { name, targets });
-    }
-    upstreams
-}
-
-fn target(item: &mut Reader, text: &str) -> Option<Uri> {
-    let uri: Option<Uri> = text.parse().ok();
-    let fine = uri.filter(|uri| uri.scheme_str() == Some("http") && uri.authority().is_some() && uri.query().is_none());
-    if fine.is_none() {
-        item.fault(".targets", &format!("{text:?} is not an address such as http://127.0.0.1:9001"));
-    }
-    fine
-}
-
-fn read_route(item: &mut Reader, upstreams: &[UpstreamSettings]) -> Option<RouteConfig> {
+fn read_route(item: &mut Reader, upstreams: &[Arc<UpstreamConfig>]) -> Option<RouteConfig> {
     let path = item.string(".path", "");
     if let Some(path) = &path {
         if !path.starts_with('/') {
@@ -140,7 +106,7 @@ fn read_route(item: &mut Reader, upstreams: &[UpstreamSettings]) -> Option<Route
             }
             found.zip(timeout).map(|(found, timeout_s)| {
                 let timeout = Duration::from_secs(timeout_s.unsigned_abs());
-                Upstream::Http(Targets { addresses: found.targets.clone(), strip_prefix, timeout })
+                Upstream::Http(Destination { upstream: Arc::clone(found), strip_prefix, timeout })
             })
         }
         None => None,

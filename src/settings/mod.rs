@@ -12,13 +12,14 @@ pub mod read;
 mod seed;
 mod server;
 mod store;
+mod upstreams;
 mod webhooks;
 
 use std::{ffi::OsString, fs, path::PathBuf};
 
 use toml::{Table, Value};
 
-pub use gateway::{GatewaySettings, UpstreamSettings};
+pub use gateway::GatewaySettings;
 pub use identity::IdentitySettings;
 pub use lab::LabSettings;
 pub use mail::MailSettings;
