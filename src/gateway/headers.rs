@@ -32,6 +32,11 @@ const HOP_BY_HOP: [&str; 10] = [
     "http2-settings",
 ];
 
+/// Whether a header concerns one hop alone.
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(&name.as_str())
+}
+
 /// Servers that turn headers into variables fold `-`, `_` and `.` into one; so do we, before comparing.
 fn folded(name: &HeaderName) -> String {
     name.as_str().chars().map(|c| if c == '_' || c == '.' { '-' } else { c }).collect()

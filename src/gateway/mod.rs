@@ -20,6 +20,7 @@ pub mod source;
 mod stack;
 pub mod upstream;
 pub mod usage;
+pub mod worker;
 
 pub use crate::kernel::Standing;
 pub use directory::{Directory, Facts, SourceError, TenantSource, UsageAsOf};

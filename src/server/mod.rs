@@ -2,7 +2,7 @@
 //! own (`workers`), and straight to the gateway where the request is its (`front`).
 
 mod front;
-pub mod workers;
+mod workers;
 
 use std::{cell::Cell, future::Future, io, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
@@ -23,6 +23,7 @@ use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 pub use front::{Front, OwnPaths};
 
 use crate::{
+    gateway::worker,
     kernel::network::{Network, behind_proxies},
     settings::ServerSettings,
     shutdown::Shutdown,
@@ -67,7 +68,7 @@ type Listener = std::net::TcpListener;
 pub fn start(listeners: Vec<(TcpListener, Front)>, config: &Config, shutdown: &Shutdown) -> io::Result<()> {
     let listeners: Vec<(Listener, Front)> =
         listeners.into_iter().map(|(listener, front)| Ok((listener.into_std()?, front))).collect::<io::Result<_>>()?;
-    for number in 1..=workers::count() {
+    for number in 1..=worker::count() {
         let own = listeners.iter().map(|(listener, front)| Ok((listener.try_clone()?, front.clone())));
         workers::start(number, own.collect::<io::Result<_>>()?, config.clone(), shutdown)?;
     }

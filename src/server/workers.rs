@@ -1,7 +1,7 @@
 //! One thread with a runtime of its own for each core: a connection stays where it was accepted, and so does what it asks
 //! of upstreams. Nothing on the way of a call through the gateway wakes another core.
 
-use std::{cell::Cell, io, thread};
+use std::{io, thread};
 
 use tokio::{
     runtime::Builder,
@@ -10,21 +10,7 @@ use tokio::{
 };
 
 use super::{Config, Listener, serve};
-use crate::shutdown::Shutdown;
-
-thread_local! {
-    static WORKER: Cell<usize> = const { Cell::new(0) };
-}
-
-/// How many workers there are when nobody says: one for each core that this process may use.
-pub fn count() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// The number of the worker whose thread this is, from 1; 0 on any other thread.
-pub fn current() -> usize {
-    WORKER.get()
-}
+use crate::{gateway::worker, shutdown::Shutdown};
 
 /// Starts a worker that serves all of these until told to stop. What it runs ends before the shutdown's tasks do.
 pub(super) fn start(
@@ -36,7 +22,7 @@ pub(super) fn start(
     let (ended, end) = oneshot::channel::<()>();
     let inner = shutdown.clone();
     let work = move || {
-        WORKER.set(number);
+        worker::begin(number);
         // Dropped with everything that it ran, also by a panic.
         let _ended = ended;
         let Ok(runtime) = Builder::new_current_thread().enable_all().build() else {

@@ -10,6 +10,8 @@ mod configured;
 #[path = "../process/customer.rs"]
 mod customer;
 mod edge;
+mod exchange;
+mod scripted;
 #[path = "../process/server.rs"]
 mod server;
 #[path = "../support/mod.rs"]

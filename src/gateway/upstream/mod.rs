@@ -2,7 +2,10 @@
 //! [`cluster`], which chooses a target, which has its own connections ([`send`]).
 
 mod cluster;
+mod direct;
+mod line;
 mod send;
+mod wire;
 
 use std::{sync::Arc, time::Duration};
 

@@ -13,13 +13,17 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
+use super::direct::Direct;
+
 /// A connection is given this long to come about.
-const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 /// An idle connection is kept this long.
 const IDLE: Duration = Duration::from_mins(1);
 
 /// Connections to one target.
 pub(super) struct Connections {
+    /// The short way, for all but what changes the protocol.
+    direct: Option<Direct>,
     client: Client<HttpConnector, Body>,
     base: Uri,
     host: Option<HeaderValue>,
@@ -49,6 +53,10 @@ pub(super) struct Failed {
 pub(super) struct Cause(#[source] BoxError);
 
 impl Failed {
+    pub(super) fn with(cause: impl Into<BoxError>, request: Option<Box<Request<Body>>>) -> Self {
+        Self { cause: Cause(cause.into()), request }
+    }
+
     fn for_good(cause: impl Into<BoxError>) -> Self {
         Self { cause: Cause(cause.into()), request: None }
     }
@@ -65,11 +73,18 @@ impl Connections {
             .pool_timer(TokioTimer::new())
             .build(connector);
         let host = base.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        Self { client, base: base.clone(), host }
+        let direct = host.as_ref().zip(base.host()).filter(|_| base.scheme_str() == Some("http"));
+        let direct = direct.map(|(host, name)| Direct::new(name, base.port_u16().unwrap_or(80), host.clone()));
+        Self { direct, client, base: base.clone(), host }
     }
 
     /// The head of the target's answer; its body flows as it is read.
     pub(super) async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, SendError> {
+        if let Some(direct) = &self.direct
+            && !request.headers().contains_key(header::UPGRADE)
+        {
+            return direct.send(request).await;
+        }
         if let Some(host) = &self.host {
             request.headers_mut().insert(header::HOST, host.clone());
         }
