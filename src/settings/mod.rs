@@ -9,6 +9,7 @@ mod lab;
 mod mail;
 mod metering;
 pub mod read;
+mod routes;
 mod seed;
 mod server;
 mod store;
