@@ -9,8 +9,9 @@ use tokio::net::TcpListener;
 use crate::{
     billing::{self, Billing, UsageSource},
     data_folder::lock_data,
+    foreign,
     gateway::{self, Directory, Gateway},
-    identity::{self, Identity, KnownClients, Verifier},
+    identity::{self, Identity, KnownClients, NamedTenants, Verifier},
     kernel::{Act, Actor, Clock, Observers, Rng, Secret, TenantObserver, rng::random_bytes},
     lab::{self, LabClock},
     mail::{self, Mail},
@@ -194,6 +195,8 @@ impl App {
         };
         directory.connect(Arc::new(source));
         state.0.verifier.connect(Arc::new(directory.clone()));
+        let rest = foreign::Rest::new(state.0.onboarding.clone(), shutdown.tasks.clone());
+        state.0.verifier.connect_outside(rest);
         let parts = gateway::Parts {
             verifier: state.0.verifier.clone(),
             directory,
@@ -263,6 +266,7 @@ impl App {
         let config = server::Config::from(&self.settings.server);
         tasks.spawn(self.state.0.metering.clone().run(self.settings.metering.roll, token.clone()));
         tasks.spawn(self.state.0.mail.clone().run(token.clone()));
+        tasks.spawn(foreign::keep_keys_fresh(self.state.0.verifier.clone(), token.clone()));
         tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));
         let outbound = Outbound::new(self.settings.webhooks.reach());
         tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound, token.clone()));
@@ -309,7 +313,9 @@ async fn build_state(
     let metering = Metering::open(store.clone(), journal, clock(), rng(), shutdown.tasks.clone()).await?;
     metering.define_meters(&settings.metering.meters).await?;
     let known_clients = KnownClients::default();
-    let observers: [Arc<dyn TenantObserver>; 2] = [Arc::new(directory.clone()), Arc::new(known_clients.clone())];
+    let named = NamedTenants::default();
+    let observers: [Arc<dyn TenantObserver>; 3] =
+        [Arc::new(directory.clone()), Arc::new(known_clients.clone()), Arc::new(named.clone())];
     let observer: Arc<dyn TenantObserver> = Arc::new(Observers(observers.into()));
     let billing = Billing::open(
         store.clone(),
@@ -325,7 +331,7 @@ async fn build_state(
     let users = Users::new(store.clone(), clock(), rng());
     let mail = Mail::new(store.clone(), clock(), rng(), &setup::mailer(settings), &settings.mail.from)?;
     let config = setup::identity(settings);
-    let identity = Identity::open(store.clone(), clock(), rng(), mail.clone(), config, known_clients).await?;
+    let identity = Identity::open(store.clone(), clock(), rng(), mail.clone(), config, (known_clients, named)).await?;
     let driver = match settings.provisioning.driver {
         DriverChoice::Sqlite => Driver::Sqlite(SqliteDriver::new(settings.store.data.join("infrastructure"))),
         DriverChoice::None => Driver::None,

@@ -10,6 +10,7 @@ pub mod app;
 pub mod billing;
 pub mod cli;
 pub mod data_folder;
+mod foreign;
 pub mod gateway;
 pub mod identity;
 pub mod kernel;

@@ -17,9 +17,8 @@ pub(crate) fn mailer(settings: &Settings) -> Mailer {
 
 /// How identity is set up.
 pub(crate) fn identity(settings: &Settings) -> IdentityConfig {
-    let issuer = settings.server.issuer.clone().unwrap_or_else(|| format!("http://{}", settings.server.listen));
     IdentityConfig {
-        issuer,
+        issuer: settings.server.issuer(),
         signing_alg: settings.identity.signing_alg,
         published_algs: settings.identity.published_algs.clone(),
         key_wait_s: settings.identity.key_wait_s,
@@ -30,6 +29,7 @@ pub(crate) fn identity(settings: &Settings) -> IdentityConfig {
         allow_password_grant: settings.identity.allow_password_grant,
         audit_days: settings.identity.audit_days,
         login_throttle: settings.identity.login_throttle,
+        issuers: settings.identity.issuers.clone(),
         key_file: settings.store.data.join("identity.key"),
     }
 }

@@ -87,8 +87,11 @@ where
             if let Some(tenant) = access.tenant {
                 set(TENANT_ID, tenant.to_string());
             }
-            if let Subject::User(user) = access.subject {
-                set(USER_ID, user.to_string());
+            match &access.subject {
+                Subject::User(user) => set(USER_ID, user.to_string()),
+                // Any text; one that is no value of a header is not passed on.
+                Subject::Foreign(subject) => set(USER_ID, subject.sub.to_string()),
+                Subject::Client(_) => {}
             }
         }
         if let Some(tier) = tier {

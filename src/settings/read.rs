@@ -121,6 +121,12 @@ impl Reader {
         }
     }
 
+    /// Whether a key is there.
+    pub fn has(&self, path: &str) -> bool {
+        let Some((section, key)) = path.split_once('.') else { return false };
+        self.table.get(section).and_then(Value::as_table).is_some_and(|table| table.contains_key(key))
+    }
+
     /// A text; `default` when absent.
     pub fn string(&mut self, path: &str, default: &str) -> Option<String> {
         match self.take(path) {

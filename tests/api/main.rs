@@ -13,6 +13,7 @@ mod coverage;
 mod customers;
 mod dialects;
 mod events;
+mod foreign;
 mod gateway;
 mod invitations;
 mod lab;
