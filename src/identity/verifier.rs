@@ -10,6 +10,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::{Weighter, sync::Cache};
 use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::{
@@ -77,6 +79,8 @@ struct Shared {
     revocations: Revocations,
     gate: OnceLock<Arc<dyn TenantGate>>,
     foreign: Foreign,
+    /// Where it was made.
+    home: Handle,
     remembered: Cache<[u8; 32], Arc<Access>, Bytes>,
 }
 
@@ -111,6 +115,7 @@ impl Verifier {
             revocations: Revocations::default(),
             gate: OnceLock::new(),
             foreign,
+            home: Handle::current(),
             remembered: Cache::with_weighter(REMEMBERED_ABOUT, REMEMBERED_BYTES, Bytes),
         };
         Self { shared: Arc::new(shared) }
@@ -212,8 +217,16 @@ impl Verifier {
         }
     }
 
-    /// The same, waiting for an issuer's keys, or for a tenant that is looked up or made.
+    /// The same, waiting for an issuer's keys, or for a tenant that is looked up or made; where the store's connections
+    /// live, whatever thread asks.
     pub async fn resolve(&self, token: &str) -> Result<Arc<Access>, TokenError> {
+        let (own, token) = (self.clone(), token.to_owned());
+        let resolving = self.shared.home.spawn(async move { own.resolve_here(&token).await });
+        let resolved = AbortOnDropHandle::new(resolving).await;
+        resolved.unwrap_or(Err(TokenError::Unavailable("the server stops")))
+    }
+
+    async fn resolve_here(&self, token: &str) -> Result<Arc<Access>, TokenError> {
         let key = hashed(token)?;
         let mut place = None;
         for _ in 0..MOST_WAITS {
