@@ -21,12 +21,12 @@ use crate::{
     lab::{self, Lab, LabClock},
     mail::{self, Mail},
     metering::{self, Metering},
-    onboarding::{self, Onboarding, SignUps},
+    onboarding::{self, Onboarding},
     operations,
     outbound::Outbound,
-    provisioning::{self, Driver, Provisioning, SqliteDriver},
+    provisioning::{self, Provisioning},
     server,
-    settings::{DriverChoice, Settings},
+    settings::Settings,
     setup,
     shutdown::Shutdown,
     store::{Scope, Store, StoreError},
@@ -118,6 +118,7 @@ struct Services {
     onboarding: Onboarding,
     mail: Mail,
     directory: Directory,
+    gateway: Gateway,
     store: Store,
     clock: Arc<dyn Clock>,
 }
@@ -142,6 +143,7 @@ parts_of_state!(
     Onboarding = onboarding,
     Mail = mail,
     Directory = directory,
+    Gateway = gateway,
     Store = store,
     Arc<dyn Clock> = clock
 );
@@ -152,7 +154,6 @@ pub struct App {
     store: Store,
     state: AppState,
     shutdown: Shutdown,
-    parts: gateway::Parts,
     public: Router,
     admin: Option<Router>,
     /// A password that was made up for the first administrator: to be shown once.
@@ -192,18 +193,11 @@ impl App {
             metering: state.0.metering.clone(),
         };
         directory.connect(Arc::new(source));
-        state.0.verifier.connect(Arc::new(directory.clone()));
-        let parts = gateway::Parts {
-            verifier: state.0.verifier.clone(),
-            directory,
-            metering: state.0.metering.clone(),
-            clock: Arc::clone(&clock),
-            rng,
-        };
-        let gateway = Gateway::new(&settings.gateway.routes, &parts);
+        state.0.verifier.connect(Arc::new(directory));
+        let gateway = state.0.gateway.clone();
         let idempotency = Arc::new(Idempotency { store: store.clone(), clock, identity: state.0.identity.clone() });
         let (public, admin) = routers(&state, &gateway, &idempotency, lab, settings.server.admin_listen.is_some());
-        Ok(Self { settings, store, state, shutdown, parts, public, admin, made_up_password, _lock: lock })
+        Ok(Self { settings, store, state, shutdown, public, admin, made_up_password, _lock: lock })
     }
 
     /// The whole surface as one service, for tests in process.
@@ -212,8 +206,8 @@ impl App {
     }
 
     /// What the gateway's layers need, to put them round routes of an embedding program.
-    pub const fn gateway_parts(&self) -> &gateway::Parts {
-        &self.parts
+    pub fn gateway_parts(&self) -> &gateway::Parts {
+        self.state.0.gateway.parts()
     }
 
     /// Serves an embedding program's own routes beside ours, and before them where both have a path. Their fallback is
@@ -314,11 +308,7 @@ async fn build_state(
     let mail = Mail::new(store.clone(), clock(), rng(), &setup::mailer(settings), &settings.mail.from)?;
     let config = setup::identity(settings);
     let identity = Identity::open(store.clone(), clock(), rng(), mail.clone(), config, known_clients).await?;
-    let driver = match settings.provisioning.driver {
-        DriverChoice::Sqlite => Driver::Sqlite(SqliteDriver::new(settings.store.data.join("infrastructure"))),
-        DriverChoice::None => Driver::None,
-    };
-    let provisioning = Provisioning::new(store.clone(), driver, clock(), rng());
+    let provisioning = Provisioning::new(store.clone(), setup::driver(settings), clock(), rng());
     let services = onboarding::Services {
         tenants: tenants.clone(),
         users: users.clone(),
@@ -327,13 +317,22 @@ async fn build_state(
         provisioning: provisioning.clone(),
         mail: mail.clone(),
     };
-    let sign_ups = SignUps {
-        allowed: settings.identity.allow_signup,
-        // Where mail goes to a folder, whoever signs up has no way to it.
-        verify_email: settings.identity.verify_email.unwrap_or(settings.mail.smtp.is_some()),
-    };
-    let onboarding = Onboarding::new(store.clone(), services, clock(), rng(), shutdown.tasks.clone(), sign_ups);
+    let onboarding =
+        Onboarding::new(store.clone(), services, clock(), rng(), shutdown.tasks.clone(), setup::sign_ups(settings));
     let verifier = identity.verifier().clone();
+    let parts = gateway::Parts {
+        verifier: verifier.clone(),
+        directory: directory.clone(),
+        metering: metering.clone(),
+        clock: clock(),
+        rng: rng(),
+    };
+    let gateway = Gateway::new(
+        &settings.gateway.routes,
+        settings.gateway.route_names(),
+        parts,
+        shutdown.background(clock(), rng()),
+    );
     let directory = directory.clone();
     let clock = clock();
     let store = store.clone();
@@ -348,6 +347,7 @@ async fn build_state(
         onboarding,
         mail,
         directory,
+        gateway,
         store,
         clock,
     })))
@@ -399,6 +399,7 @@ fn routers(
         .merge(mail::http::routes())
         .merge(web::audit::routes())
         .merge(gateway::quota_http::routes())
+        .merge(gateway::admin_http::routes())
         .merge(lab_routes)
         .split_for_parts();
     let api = api

@@ -99,7 +99,7 @@ pub async fn serve(listener: TcpListener, router: Router, config: Config, shutdo
         let cut = shutdown.cut.clone();
         shutdown.tasks.spawn(async move {
             let _permit = permit;
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
             // A client that breaks off is no event of ours.
             tokio::select! {
                 _ = watcher.watch(connection.into_owned()) => {}

@@ -10,9 +10,14 @@ mod configured;
 #[path = "../process/customer.rs"]
 mod customer;
 mod edge;
+mod flow;
 #[path = "../process/server.rs"]
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
+mod target;
+mod targets;
+mod tunnels;
 #[path = "../process/upstream.rs"]
 mod upstream;
+mod wait;
