@@ -16,11 +16,11 @@ use crate::{
     lab::{self, LabClock},
     mail::{self, Mail},
     metering::{self, Metering},
-    onboarding::{self, Onboarding, SignUps},
+    onboarding::{self, Onboarding},
     outbound::Outbound,
-    provisioning::{Driver, Provisioning, SqliteDriver},
+    provisioning::Provisioning,
     server::{self, Front, OwnPaths},
-    settings::{DriverChoice, Settings},
+    settings::Settings,
     setup,
     shutdown::Shutdown,
     store::{Scope, Store, StoreError},
@@ -116,6 +116,7 @@ struct Services {
     onboarding: Onboarding,
     mail: Mail,
     directory: Directory,
+    gateway: Gateway,
     store: Store,
     clock: Arc<dyn Clock>,
 }
@@ -140,6 +141,7 @@ parts_of_state!(
     Onboarding = onboarding,
     Mail = mail,
     Directory = directory,
+    Gateway = gateway,
     Store = store,
     Arc<dyn Clock> = clock
 );
@@ -150,7 +152,6 @@ pub struct App {
     store: Store,
     state: AppState,
     shutdown: Shutdown,
-    parts: gateway::Parts,
     public: Router,
     admin: Option<Router>,
     /// What answers before the router does, and the paths that it leaves to the router. Not where an embedding program has
@@ -194,22 +195,15 @@ impl App {
             runtime: tokio::runtime::Handle::current(),
         };
         directory.connect(Arc::new(source));
-        state.0.verifier.connect(Arc::new(directory.clone()));
+        state.0.verifier.connect(Arc::new(directory));
         let rest = foreign::Rest::new(state.0.onboarding.clone(), shutdown.tasks.clone());
         state.0.verifier.connect_outside(rest);
-        let parts = gateway::Parts {
-            verifier: state.0.verifier.clone(),
-            directory,
-            metering: state.0.metering.clone(),
-            clock: Arc::clone(&clock),
-            rng,
-        };
-        let gateway = Gateway::new(&settings.gateway.routes, &parts);
+        let gateway = state.0.gateway.clone();
         let idempotency = Arc::new(Idempotency { store: store.clone(), clock, identity: state.0.identity.clone() });
         let split = settings.server.admin_listen.is_some();
         let Routers { public, admin, own_paths } = routers(&state, &gateway, &idempotency, lab, split);
         let direct = Some((gateway, own_paths));
-        Ok(Self { settings, store, state, shutdown, parts, public, admin, direct, made_up_password, _lock: lock })
+        Ok(Self { settings, store, state, shutdown, public, admin, direct, made_up_password, _lock: lock })
     }
 
     /// The whole surface as one service, for tests in process.
@@ -218,8 +212,8 @@ impl App {
     }
 
     /// What the gateway's layers need, to put them round routes of an embedding program.
-    pub const fn gateway_parts(&self) -> &gateway::Parts {
-        &self.parts
+    pub fn gateway_parts(&self) -> &gateway::Parts {
+        self.state.0.gateway.parts()
     }
 
     /// Serves an embedding program's own routes beside ours, and before them where both have a path. Their fallback is
@@ -332,11 +326,7 @@ async fn build_state(
     let mail = Mail::new(store.clone(), clock(), rng(), &setup::mailer(settings), &settings.mail.from)?;
     let config = setup::identity(settings);
     let identity = Identity::open(store.clone(), clock(), rng(), mail.clone(), config, (known_clients, named)).await?;
-    let driver = match settings.provisioning.driver {
-        DriverChoice::Sqlite => Driver::Sqlite(SqliteDriver::new(settings.store.data.join("infrastructure"))),
-        DriverChoice::None => Driver::None,
-    };
-    let provisioning = Provisioning::new(store.clone(), driver, clock(), rng());
+    let provisioning = Provisioning::new(store.clone(), setup::driver(settings), clock(), rng());
     let services = onboarding::Services {
         tenants: tenants.clone(),
         users: users.clone(),
@@ -345,13 +335,22 @@ async fn build_state(
         provisioning: provisioning.clone(),
         mail: mail.clone(),
     };
-    let sign_ups = SignUps {
-        allowed: settings.identity.allow_signup,
-        // Where mail goes to a folder, whoever signs up has no way to it.
-        verify_email: settings.identity.verify_email.unwrap_or(settings.mail.smtp.is_some()),
-    };
-    let onboarding = Onboarding::new(store.clone(), services, clock(), rng(), shutdown.tasks.clone(), sign_ups);
+    let onboarding =
+        Onboarding::new(store.clone(), services, clock(), rng(), shutdown.tasks.clone(), setup::sign_ups(settings));
     let verifier = identity.verifier().clone();
+    let parts = gateway::Parts {
+        verifier: verifier.clone(),
+        directory: directory.clone(),
+        metering: metering.clone(),
+        clock: clock(),
+        rng: rng(),
+    };
+    let gateway = Gateway::new(
+        &settings.gateway.routes,
+        settings.gateway.route_names(),
+        parts,
+        shutdown.background(clock(), rng()),
+    );
     let directory = directory.clone();
     let clock = clock();
     let store = store.clone();
@@ -366,6 +365,7 @@ async fn build_state(
         onboarding,
         mail,
         directory,
+        gateway,
         store,
         clock,
     })))

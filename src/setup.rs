@@ -4,7 +4,9 @@ use crate::{
     identity::IdentityConfig,
     mail::Mailer,
     metering::{self, STOCK_METERS, journal},
-    settings::Settings,
+    onboarding::SignUps,
+    provisioning::{Driver, SqliteDriver},
+    settings::{DriverChoice, Settings},
 };
 
 /// Who takes letters.
@@ -31,6 +33,23 @@ pub(crate) fn identity(settings: &Settings) -> IdentityConfig {
         login_throttle: settings.identity.login_throttle,
         issuers: settings.identity.issuers.clone(),
         key_file: settings.store.data.join("identity.key"),
+    }
+}
+
+/// Who may sign up.
+pub(crate) fn sign_ups(settings: &Settings) -> SignUps {
+    SignUps {
+        allowed: settings.identity.allow_signup,
+        // Where mail goes to a folder, whoever signs up has no way to it.
+        verify_email: settings.identity.verify_email.unwrap_or(settings.mail.smtp.is_some()),
+    }
+}
+
+/// Who makes infrastructure.
+pub(crate) fn driver(settings: &Settings) -> Driver {
+    match settings.provisioning.driver {
+        DriverChoice::Sqlite => Driver::Sqlite(SqliteDriver::new(settings.store.data.join("infrastructure"))),
+        DriverChoice::None => Driver::None,
     }
 }
 

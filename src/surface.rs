@@ -52,6 +52,7 @@ pub(crate) fn routers(
         .merge(mail::http::routes())
         .merge(web::audit::routes())
         .merge(gateway::quota_http::routes())
+        .merge(gateway::admin_http::routes())
         .merge(lab_routes)
         .split_for_parts();
     let lab_paths = lab.iter().flat_map(|_| lab::PATHS);

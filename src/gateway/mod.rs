@@ -6,8 +6,9 @@
 //! Invariants: a refused request is never billed; a hard quota is never overrun by concurrent calls; a request is settled
 //! exactly once, before its response's last byte; an upstream never sees an identity that the client made up.
 //!
-//! Not here: retries, circuit breaking, caching, WebSocket.
+//! Not here: caching.
 
+pub mod admin_http;
 pub mod admission;
 pub mod directory;
 pub mod headers;

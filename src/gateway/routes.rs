@@ -2,23 +2,25 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use axum::{
     body::Body,
     http::{Method, Request, Response, Uri, header},
 };
+use tokio::sync::Mutex;
 use tower::ServiceExt as _;
 
 use super::{
     directory::Directory,
     layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters},
     path, sample, stack,
-    upstream::{Clusters, Destination},
+    upstream::{Background, Clusters, Destination, UpstreamState},
     usage,
 };
 use crate::{
     identity::Verifier,
     kernel::{Clock, Rng},
-    metering::{Metering, STOCK_METERS},
+    metering::{JournalError, Metering, STOCK_METERS},
     web::{Kind, Problem},
 };
 
@@ -95,26 +97,101 @@ struct Route {
     service: stack::Upstream,
 }
 
-/// All routes; cheap to clone.
+/// The routes of a moment, in the order in which they are tried.
+struct Table {
+    routes: Vec<Route>,
+    clusters: Clusters,
+}
+
+/// All routes; cheap to clone. They can be changed while requests are under way, which end as they began.
 #[derive(Clone)]
-pub struct Gateway {
-    routes: Arc<[Route]>,
+pub struct Gateway(Arc<Live>);
+
+struct Live {
+    table: ArcSwap<Table>,
+    parts: Parts,
+    background: Background,
+    /// The routes' names by their numbers in the journal. A number never means another name.
+    names: Mutex<Vec<String>>,
 }
 
 impl Gateway {
-    /// Puts every route behind its layers. A route's place in `configs` is its number in the journal.
-    pub fn new(configs: &[RouteConfig], parts: &Parts) -> Self {
+    /// Puts every route behind its layers. `names` are what the journal was opened with.
+    pub fn new(configs: &[RouteConfig], names: Vec<String>, parts: Parts, background: Background) -> Self {
+        let table = Table::new(configs, &names, &parts, &background, &Clusters::default());
+        Self(Arc::new(Live { table: ArcSwap::from_pointee(table), parts, background, names: Mutex::new(names) }))
+    }
+
+    /// What its layers need.
+    pub fn parts(&self) -> &Parts {
+        &self.0.parts
+    }
+
+    /// Has other routes from the next request on. A name that is new gets a number of its own first, in the journal, too;
+    /// when that cannot be, nothing is changed.
+    pub async fn change(&self, configs: &[RouteConfig]) -> Result<(), JournalError> {
+        let live = &*self.0;
+        let mut names = live.names.lock().await;
+        let mut all = names.clone();
+        for config in configs {
+            if !all.contains(&config.path) {
+                all.push(config.path.clone());
+            }
+        }
+        if all.len() > names.len() {
+            live.parts.metering.name_routes(all.clone()).await?;
+            *names = all;
+        }
+        let before = live.table.load_full();
+        let table = Table::new(configs, &names, &live.parts, &live.background, &before.clusters);
+        live.table.store(Arc::new(table));
+        Ok(())
+    }
+
+    /// Answers a request that no other part of the server has a path for.
+    pub async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let path = request.uri().path();
+        if let Some(why) = path::fault(path) {
+            return Ok(Problem::new(Kind::MALFORMED, format!("the path has {why}")).render(path));
+        }
+        let service = self.0.table.load().find(&request).map(|route| route.service.clone());
+        match service {
+            Some(service) => service.oneshot(request).await,
+            None => Ok(Problem::new(Kind::NOT_FOUND, "no route has this path").render(path)),
+        }
+    }
+
+    /// The routes as they are now, in the order in which they are tried.
+    pub fn routes(&self) -> Vec<RouteConfig> {
+        self.0.table.load().routes.iter().map(|route| route.config.clone()).collect()
+    }
+
+    /// The upstreams that routes lead to, and how their targets fare.
+    pub fn upstreams(&self) -> Vec<UpstreamState> {
+        self.0.table.load().clusters.states()
+    }
+}
+
+impl Table {
+    fn new(
+        configs: &[RouteConfig],
+        names: &[String],
+        parts: &Parts,
+        background: &Background,
+        before: &Clusters,
+    ) -> Self {
         let mut clusters = Clusters::default();
-        let numbered = (0_u16..).zip(configs);
-        let mut routes: Vec<Route> = numbered
-            .map(|(number, config)| {
-                let upstream = match &config.upstream {
-                    Upstream::Sample => sample::service(),
-                    Upstream::Http(destination) => stack::forwarding(clusters.forward(destination)),
-                };
-                Route { service: service(number, config, parts, upstream), config: config.clone() }
-            })
-            .collect();
+        let mut route = |config: &RouteConfig| {
+            let upstream = match &config.upstream {
+                Upstream::Sample => sample::service(),
+                Upstream::Http(destination) => stack::forwarding(clusters.forward(destination, background, before)),
+            };
+            // Whoever calls has named them all; routes of one path share its number.
+            let number = names.iter().position(|name| *name == config.path);
+            let number = number.and_then(|number| u16::try_from(number).ok()).unwrap_or(u16::MAX);
+            Route { service: service(number, config, parts, upstream), config: config.clone() }
+        };
+        let mut routes: Vec<Route> = configs.iter().map(&mut route).collect();
         // The longest prefix first; among equals the one that asks for more.
         let rank = |route: &Route| {
             (
@@ -124,19 +201,7 @@ impl Gateway {
             )
         };
         routes.sort_by_key(|route| std::cmp::Reverse(rank(route)));
-        Self { routes: routes.into() }
-    }
-
-    /// Answers a request that no other part of the server has a path for.
-    pub async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
-        let path = request.uri().path();
-        if let Some(why) = path::fault(path) {
-            return Ok(Problem::new(Kind::MALFORMED, format!("the path has {why}")).render(path));
-        }
-        match self.find(&request) {
-            Some(route) => route.service.clone().oneshot(request).await,
-            None => Ok(Problem::new(Kind::NOT_FOUND, "no route has this path").render(path)),
-        }
+        Self { routes, clusters }
     }
 
     fn find(&self, request: &Request<Body>) -> Option<&Route> {

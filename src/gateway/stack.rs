@@ -14,7 +14,7 @@ use super::{
         strip_our_cookies,
     },
     layers::{AdmitLayer, AuthenticateLayer, MeterLayer, Ticket},
-    upstream::Forward,
+    upstream::{Forward, Hop},
 };
 use crate::{
     identity::{Access, Subject},
@@ -69,6 +69,7 @@ where
         let access = request.extensions().get::<Arc<Access>>().cloned();
         let tier = request.extensions().get::<Arc<Ticket>>().map(|ticket| ticket.tier.to_string());
         let id = uuid_v7(self.clock.now(), &*self.rng);
+        Hop::note(&mut request);
         let headers = request.headers_mut();
         // Before anything is added: `Connection` may name any header, and must not name ours away.
         strip_hop_by_hop(headers);

@@ -155,6 +155,15 @@ impl Metering {
         self.journal.durable(seq).await
     }
 
+    /// Gives names to route numbers: those that had one, and more behind them. With a new number nothing may be recorded
+    /// before this returned.
+    pub async fn name_routes(&self, names: Vec<String>) -> Result<(), JournalError> {
+        let journal = self.journal.clone();
+        let done = tokio::task::spawn_blocking(move || journal.name_routes(&names)).await;
+        // A thread that panicked has said so.
+        done.unwrap_or(Err(JournalError::Unavailable))
+    }
+
     /// Counts everything that was recorded on this node before the call. Whoever waits for one round shares the next.
     pub async fn catch_up(&self) -> Result<(), Error> {
         let asked = self.rounds.now();

@@ -207,20 +207,30 @@ impl Reader {
         let mut readers = Vec::new();
         for (index, item) in items.into_iter().enumerate() {
             let prefix = format!("{path}[{index}]");
-            match item {
-                Value::Table(table) => {
-                    let mut reader = Self::new();
-                    reader.file.clone_from(&self.file);
-                    reader.table.insert(String::new(), Value::Table(table));
-                    readers.push((prefix, reader));
-                }
-                other => self.wrong_type(&prefix, "a table", &other),
-            }
+            let reader = self.part(&prefix, item);
+            readers.extend(reader.map(|reader| (prefix, reader)));
         }
         readers
     }
 
-    /// Takes over what was wrong with an item of [`Self::tables`], its unknown keys too.
+    /// A table that may be absent, to be read by a reader of its own.
+    pub fn table(&mut self, path: &str) -> Option<Self> {
+        let value = self.take(path)?;
+        self.part(path, value)
+    }
+
+    fn part(&mut self, path: &str, value: Value) -> Option<Self> {
+        let Value::Table(table) = value else {
+            self.wrong_type(path, "a table", &value);
+            return None;
+        };
+        let mut reader = Self::new();
+        reader.file.clone_from(&self.file);
+        reader.table.insert(String::new(), Value::Table(table));
+        Some(reader)
+    }
+
+    /// Takes over what was wrong with an item of [`Self::tables`] or with a [`Self::table`], its unknown keys too.
     pub fn finish_item(&mut self, prefix: &str, mut item: Self) {
         item.unknown_keys();
         for mut fault in item.faults {

@@ -32,6 +32,7 @@ use crate::{
     gateway::{
         directory::BoxFuture,
         routes::Durability,
+        upstream::Tunnel,
         usage::{self, Reported},
     },
     kernel::Clock,
@@ -136,6 +137,7 @@ where
             reservation,
             ingress,
             egress: 0,
+            tunnel: None,
             reported: Reported::default(),
             started: stopwatch(),
             worked_micros: 0,
@@ -151,6 +153,8 @@ struct Draft {
     reservation: Reservation,
     ingress: Arc<AtomicU64>,
     egress: u64,
+    /// What goes on counting after a change of protocol.
+    tunnel: Option<Tunnel>,
     reported: Reported,
     started: Instant,
     worked_micros: u64,
@@ -186,8 +190,9 @@ impl Draft {
         // A millisecond has a thousand microseconds: elapsed microseconds are thousandths of the meter's unit.
         let worked = i64::try_from(self.worked_micros).unwrap_or(i64::MAX);
         measured[COMPUTE] = measured[COMPUTE].or(Some(worked));
-        measured[EGRESS] = Some(whole(self.egress));
-        measured[INGRESS] = Some(whole(self.ingress.load(Ordering::Relaxed)));
+        let (ingress, egress) = self.tunnel.as_ref().map_or((0, 0), |tunnel| (tunnel.ingress(), tunnel.egress()));
+        measured[EGRESS] = Some(whole(self.egress.saturating_add(egress)));
+        measured[INGRESS] = Some(whole(self.ingress.load(Ordering::Relaxed).saturating_add(ingress)));
         let mut amounts = Amounts::default();
         for (number, (thousandths, counted)) in (0_u16..).zip(measured.into_iter().zip(self.layer.meters.counted)) {
             if counted {
@@ -234,6 +239,12 @@ where
                     if response.status().is_server_error() {
                         // Not billed: what the ticket and the reservation hold is given back.
                         draft.ticket.settle(&Amounts::default());
+                        return Poll::Ready(Ok(response));
+                    }
+                    if let Some(tunnel) = response.extensions_mut().remove::<Tunnel>() {
+                        // Settled when the tunnel lets go of it.
+                        draft.tunnel = Some(tunnel.clone());
+                        tunnel.hold(Settle(Some(draft)));
                         return Poll::Ready(Ok(response));
                     }
                     if !response.body().is_end_stream() {

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::{
     line::{Broken, Line, Upload},
-    send::{CONNECT, Failed, SendError},
+    send::{Failed, SendError},
     wire::{Framing, Head, Next},
 };
 use crate::gateway::worker;
@@ -34,6 +34,8 @@ pub(super) struct Direct {
     port: u16,
     /// What requests say that they are for.
     host: HeaderValue,
+    /// How long a connection may take to come about.
+    patience: Duration,
     idle: Arc<Idle>,
 }
 
@@ -81,10 +83,10 @@ fn now() -> Instant {
 
 impl Direct {
     /// Connects to nothing yet.
-    pub(super) fn new(name: &str, port: u16, host: HeaderValue) -> Self {
+    pub(super) fn new((name, port): (&str, u16), host: HeaderValue, patience: Duration) -> Self {
         let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
         let of = (0..=worker::count()).map(|_| Mutex::default()).collect();
-        Self { name, port, host, idle: Arc::new(Idle { of }) }
+        Self { name, port, host, patience, idle: Arc::new(Idle { of }) }
     }
 
     /// The head of the target's answer; its body flows as it is read.
@@ -110,7 +112,7 @@ impl Direct {
 
     async fn connect(&self) -> io::Result<Line> {
         let connecting = TcpStream::connect((self.name.as_str(), self.port));
-        let stream = tokio::time::timeout(CONNECT, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let stream = tokio::time::timeout(self.patience, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;
         drop(stream.set_nodelay(true));
         Ok(Line::new(stream))
     }

@@ -1,5 +1,7 @@
 //! Connections to one target. The request comes with the path that the target is to see; its `Host`, the form of its
 //! address and its version are set here. Whom to send to, and whether again, is the cluster's affair.
+//!
+//! Trailers of a request reach HTTP/2 targets, and were looked at before; to HTTP/1.1 ones there are none.
 
 use std::time::Duration;
 
@@ -8,25 +10,31 @@ use axum::{
     body::Body,
     http::{HeaderValue, Request, Response, Uri, Version, header, uri::PathAndQuery},
 };
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{Builder, Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use rustls::{ClientConfig, RootCertStore};
 
-use super::direct::Direct;
+use super::{Protocol, UpstreamConfig, direct::Direct};
 
-/// A connection is given this long to come about.
-pub(super) const CONNECT: Duration = Duration::from_secs(5);
 /// An idle connection is kept this long.
 const IDLE: Duration = Duration::from_mins(1);
 
 /// Connections to one target.
 pub(super) struct Connections {
-    /// The short way, for all but what changes the protocol.
+    /// The short way to what speaks HTTP/1.1 without TLS, for all but a change of protocol.
     direct: Option<Direct>,
-    client: Client<HttpConnector, Body>,
+    way: Way,
     base: Uri,
+    /// What is said in `Host`; HTTP/2 has it in the address.
     host: Option<HeaderValue>,
+}
+
+enum Way {
+    Plain(Client<HttpConnector, Body>),
+    Tls(Client<HttpsConnector<HttpConnector>, Body>),
 }
 
 /// Why there is no answer.
@@ -34,7 +42,7 @@ pub(super) enum SendError {
     /// Nothing was sent.
     Connect(Failed),
     /// The target did not begin: it said so, or an idle connection was closed before a byte of an answer.
-    #[expect(dead_code, reason = "the client below tries those again itself")]
+    #[expect(dead_code, reason = "hyper's client tries those again itself")]
     Refused(Failed),
     /// Something may have reached the target.
     Broken(Failed),
@@ -43,7 +51,6 @@ pub(super) enum SendError {
 /// What went wrong, and the request if it is whole: its head kept, nothing of its body read.
 pub(super) struct Failed {
     pub(super) cause: Cause,
-    #[expect(dead_code, reason = "nobody sends it again yet")]
     pub(super) request: Option<Box<Request<Body>>>,
 }
 
@@ -64,18 +71,24 @@ impl Failed {
 
 impl Connections {
     /// None yet; they are made when they are needed.
-    pub(super) fn new(base: &Uri) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        let host = base.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        let direct = host.as_ref().zip(base.host()).filter(|_| base.scheme_str() == Some("http"));
-        let direct = direct.map(|(host, name)| Direct::new(name, base.port_u16().unwrap_or(80), host.clone()));
-        Self { direct, client, base: base.clone(), host }
+    pub(super) fn new(base: &Uri, config: &UpstreamConfig) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.set_connect_timeout(Some(config.connect));
+        tcp.set_nodelay(true);
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).timer(TokioTimer::new());
+        builder.http2_only(config.http == Protocol::Two);
+        let way = if base.scheme_str() == Some("https") {
+            Way::Tls(with_tls(&builder, tcp, config))
+        } else {
+            Way::Plain(builder.build(tcp))
+        };
+        let host = base.authority().filter(|_| config.http == Protocol::One);
+        let host = host.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        let plain = host.as_ref().zip(base.host()).filter(|_| base.scheme_str() == Some("http"));
+        let port = base.port_u16().unwrap_or(80);
+        let direct = plain.map(|(host, name)| Direct::new((name, port), host.clone(), config.connect));
+        Self { direct, way, base: base.clone(), host }
     }
 
     /// The head of the target's answer; its body flows as it is read.
@@ -85,8 +98,9 @@ impl Connections {
         {
             return direct.send(request).await;
         }
-        if let Some(host) = &self.host {
-            request.headers_mut().insert(header::HOST, host.clone());
+        match &self.host {
+            Some(host) => drop(request.headers_mut().insert(header::HOST, host.clone())),
+            None => drop(request.headers_mut().remove(header::HOST)),
         }
         let mut parts = self.base.clone().into_parts();
         let path = request.uri().path_and_query().cloned();
@@ -96,10 +110,38 @@ impl Connections {
             *request.uri_mut() = uri;
         }
         *request.version_mut() = Version::HTTP_11;
-        match self.client.request(request).await {
+        let answer = match &self.way {
+            Way::Plain(client) => client.request(request),
+            Way::Tls(client) => client.request(request),
+        };
+        match answer.await {
             Ok(response) => Ok(response.map(Body::new)),
             Err(error) if error.is_connect() => Err(SendError::Connect(Failed::for_good(error))),
             Err(error) => Err(SendError::Broken(Failed::for_good(error))),
         }
     }
+}
+
+fn with_tls(
+    builder: &Builder,
+    mut tcp: HttpConnector,
+    config: &UpstreamConfig,
+) -> Client<HttpsConnector<HttpConnector>, Body> {
+    tcp.enforce_http(false);
+    let tls = ClientConfig::builder();
+    let tls = match &config.ca {
+        None => tls.with_webpki_roots(),
+        Some(authorities) => {
+            let mut roots = RootCertStore::empty();
+            // The settings tried each of them.
+            roots.add_parsable_certificates(authorities.iter().cloned());
+            tls.with_root_certificates(roots)
+        }
+    };
+    let https = HttpsConnectorBuilder::new().with_tls_config(tls.with_no_client_auth()).https_only();
+    let connector = match config.http {
+        Protocol::One => https.enable_http1().wrap_connector(tcp),
+        Protocol::Two => https.enable_http2().wrap_connector(tcp),
+    };
+    builder.build(connector)
 }

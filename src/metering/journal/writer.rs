@@ -69,6 +69,8 @@ pub(super) struct Inner {
     pub(super) syncing: bool,
     /// Records promised to requests under way.
     pub(super) reserved: u64,
+    /// What route numbers stand for from the next segment on.
+    pub(super) routes: Vec<String>,
     /// The next segment, made ahead of need.
     pub(super) prepared: Option<Arc<dyn DiskFile>>,
     /// Somebody makes its file.
