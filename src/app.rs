@@ -192,6 +192,7 @@ impl App {
             metering: state.0.metering.clone(),
         };
         directory.connect(Arc::new(source));
+        directory.set_max_in_flight(settings.gateway.max_in_flight);
         state.0.verifier.connect(Arc::new(directory.clone()));
         let parts = gateway::Parts {
             verifier: state.0.verifier.clone(),
@@ -252,6 +253,8 @@ impl App {
         let server = server::Config::from(&self.settings.server);
         tasks.spawn(self.state.0.metering.clone().run(self.settings.metering.roll, token.clone()));
         tasks.spawn(self.state.0.mail.clone().run(token.clone()));
+        let (directory, store) = (self.parts.directory.clone(), self.store.clone());
+        tasks.spawn(gateway::crossings::tell(directory, store, self.state.0.identity.clone(), token.clone()));
         tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));
         let outbound = Outbound::new(self.settings.webhooks.reach());
         tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound, token.clone()));
@@ -296,6 +299,7 @@ async fn build_state(
     let journal = setup::metering(settings);
     let metering = Metering::open(store.clone(), journal, clock(), rng(), shutdown.tasks.clone()).await?;
     metering.define_meters(&settings.metering.meters).await?;
+    metering.check_routed_meters()?;
     let known_clients = KnownClients::default();
     let observers: [Arc<dyn TenantObserver>; 2] = [Arc::new(directory.clone()), Arc::new(known_clients.clone())];
     let observer: Arc<dyn TenantObserver> = Arc::new(Observers(observers.into()));

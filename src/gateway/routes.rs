@@ -4,21 +4,26 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    http::{Method, Request, Response, Uri, header},
+    http::{HeaderValue, Method, Request, Response, header},
 };
 use tower::ServiceExt as _;
 
 use super::{
+    admission::RateTerms,
     directory::Directory,
-    layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters},
+    layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters, RouteTerms, limited},
     path,
     proxy::{self, Targets},
-    sample, stack, usage,
+    sample, stack,
+    table::{HostRule, Match, Pattern, Table},
+    units::{Billed, MeterRule},
+    usage,
 };
 use crate::{
     identity::Verifier,
     kernel::{Clock, Rng},
-    metering::{Metering, STOCK_METERS},
+    metering::Metering,
+    users::Role,
     web::{Kind, Problem},
 };
 
@@ -27,22 +32,72 @@ use crate::{
 pub struct RouteConfig {
     /// Prefix of the path, by whole segments.
     pub path: String,
-    /// Only this host, if any.
-    pub host: Option<String>,
+    /// Only these hosts, if any.
+    pub host: Option<HostRule>,
     /// Only these methods; all when empty.
     pub methods: Vec<Method>,
     /// Where it goes.
     pub upstream: Upstream,
     /// Scopes that a token needs.
     pub scopes: Vec<String>,
+    /// Roles of which a user must have one, if there are any.
+    pub roles: Vec<Role>,
+    /// Features that the tenant's tier must have.
+    pub features: Vec<String>,
     /// Whether the upstream gets the client's token.
     pub forward_token: bool,
-    /// The stock meters it counts, by number.
-    pub counted: [bool; STOCK_METERS.len()],
+    /// The meters it counts.
+    pub meters: Arc<[MeterRule]>,
+    /// Which answers are billed.
+    pub billed: Billed,
     /// How safe its records are.
     pub durability: Durability,
+    /// The largest body of a request, in bytes.
+    pub body_limit: Option<u64>,
+    /// Each tenant's rate on it.
+    pub rate_limit: Option<RateTerms>,
+    /// Each tenant's requests under way on it.
+    pub max_concurrency: Option<u32>,
     /// Without token and metering.
     pub public: bool,
+}
+
+impl RouteConfig {
+    /// A route for everybody with a token that counts `apis`.
+    pub fn new(path: &str, upstream: Upstream) -> Self {
+        Self {
+            path: path.to_owned(),
+            host: None,
+            methods: Vec::new(),
+            upstream,
+            scopes: Vec::new(),
+            roles: Vec::new(),
+            features: Vec::new(),
+            forward_token: false,
+            meters: MeterRule::requests(),
+            billed: Billed::default(),
+            durability: Durability::Relaxed,
+            body_limit: None,
+            rate_limit: None,
+            max_concurrency: None,
+            public: false,
+        }
+    }
+
+    fn pattern(&self) -> Pattern<'_> {
+        Pattern { path: &self.path, host: self.host.as_ref(), methods: &self.methods }
+    }
+
+    fn terms(&self, route: u16) -> RouteTerms {
+        RouteTerms {
+            route,
+            meters: Arc::clone(&self.meters),
+            features: self.features.clone(),
+            rate: self.rate_limit,
+            max_concurrency: self.max_concurrency,
+            body_limit: self.body_limit,
+        }
+    }
 }
 
 /// Where a route goes.
@@ -82,23 +137,25 @@ pub struct Parts {
 impl Parts {
     /// The three layers for one route, outermost first: a tuple that is itself a layer.
     pub fn layers(&self, scopes: &[String], meters: RouteMeters) -> (AuthenticateLayer, AdmitLayer, MeterLayer) {
+        let terms = meters.terms();
         (
             AuthenticateLayer::new(self.verifier.clone()).require_scopes(scopes),
-            AdmitLayer::new(self.directory.clone()),
+            AdmitLayer::new(self.directory.clone()).for_route(terms),
             MeterLayer::new(self.metering.clone(), Arc::clone(&self.clock), meters),
         )
     }
 }
 
 struct Route {
-    config: RouteConfig,
     service: stack::Upstream,
 }
 
 /// All routes; cheap to clone.
 #[derive(Clone)]
 pub struct Gateway {
+    /// A route's place is its number in the journal.
     routes: Arc<[Route]>,
+    table: Arc<Table>,
 }
 
 impl Gateway {
@@ -106,25 +163,15 @@ impl Gateway {
     pub fn new(configs: &[RouteConfig], parts: &Parts) -> Self {
         let client = proxy::client();
         let numbered = (0_u16..).zip(configs);
-        let mut routes: Vec<Route> = numbered
-            .map(|(number, config)| {
-                let upstream = match &config.upstream {
-                    Upstream::Sample => sample::service(),
-                    Upstream::Http(targets) => proxy::forward(client.clone(), targets.clone()),
-                };
-                Route { service: service(number, config, parts, upstream), config: config.clone() }
-            })
-            .collect();
-        // The longest prefix first; among equals the one that asks for more.
-        let rank = |route: &Route| {
-            (
-                route.config.path.trim_end_matches('/').len(),
-                route.config.host.is_some(),
-                !route.config.methods.is_empty(),
-            )
-        };
-        routes.sort_by_key(|route| std::cmp::Reverse(rank(route)));
-        Self { routes: routes.into() }
+        let routes = numbered.map(|(number, config)| {
+            let upstream = match &config.upstream {
+                Upstream::Sample => sample::service(),
+                Upstream::Http(targets) => proxy::forward(client.clone(), targets.clone()),
+            };
+            Route { service: service(number, config, parts, upstream) }
+        });
+        let table = Table::new(configs.iter().map(RouteConfig::pattern));
+        Self { routes: routes.collect(), table: Arc::new(table) }
     }
 
     /// Answers a request that no other part of the server has a path for.
@@ -133,19 +180,21 @@ impl Gateway {
         if let Some(why) = path::fault(path) {
             return Ok(Problem::new(Kind::MALFORMED, format!("the path has {why}")).render(path));
         }
-        match self.find(&request) {
-            Some(route) => route.service.clone().oneshot(request).await,
-            None => Ok(Problem::new(Kind::NOT_FOUND, "no route has this path").render(path)),
+        match self.table.find(request.uri(), request.headers(), request.method()) {
+            Match::Route(place) => self.routes[place].service.clone().oneshot(request).await,
+            Match::Method(allowed) => Ok(other_method(&allowed).render(path)),
+            Match::None => Ok(Problem::new(Kind::NOT_FOUND, "no route has this path").render(path)),
         }
     }
+}
 
-    fn find(&self, request: &Request<Body>) -> Option<&Route> {
-        let host = host(request.uri(), request.headers());
-        self.routes.iter().find(|Route { config, .. }| {
-            path::is_below(request.uri().path(), &config.path)
-                && config.host.as_deref().is_none_or(|own| host.is_some_and(|host| own.eq_ignore_ascii_case(host)))
-                && (config.methods.is_empty() || config.methods.contains(request.method()))
-        })
+fn other_method(allowed: &[Method]) -> Problem {
+    let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+    let problem = Problem::new(Kind::METHOD_NOT_ALLOWED, "no route of this path has that method");
+    // Methods are tokens, which are values of headers.
+    match HeaderValue::try_from(names.join(", ")) {
+        Ok(names) => problem.header(header::ALLOW, names),
+        Err(_) => problem,
     }
 }
 
@@ -154,22 +203,24 @@ fn service(number: u16, config: &RouteConfig, parts: &Parts, upstream: stack::Up
     let identified = stack::Identify { inner: upstream, forward_token: config.forward_token, clock, rng };
     if config.public {
         // Not metered, and what the upstream reports is not the client's business either.
-        return stack::boxed(identified.map_response(|mut response| {
+        let service = stack::boxed(identified.map_response(|mut response| {
             usage::take(response.headers_mut());
             response
         }));
+        return match config.body_limit {
+            Some(limit) => limited(service, limit),
+            None => service,
+        };
     }
-    let meters = RouteMeters { route: number, counted: config.counted, durability: config.durability };
+    let meters = RouteMeters {
+        route: number,
+        rules: Arc::clone(&config.meters),
+        billed: config.billed.clone(),
+        durability: config.durability,
+    };
     let (authenticate, admit, meter) = parts.layers(&config.scopes, meters);
+    let (authenticate, admit) = (authenticate.require_roles(&config.roles), admit.for_route(config.terms(number)));
     stack::metered(&authenticate, &admit, &meter, identified)
-}
-
-/// The host a request is for, without the port.
-fn host<'r>(uri: &'r Uri, headers: &'r axum::http::HeaderMap) -> Option<&'r str> {
-    let named = || headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    let host = uri.host().or_else(named)?;
-    let end = host.rfind(':').filter(|colon| host[colon + 1..].bytes().all(|b| b.is_ascii_digit()));
-    Some(end.map_or(host, |colon| &host[..colon]))
 }
 
 /// The default time that an upstream may take.
