@@ -195,6 +195,7 @@ impl App {
             runtime: tokio::runtime::Handle::current(),
         };
         directory.connect(Arc::new(source));
+        directory.set_max_in_flight(settings.gateway.max_in_flight);
         state.0.verifier.connect(Arc::new(directory));
         let rest = foreign::Rest::new(state.0.onboarding.clone(), shutdown.tasks.clone());
         state.0.verifier.connect_outside(rest);
@@ -261,6 +262,8 @@ impl App {
         tasks.spawn(self.state.0.metering.clone().run(self.settings.metering.roll, token.clone()));
         tasks.spawn(self.state.0.mail.clone().run(token.clone()));
         tasks.spawn(foreign::keep_keys_fresh(self.state.0.verifier.clone(), token.clone()));
+        let (directory, store) = (self.state.0.directory.clone(), self.store.clone());
+        tasks.spawn(gateway::crossings::tell(directory, store, self.state.0.identity.clone(), token.clone()));
         tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));
         let outbound = Outbound::new(self.settings.webhooks.reach());
         tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound, token.clone()));
@@ -306,6 +309,7 @@ async fn build_state(
     let journal = setup::metering(settings);
     let metering = Metering::open(store.clone(), journal, clock(), rng(), shutdown.tasks.clone()).await?;
     metering.define_meters(&settings.metering.meters).await?;
+    metering.check_routed_meters()?;
     let known_clients = KnownClients::default();
     let named = NamedTenants::default();
     let observers: [Arc<dyn TenantObserver>; 3] =
@@ -345,12 +349,8 @@ async fn build_state(
         clock: clock(),
         rng: rng(),
     };
-    let gateway = Gateway::new(
-        &settings.gateway.routes,
-        settings.gateway.route_names(),
-        parts,
-        shutdown.background(clock(), rng()),
-    );
+    let numbers = gateway::Names { routes: settings.gateway.route_names(), meters: settings.gateway.meters.clone() };
+    let gateway = Gateway::new(&settings.gateway.routes, numbers, parts, shutdown.background(clock(), rng()));
     let directory = directory.clone();
     let clock = clock();
     let store = store.clone();

@@ -3,7 +3,7 @@
 use crate::{
     identity::IdentityConfig,
     mail::Mailer,
-    metering::{self, STOCK_METERS, journal},
+    metering::{self, journal},
     onboarding::SignUps,
     provisioning::{Driver, SqliteDriver},
     settings::{DriverChoice, Settings},
@@ -61,7 +61,7 @@ pub(crate) fn metering(settings: &Settings) -> metering::Settings {
         options: journal::Options {
             segment_bytes: settings.metering.segment_bytes,
             flush_ms: settings.metering.flush_ms,
-            meters: STOCK_METERS.iter().map(|meter| meter.key.to_owned()).collect(),
+            meters: settings.gateway.meters.clone(),
             routes: settings.gateway.route_names(),
         },
         late_after_s: settings.metering.late_after_s,

@@ -240,6 +240,8 @@ pub struct Plan {
     pub quotas: Vec<Quota>,
     /// Limit by second.
     pub rate_limit: Option<RateLimit>,
+    /// How many requests may be under way at once.
+    pub max_concurrency: Option<u32>,
     /// What the product switches on.
     pub features: Vec<String>,
 }

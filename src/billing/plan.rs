@@ -40,6 +40,9 @@ pub struct PlanBody {
     /// Limit by second.
     #[serde(default)]
     pub rate_limit: Option<RateLimitBody>,
+    /// How many requests may be under way at once; as many as come when absent.
+    #[serde(default)]
+    pub max_concurrency: Option<u32>,
     /// What the product switches on.
     #[serde(default)]
     pub features: Vec<String>,
@@ -131,6 +134,9 @@ impl PlanBody {
         let quotas =
             quotas.filter_map(|(index, quota)| quota.parse(&at(&format!("quotas[{index}].")), faults)).collect();
         let rate_limit = self.rate_limit.and_then(|limit| limit.parse(&at("rate_limit."), faults));
+        if self.max_concurrency == Some(0) {
+            faults.add(at("max_concurrency"), "must be above zero");
+        }
         Some(Plan {
             tier: tier?,
             version,
@@ -139,6 +145,7 @@ impl PlanBody {
             prices,
             quotas,
             rate_limit,
+            max_concurrency: self.max_concurrency,
             features: self.features.clone(),
         })
     }
@@ -189,6 +196,7 @@ impl From<&Plan> for PlanBody {
                 per_s: limit.per_s,
                 burst: limit.burst,
             }),
+            max_concurrency: plan.max_concurrency,
             features: plan.features.clone(),
         }
     }

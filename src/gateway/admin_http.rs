@@ -7,12 +7,11 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Durability, Gateway, RouteConfig, Upstream,
+    Durability, Gateway, MeterRule, RouteConfig, Upstream,
     upstream::{Protocol, Standing, TargetState, UpstreamState},
 };
 use crate::{
     identity::Verifier,
-    metering::STOCK_METERS,
     web::{AdminScope, Json},
 };
 
@@ -46,7 +45,7 @@ pub struct RouteView {
     timeout_s: Option<u64>,
     scopes: Vec<String>,
     forward_token: bool,
-    meters: Vec<&'static str>,
+    meters: Vec<String>,
     durability: &'static str,
     public: bool,
 }
@@ -81,23 +80,23 @@ pub struct TargetView {
     in_flight: Option<u32>,
 }
 
-impl From<RouteConfig> for RouteView {
-    fn from(config: RouteConfig) -> Self {
+impl RouteView {
+    fn of(config: RouteConfig, meters: &[String]) -> Self {
         let (upstream, strip_prefix, timeout_s) = match config.upstream {
             Upstream::Sample => ("builtin:sample".to_owned(), None, None),
             Upstream::Http(to) => (to.upstream.name.clone(), to.strip_prefix, Some(to.timeout.as_secs())),
         };
-        let counted = STOCK_METERS.iter().zip(config.counted).filter(|(_, counted)| *counted);
+        let name = |rule: &MeterRule| meters.get(usize::from(rule.meter)).cloned().unwrap_or_default();
         Self {
             path: config.path,
-            host: config.host,
+            host: config.host.map(|host| host.to_string()),
             methods: config.methods.iter().map(ToString::to_string).collect(),
             upstream,
             strip_prefix,
             timeout_s,
             scopes: config.scopes,
             forward_token: config.forward_token,
-            meters: if config.public { Vec::new() } else { counted.map(|(meter, _)| meter.key).collect() },
+            meters: if config.public { Vec::new() } else { config.meters.iter().map(name).collect() },
             durability: match config.durability {
                 Durability::Relaxed => "relaxed",
                 Durability::Durable => "durable",
@@ -135,7 +134,8 @@ impl From<UpstreamState> for UpstreamView {
 /// Lists the routes as they are now.
 #[utoipa::path(get, path = "/admin/v1/routes", tag = "gateway", responses((status = 200, body = RouteList)))]
 async fn list_routes(_: AdminScope, State(gateway): State<Gateway>) -> Json<RouteList> {
-    Json(RouteList { items: gateway.routes().into_iter().map(RouteView::from).collect(), next_cursor: None })
+    let items = gateway.routes().into_iter().map(|route| RouteView::of(route, gateway.meters())).collect();
+    Json(RouteList { items, next_cursor: None })
 }
 
 /// Lists the upstreams that routes lead to, with the state of their targets.

@@ -1,11 +1,11 @@
 //! What the request path knows of tenants: their state, tier and limits, in memory.
 //!
 //! A tenant is loaded at its first request. A change on this node marks it stale, and the next request loads it again
-//! before it is admitted; its counters stay. Entries are a few hundred bytes; a tenant that was deleted keeps a
-//! tombstone until the next start.
+//! before it is admitted; its counters stay. Entries are a few hundred bytes, and what tenants of a tier have in common is
+//! there once; a tenant that was deleted keeps a tombstone until the next start.
 
 use std::{
-    fmt,
+    collections::HashSet,
     future::Future,
     pin::Pin,
     sync::{
@@ -14,12 +14,17 @@ use std::{
     },
 };
 
-use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 
-use super::admission::{Counter, Rate, RateTerms};
+use super::{
+    admission::RateTerms,
+    crossings::Crossings,
+    entry::{Entry, Loaded},
+    slots::Slots,
+    terms::{QuotaTerms, Terms},
+};
 use crate::kernel::{
-    CalendarUnit, Clock, Standing, TenantId, TenantObserver, TierName,
+    Clock, Standing, TenantId, TenantObserver, TierName,
     observer::{StandingError, StandingFuture, TenantGate},
 };
 
@@ -30,29 +35,22 @@ pub struct Facts {
     pub tier: TierName,
     /// Whether it may call.
     pub standing: Standing,
+    /// What its tier switches on.
+    pub features: Vec<String>,
     /// Its rate.
     pub rate: Option<RateTerms>,
-    /// Its quotas.
-    pub quotas: Vec<QuotaFact>,
-}
-
-/// A quota and what the ledger has of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QuotaFact {
-    /// The stock meter's number.
-    pub meter: u16,
-    /// The most, in thousandths.
-    pub limit: i64,
-    /// In which period.
-    pub unit: CalendarUnit,
-    /// Whether more is refused.
-    pub hard: bool,
-    /// Used in the current period, in thousandths.
-    pub used: i64,
+    /// How many requests it may have under way at once.
+    pub max_concurrency: Option<u32>,
+    /// Its quotas, and what the ledger has of each in the current period, in thousandths.
+    pub quotas: Vec<(QuotaTerms, i64)>,
+    /// The last record of this process's journal that the ledger had then.
+    pub as_of: u64,
 }
 
 /// Facts as of this are loaded again for the next request.
 const NEVER_FRESH: (u64, u64) = (u64::MAX, u64::MAX);
+/// So many kinds of terms are kept before those that nobody has are looked for.
+const MANY_TERMS: usize = 1_024;
 
 /// The source did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -91,49 +89,14 @@ struct Shared {
     plans: AtomicU64,
     /// Grows with every change of any tenant, also of one that has no entry to be marked.
     generation: AtomicU64,
+    /// Each kind of terms once.
+    terms: Mutex<HashSet<Arc<Terms>>>,
+    slots: Slots,
+    crossings: Crossings,
 }
 
-/// One tenant: facts that are swapped whole, counters that stay.
-pub struct Entry {
-    facts: ArcSwapOption<Loaded>,
-    /// Grows with every change; facts loaded under an older number are stale.
-    changes: AtomicU64,
-    loading: tokio::sync::Mutex<()>,
-    counters: Mutex<Vec<(QuotaFact, Arc<Counter>)>>,
-    rate: Rate,
-}
-
-/// Facts as they were loaded.
-pub struct Loaded {
-    /// The facts.
-    pub facts: Facts,
-    /// The quotas with their counters.
-    pub(super) limits: Vec<(QuotaFact, Arc<Counter>)>,
-    as_of: (u64, u64),
-}
-
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry").finish_non_exhaustive()
-    }
-}
-
-impl Entry {
-    fn new() -> Self {
-        Self {
-            facts: ArcSwapOption::empty(),
-            changes: AtomicU64::new(0),
-            loading: tokio::sync::Mutex::new(()),
-            counters: Mutex::default(),
-            rate: Rate::default(),
-        }
-    }
-
-    /// The tenant's rate.
-    pub(super) const fn rate(&self) -> &Rate {
-        &self.rate
-    }
-}
+/// What is known of a tenant.
+pub(super) type Known = (Arc<Entry>, Arc<Loaded>);
 
 impl Directory {
     /// Knows nobody yet. The source is set once, by [`Self::connect`], because it needs services that need this.
@@ -144,6 +107,9 @@ impl Directory {
             entries: DashMap::new(),
             plans: AtomicU64::new(0),
             generation: AtomicU64::new(0),
+            terms: Mutex::default(),
+            slots: Slots::default(),
+            crossings: Crossings::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -153,9 +119,16 @@ impl Directory {
         drop(self.shared.source.set(source));
     }
 
-    /// Forgets every tenant; each is loaded again by its next call, with counters that begin with what the ledger has.
-    pub fn forget(&self) {
-        self.shared.entries.clear();
+    /// Lets at most so many requests of all tenants be under way at once, shared fairly; 0 for as many as come.
+    pub fn set_max_in_flight(&self, most: u32) {
+        self.shared.slots.set_limit(most);
+    }
+
+    /// The clock was put back by somebody who wants it so: rates begin anew, and each tenant is loaded again by its next call,
+    /// with counters that begin again where that matters.
+    pub fn clock_went_back(&self) {
+        self.shared.entries.iter().for_each(|entry| entry.reset_rates());
+        self.all_changed();
     }
 
     /// Tells the time.
@@ -163,57 +136,85 @@ impl Directory {
         &*self.shared.clock
     }
 
+    pub(super) fn slots(&self) -> &Slots {
+        &self.shared.slots
+    }
+
+    pub(super) fn crossings(&self) -> &Crossings {
+        &self.shared.crossings
+    }
+
     /// What is known of a tenant, if it is fresh.
-    pub(super) fn fresh(&self, tenant: TenantId) -> Option<(Arc<Entry>, Arc<Loaded>)> {
+    pub(super) fn fresh(&self, tenant: TenantId) -> Option<Known> {
         let entry = Arc::clone(self.shared.entries.get(&tenant)?.value());
-        let loaded = entry.facts.load_full()?;
+        let loaded = entry.loaded()?;
         (loaded.as_of == self.as_of(&entry)).then_some((entry, loaded))
     }
 
     fn as_of(&self, entry: &Entry) -> (u64, u64) {
-        (entry.changes.load(Ordering::Acquire), self.shared.plans.load(Ordering::Acquire))
+        (entry.changes(), self.shared.plans.load(Ordering::Acquire))
+    }
+
+    /// Loads a tenant whose facts are not good any more.
+    pub(super) async fn load_anew(&self, tenant: TenantId) -> Result<Option<Known>, SourceError> {
+        self.tenant_changed(tenant);
+        self.load(tenant).await
     }
 
     /// Loads a tenant, once for all who wait for it.
-    pub(super) async fn load(&self, tenant: TenantId) -> Result<Option<(Arc<Entry>, Arc<Loaded>)>, SourceError> {
+    pub(super) async fn load(&self, tenant: TenantId) -> Result<Option<Known>, SourceError> {
         let known = self.shared.entries.get(&tenant).map(|entry| Arc::clone(entry.value()));
         let usage = if known.is_some() { UsageAsOf::Now } else { UsageAsOf::Start };
         // Only for tenants that exist: whoever makes ids up does not fill memory.
         let entry = known.unwrap_or_else(|| Arc::new(Entry::new()));
-        let _one = entry.loading.lock().await;
+        let _one = entry.loading().await;
         if let Some(fresh) = self.fresh(tenant) {
             return Ok(Some(fresh));
         }
         let Some(source) = self.shared.source.get() else { return Ok(None) };
         let generation = self.shared.generation.load(Ordering::Acquire);
         let mut as_of = self.as_of(&entry);
+        // What is settled from here on may not be in what is loaded.
+        let settled = entry.note_settled();
         let Some(facts) = source.load(tenant, usage).await? else { return Ok(None) };
-        let entry = Arc::clone(self.shared.entries.entry(tenant).or_insert_with(|| Arc::clone(&entry)).value());
+        let known = Arc::clone(self.shared.entries.entry(tenant).or_insert_with(|| Arc::clone(&entry)).value());
         // A change that found no entry was before this; one that comes after it finds the entry. What was loaded across
         // such a change may be from before it, and is good for this request alone.
         if usage == UsageAsOf::Start && self.shared.generation.load(Ordering::Acquire) != generation {
             as_of = NEVER_FRESH;
         }
-        let limits = self.limits(&entry, &facts.quotas);
-        let loaded = Arc::new(Loaded { facts, limits, as_of });
-        entry.facts.store(Some(Arc::clone(&loaded)));
-        Ok(Some((Arc::clone(&entry), loaded)))
+        let (terms, used) = self.terms(&facts);
+        let now = self.shared.clock.now();
+        if Arc::ptr_eq(&known, &entry) {
+            let loaded = settled.install(facts.standing, &terms, &used, (as_of, facts.as_of), now);
+            return Ok(Some((known, loaded)));
+        }
+        // Somebody else had its first request at the same time, and loaded it as well; its counters count.
+        drop(settled);
+        let loaded = known.loaded().unwrap_or_else(|| {
+            let noting = known.note_settled();
+            noting.install(facts.standing, &terms, &used, (NEVER_FRESH, facts.as_of), now)
+        });
+        Ok(Some((known, loaded)))
     }
 
-    /// Quotas with their counters: the ones in use, or new ones that begin with what the ledger has. The counter of a
-    /// quota that is gone is forgotten: it would not know what was used until the quota comes back.
-    fn limits(&self, entry: &Entry, quotas: &[QuotaFact]) -> Vec<(QuotaFact, Arc<Counter>)> {
-        let mut counters = entry.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut in_use = std::mem::take(&mut *counters);
-        let now = self.shared.clock.now();
-        let limits = quotas.iter().map(|quota| {
-            let known = in_use.iter().position(|(other, _)| (other.meter, other.unit) == (quota.meter, quota.unit));
-            // Taken out: of two quotas of one meter and period each counts for itself.
-            let counter = known.map(|index| in_use.swap_remove(index).1);
-            (*quota, counter.unwrap_or_else(|| Arc::new(Counter::new(quota.unit, now, quota.used))))
-        });
-        *counters = limits.collect();
-        counters.clone()
+    /// The terms in these facts, which other tenants may share, and what was used of each quota.
+    fn terms(&self, facts: &Facts) -> (Arc<Terms>, Vec<i64>) {
+        let quotas: Vec<QuotaTerms> = facts.quotas.iter().map(|(quota, _)| quota.clone()).collect();
+        let used = facts.quotas.iter().map(|(_, used)| *used).collect();
+        let terms = Terms::new(facts.tier.clone(), facts.features.clone(), facts.rate, facts.max_concurrency, quotas);
+        let mut known = self.shared.terms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&terms) {
+            return (Arc::clone(known), used);
+        }
+        if known.len() >= MANY_TERMS {
+            known.retain(|terms| Arc::strong_count(terms) > 1);
+        }
+        let terms = Arc::new(terms);
+        if known.len() < MANY_TERMS {
+            known.insert(Arc::clone(&terms));
+        }
+        (terms, used)
     }
 }
 
@@ -221,7 +222,7 @@ impl TenantObserver for Directory {
     fn tenant_changed(&self, id: TenantId) {
         self.shared.generation.fetch_add(1, Ordering::AcqRel);
         if let Some(entry) = self.shared.entries.get(&id) {
-            entry.changes.fetch_add(1, Ordering::AcqRel);
+            entry.changed();
         }
     }
 
@@ -234,10 +235,10 @@ impl TenantGate for Directory {
     fn standing(&self, id: TenantId) -> StandingFuture<'_> {
         Box::pin(async move {
             if let Some((_, loaded)) = self.fresh(id) {
-                return Ok(loaded.facts.standing);
+                return Ok(loaded.standing);
             }
             let loaded = self.load(id).await.map_err(|error| StandingError(error.into()))?;
-            Ok(loaded.map_or(Standing::Gone, |(_, loaded)| loaded.facts.standing))
+            Ok(loaded.map_or(Standing::Gone, |(_, loaded)| loaded.standing))
         })
     }
 }
@@ -263,8 +264,16 @@ mod tests {
                 self.directory.tenant_changed(tenant);
                 Standing::Active
             };
-            let tier = "free".parse().unwrap();
-            Box::pin(async move { Ok(Some(Facts { tier, standing, rate: None, quotas: Vec::new() })) })
+            let facts = Facts {
+                tier: "free".parse().unwrap(),
+                standing,
+                features: Vec::new(),
+                rate: None,
+                max_concurrency: None,
+                quotas: Vec::new(),
+                as_of: 0,
+            };
+            Box::pin(async move { Ok(Some(facts)) })
         }
     }
 
@@ -277,7 +286,19 @@ mod tests {
         directory.load(tenant).await.unwrap().unwrap();
         assert!(directory.fresh(tenant).is_none(), "what was loaded across a change is not kept");
         let (_, loaded) = directory.load(tenant).await.unwrap().unwrap();
-        assert_eq!(loaded.facts.standing, Standing::Refused("suspended"));
+        assert_eq!(loaded.standing, Standing::Refused("suspended"));
         assert!(directory.fresh(tenant).is_some());
+    }
+
+    #[tokio::test]
+    async fn what_tenants_have_in_common_is_there_once() {
+        let directory = Directory::new(Arc::new(ManualClock::new(crate::kernel::Timestamp::MIN)));
+        directory.connect(Arc::new(Suspends { directory: directory.clone(), suspended: AtomicBool::new(true) }));
+        let mut terms = Vec::new();
+        for n in 0..3 {
+            let tenant = TenantId::from_uuid(uuid::Uuid::from_u128(n));
+            terms.push(Arc::clone(&directory.load(tenant).await.unwrap().unwrap().1.terms));
+        }
+        assert!(terms.iter().all(|own| Arc::ptr_eq(own, &terms[0])));
     }
 }

@@ -10,21 +10,33 @@
 
 pub mod admin_http;
 pub mod admission;
+pub mod crossings;
 pub mod directory;
+mod entry;
 pub mod headers;
 pub mod layers;
+mod limit_headers;
 pub mod path;
 pub mod quota_http;
+pub mod reading;
 pub mod routes;
 pub mod sample;
+mod slots;
 pub mod source;
 mod stack;
+pub mod table;
+mod terms;
+pub mod units;
 pub mod upstream;
 pub mod usage;
 pub mod worker;
 
 pub use crate::kernel::Standing;
+pub use admission::RateTerms;
 pub use directory::{Directory, Facts, SourceError, TenantSource, UsageAsOf};
-pub use layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters, Ticket};
-pub use routes::{Durability, Gateway, Parts, RouteConfig, Upstream};
+pub use layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters, RouteTerms, Ticket};
+pub use routes::{Durability, Gateway, Names, Parts, RouteConfig, Upstream};
 pub use source::Services;
+pub use table::HostRule;
+pub use terms::QuotaTerms;
+pub use units::{Billed, MeterRule, Unit};

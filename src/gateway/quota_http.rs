@@ -5,12 +5,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Directory, directory::QuotaFact};
+use super::{Directory, directory::Known, terms::QuotaTerms};
 use crate::{
     identity::Verifier,
-    kernel::{CalendarUnit, Period, Quantity, Timestamp},
-    metering::STOCK_METERS,
-    web::{Json, Kind, Problem, TenantAccess},
+    kernel::{CalendarUnit, Clock, Period, Quantity, TenantId, Timestamp},
+    web::{AdminScope, Json, Kind, Path, Problem, TenantAccess},
 };
 
 /// The routes.
@@ -20,7 +19,7 @@ where
     Directory: FromRef<S>,
     Verifier: FromRef<S>,
 {
-    OpenApiRouter::new().routes(routes!(read_quota))
+    OpenApiRouter::new().routes(routes!(read_quota)).routes(routes!(read_quotas))
 }
 
 /// The caller's limits.
@@ -31,12 +30,16 @@ pub struct LimitsView {
     quotas: Vec<QuotaView>,
     /// Limit by second; `null` when there is none.
     rate_limit: Option<RateView>,
+    /// How many requests may be under way at once; `null` when nobody minds.
+    max_concurrency: Option<u32>,
+    /// What the tier switches on.
+    features: Vec<String>,
 }
 
 /// A quota and how much of it is used.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QuotaView {
-    meter: &'static str,
+    meter: String,
     limit: Quantity,
     period: CalendarUnit,
     /// `hard` refuses more, `soft` only shows it.
@@ -45,6 +48,8 @@ pub struct QuotaView {
     used: Quantity,
     /// What is left; zero beyond a soft limit.
     remaining: Quantity,
+    /// More is used than the limit: only a soft one lets it come to that.
+    exceeded: bool,
     /// When the period ends.
     resets_at: Timestamp,
 }
@@ -58,39 +63,61 @@ pub struct RateView {
 }
 
 impl QuotaView {
-    fn new(quota: &QuotaFact, period: Period, used: i64) -> Option<Self> {
-        let quantity = |thousandths| Quantity::from_scaled(thousandths, 3);
-        Some(Self {
-            meter: STOCK_METERS.get(usize::from(quota.meter))?.key,
-            limit: quantity(quota.limit)?,
+    fn new(quota: &QuotaTerms, period: Period, used: i64) -> Self {
+        // Thousandths of any number of units are a quantity.
+        let quantity = |thousandths| Quantity::from_scaled(thousandths, 3).unwrap_or_default();
+        Self {
+            meter: quota.key.to_string(),
+            limit: quantity(quota.limit),
             period: quota.unit,
             mode: if quota.hard { "hard" } else { "soft" },
-            used: quantity(used)?,
-            remaining: quantity(quota.limit.saturating_sub(used).max(0))?,
+            used: quantity(used),
+            remaining: quantity(quota.limit.saturating_sub(used).max(0)),
+            exceeded: used > quota.limit,
             resets_at: period.to(),
-        })
+        }
     }
+}
+
+impl LimitsView {
+    fn new((_, loaded): &Known, clock: &dyn Clock) -> Self {
+        let (terms, now) = (&loaded.terms, clock.now());
+        let quotas = terms.quotas.iter().zip(&loaded.counters).map(|(quota, counter)| {
+            let (period, used) = counter.used(now);
+            QuotaView::new(quota, period, used)
+        });
+        let rate = terms.rate.map(|rate| RateView { requests: rate.requests, per_s: rate.per_s, burst: rate.burst });
+        Self {
+            tier: terms.tier.to_string(),
+            quotas: quotas.collect(),
+            rate_limit: rate,
+            max_concurrency: terms.max_concurrency,
+            features: terms.features.clone(),
+        }
+    }
+}
+
+async fn limits(directory: &Directory, tenant: TenantId) -> Result<Json<LimitsView>, Problem> {
+    let unreadable = |error| Problem::new(Kind::UNAVAILABLE, "the tenant's limits cannot be read now").caused_by(error);
+    let known = directory.load(tenant).await.map_err(unreadable)?;
+    let known = known.ok_or_else(|| Problem::new(Kind::NOT_FOUND, "there is no such tenant"))?;
+    Ok(Json(LimitsView::new(&known, directory.clock())))
 }
 
 /// What is left of the caller's limits.
 #[utoipa::path(get, path = "/v1/quota", tag = "tenant", responses((status = 200, body = LimitsView), (status = 403)))]
 async fn read_quota(call: TenantAccess, State(directory): State<Directory>) -> Result<Json<LimitsView>, Problem> {
     call.require_scope("usage:read")?;
-    let unreadable = |error| Problem::new(Kind::UNAVAILABLE, "the tenant's limits cannot be read now").caused_by(error);
-    let loaded = directory.load(call.tenant).await.map_err(unreadable)?;
-    let (_, loaded) = loaded.ok_or_else(|| Problem::new(Kind::NOT_FOUND, "there is no such tenant"))?;
-    let now = directory.clock().now();
-    let view = |(quota, counter): &(QuotaFact, std::sync::Arc<super::admission::Counter>)| {
-        let (period, used) = counter.used(now);
-        QuotaView::new(quota, period, used)
-    };
-    Ok(Json(LimitsView {
-        tier: loaded.facts.tier.to_string(),
-        quotas: loaded.limits.iter().filter_map(view).collect(),
-        rate_limit: loaded.facts.rate.map(|rate| RateView {
-            requests: rate.requests,
-            per_s: rate.per_s,
-            burst: rate.burst,
-        }),
-    }))
+    limits(&directory, call.tenant).await
+}
+
+/// What is left of a tenant's limits, as the next request of this node would find them.
+#[utoipa::path(get, path = "/admin/v1/tenants/{tenant_id}/quotas", tag = "tenants",
+    params(("tenant_id" = TenantId, Path)), responses((status = 200, body = LimitsView), (status = 404)))]
+async fn read_quotas(
+    _: AdminScope,
+    State(directory): State<Directory>,
+    Path(tenant): Path<TenantId>,
+) -> Result<Json<LimitsView>, Problem> {
+    limits(&directory, tenant).await
 }

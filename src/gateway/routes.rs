@@ -5,22 +5,26 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use axum::{
     body::Body,
-    http::{Method, Request, Response, Uri, header},
+    http::{HeaderValue, Method, Request, Response, header},
 };
 use tokio::sync::Mutex;
 use tower::ServiceExt as _;
 
 use super::{
+    admission::RateTerms,
     directory::Directory,
-    layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters},
+    layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters, RouteTerms, limited},
     path, sample, stack,
+    table::{HostRule, Match, Pattern, Table},
+    units::{Billed, MeterRule},
     upstream::{Background, Clusters, Destination, UpstreamState},
     usage,
 };
 use crate::{
     identity::Verifier,
     kernel::{Clock, Rng},
-    metering::{JournalError, Metering, STOCK_METERS},
+    metering::{JournalError, Metering},
+    users::Role,
     web::{Kind, Problem},
 };
 
@@ -29,22 +33,72 @@ use crate::{
 pub struct RouteConfig {
     /// Prefix of the path, by whole segments.
     pub path: String,
-    /// Only this host, if any.
-    pub host: Option<String>,
+    /// Only these hosts, if any.
+    pub host: Option<HostRule>,
     /// Only these methods; all when empty.
     pub methods: Vec<Method>,
     /// Where it goes.
     pub upstream: Upstream,
     /// Scopes that a token needs.
     pub scopes: Vec<String>,
+    /// Roles of which a user must have one, if there are any.
+    pub roles: Vec<Role>,
+    /// Features that the tenant's tier must have.
+    pub features: Vec<String>,
     /// Whether the upstream gets the client's token.
     pub forward_token: bool,
-    /// The stock meters it counts, by number.
-    pub counted: [bool; STOCK_METERS.len()],
+    /// The meters it counts.
+    pub meters: Arc<[MeterRule]>,
+    /// Which answers are billed.
+    pub billed: Billed,
     /// How safe its records are.
     pub durability: Durability,
+    /// The largest body of a request, in bytes.
+    pub body_limit: Option<u64>,
+    /// Each tenant's rate on it.
+    pub rate_limit: Option<RateTerms>,
+    /// Each tenant's requests under way on it.
+    pub max_concurrency: Option<u32>,
     /// Without token and metering.
     pub public: bool,
+}
+
+impl RouteConfig {
+    /// A route for everybody with a token that counts `apis`.
+    pub fn new(path: &str, upstream: Upstream) -> Self {
+        Self {
+            path: path.to_owned(),
+            host: None,
+            methods: Vec::new(),
+            upstream,
+            scopes: Vec::new(),
+            roles: Vec::new(),
+            features: Vec::new(),
+            forward_token: false,
+            meters: MeterRule::requests(),
+            billed: Billed::default(),
+            durability: Durability::Relaxed,
+            body_limit: None,
+            rate_limit: None,
+            max_concurrency: None,
+            public: false,
+        }
+    }
+
+    fn pattern(&self) -> Pattern<'_> {
+        Pattern { path: &self.path, host: self.host.as_ref(), methods: &self.methods }
+    }
+
+    fn terms(&self, route: u16) -> RouteTerms {
+        RouteTerms {
+            route,
+            meters: Arc::clone(&self.meters),
+            features: self.features.clone(),
+            rate: self.rate_limit,
+            max_concurrency: self.max_concurrency,
+            body_limit: self.body_limit,
+        }
+    }
 }
 
 /// Where a route goes.
@@ -84,9 +138,10 @@ pub struct Parts {
 impl Parts {
     /// The three layers for one route, outermost first: a tuple that is itself a layer.
     pub fn layers(&self, scopes: &[String], meters: RouteMeters) -> (AuthenticateLayer, AdmitLayer, MeterLayer) {
+        let terms = meters.terms();
         (
             AuthenticateLayer::new(self.verifier.clone()).require_scopes(scopes),
-            AdmitLayer::new(self.directory.clone()),
+            AdmitLayer::new(self.directory.clone()).for_route(terms),
             MeterLayer::new(self.metering.clone(), Arc::clone(&self.clock), meters),
         )
     }
@@ -97,9 +152,19 @@ struct Route {
     service: stack::Upstream,
 }
 
-/// The routes of a moment, in the order in which they are tried.
-struct Table {
+/// What numbers in the journal stand for: what it was opened with.
+#[derive(Debug, Clone)]
+pub struct Names {
+    /// Routes.
+    pub routes: Vec<String>,
+    /// Meters.
+    pub meters: Vec<String>,
+}
+
+/// The routes of a moment.
+struct Moment {
     routes: Vec<Route>,
+    table: Table,
     clusters: Clusters,
 }
 
@@ -108,18 +173,26 @@ struct Table {
 pub struct Gateway(Arc<Live>);
 
 struct Live {
-    table: ArcSwap<Table>,
+    moment: ArcSwap<Moment>,
     parts: Parts,
     background: Background,
     /// The routes' names by their numbers in the journal. A number never means another name.
     names: Mutex<Vec<String>>,
+    /// The meters' names by theirs.
+    meters: Vec<String>,
 }
 
 impl Gateway {
-    /// Puts every route behind its layers. `names` are what the journal was opened with.
-    pub fn new(configs: &[RouteConfig], names: Vec<String>, parts: Parts, background: Background) -> Self {
-        let table = Table::new(configs, &names, &parts, &background, &Clusters::default());
-        Self(Arc::new(Live { table: ArcSwap::from_pointee(table), parts, background, names: Mutex::new(names) }))
+    /// Puts every route behind its layers.
+    pub fn new(configs: &[RouteConfig], names: Names, parts: Parts, background: Background) -> Self {
+        let Names { routes, meters } = names;
+        let moment = ArcSwap::from_pointee(Moment::new(configs, &routes, &parts, &background, &Clusters::default()));
+        Self(Arc::new(Live { moment, parts, background, names: Mutex::new(routes), meters }))
+    }
+
+    /// The names of meters by their numbers.
+    pub fn meters(&self) -> &[String] {
+        &self.0.meters
     }
 
     /// What its layers need.
@@ -142,9 +215,9 @@ impl Gateway {
             live.parts.metering.name_routes(all.clone()).await?;
             *names = all;
         }
-        let before = live.table.load_full();
-        let table = Table::new(configs, &names, &live.parts, &live.background, &before.clusters);
-        live.table.store(Arc::new(table));
+        let before = live.moment.load_full();
+        let moment = Moment::new(configs, &names, &live.parts, &live.background, &before.clusters);
+        live.moment.store(Arc::new(moment));
         Ok(())
     }
 
@@ -154,25 +227,30 @@ impl Gateway {
         if let Some(why) = path::fault(path) {
             return Ok(Problem::new(Kind::MALFORMED, format!("the path has {why}")).render(path));
         }
-        let service = self.0.table.load().find(&request).map(|route| route.service.clone());
-        match service {
-            Some(service) => service.oneshot(request).await,
-            None => Ok(Problem::new(Kind::NOT_FOUND, "no route has this path").render(path)),
+        let moment = self.0.moment.load();
+        match moment.table.find(request.uri(), request.headers(), request.method()) {
+            Match::Route(place) => {
+                let service = moment.routes[place].service.clone();
+                drop(moment);
+                service.oneshot(request).await
+            }
+            Match::Method(allowed) => Ok(other_method(&allowed).render(path)),
+            Match::None => Ok(Problem::new(Kind::NOT_FOUND, "no route has this path").render(path)),
         }
     }
 
     /// The routes as they are now, in the order in which they are tried.
     pub fn routes(&self) -> Vec<RouteConfig> {
-        self.0.table.load().routes.iter().map(|route| route.config.clone()).collect()
+        self.0.moment.load().routes.iter().map(|route| route.config.clone()).collect()
     }
 
     /// The upstreams that routes lead to, and how their targets fare.
     pub fn upstreams(&self) -> Vec<UpstreamState> {
-        self.0.table.load().clusters.states()
+        self.0.moment.load().clusters.states()
     }
 }
 
-impl Table {
+impl Moment {
     fn new(
         configs: &[RouteConfig],
         names: &[String],
@@ -181,7 +259,7 @@ impl Table {
         before: &Clusters,
     ) -> Self {
         let mut clusters = Clusters::default();
-        let mut route = |config: &RouteConfig| {
+        let route = |config: &RouteConfig| {
             let upstream = match &config.upstream {
                 Upstream::Sample => sample::service(),
                 Upstream::Http(destination) => stack::forwarding(clusters.forward(destination, background, before)),
@@ -191,26 +269,19 @@ impl Table {
             let number = number.and_then(|number| u16::try_from(number).ok()).unwrap_or(u16::MAX);
             Route { service: service(number, config, parts, upstream), config: config.clone() }
         };
-        let mut routes: Vec<Route> = configs.iter().map(&mut route).collect();
-        // The longest prefix first; among equals the one that asks for more.
-        let rank = |route: &Route| {
-            (
-                route.config.path.trim_end_matches('/').len(),
-                route.config.host.is_some(),
-                !route.config.methods.is_empty(),
-            )
-        };
-        routes.sort_by_key(|route| std::cmp::Reverse(rank(route)));
-        Self { routes, clusters }
+        let routes = configs.iter().map(route).collect();
+        let table = Table::new(configs.iter().map(RouteConfig::pattern));
+        Self { routes, table, clusters }
     }
+}
 
-    fn find(&self, request: &Request<Body>) -> Option<&Route> {
-        let host = host(request.uri(), request.headers());
-        self.routes.iter().find(|Route { config, .. }| {
-            path::is_below(request.uri().path(), &config.path)
-                && config.host.as_deref().is_none_or(|own| host.is_some_and(|host| own.eq_ignore_ascii_case(host)))
-                && (config.methods.is_empty() || config.methods.contains(request.method()))
-        })
+fn other_method(allowed: &[Method]) -> Problem {
+    let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+    let problem = Problem::new(Kind::METHOD_NOT_ALLOWED, "no route of this path has that method");
+    // Methods are tokens, which are values of headers.
+    match HeaderValue::try_from(names.join(", ")) {
+        Ok(names) => problem.header(header::ALLOW, names),
+        Err(_) => problem,
     }
 }
 
@@ -219,22 +290,24 @@ fn service(number: u16, config: &RouteConfig, parts: &Parts, upstream: stack::Up
     let identified = stack::Identify { inner: upstream, forward_token: config.forward_token, clock, rng };
     if config.public {
         // Not metered, and what the upstream reports is not the client's business either.
-        return stack::boxed(identified.map_response(|mut response| {
+        let service = stack::boxed(identified.map_response(|mut response| {
             usage::take(response.headers_mut());
             response
         }));
+        return match config.body_limit {
+            Some(limit) => limited(service, limit),
+            None => service,
+        };
     }
-    let meters = RouteMeters { route: number, counted: config.counted, durability: config.durability };
+    let meters = RouteMeters {
+        route: number,
+        rules: Arc::clone(&config.meters),
+        billed: config.billed.clone(),
+        durability: config.durability,
+    };
     let (authenticate, admit, meter) = parts.layers(&config.scopes, meters);
+    let (authenticate, admit) = (authenticate.require_roles(&config.roles), admit.for_route(config.terms(number)));
     stack::metered(&authenticate, &admit, &meter, identified)
-}
-
-/// The host a request is for, without the port.
-fn host<'r>(uri: &'r Uri, headers: &'r axum::http::HeaderMap) -> Option<&'r str> {
-    let named = || headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    let host = uri.host().or_else(named)?;
-    let end = host.rfind(':').filter(|colon| host[colon + 1..].bytes().all(|b| b.is_ascii_digit()));
-    Some(end.map_or(host, |colon| &host[..colon]))
 }
 
 /// The default time that an upstream may take.

@@ -5,12 +5,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     admission::RateTerms,
-    directory::{BoxFuture, Facts, QuotaFact, SourceError, TenantSource, UsageAsOf},
+    directory::{BoxFuture, Facts, SourceError, TenantSource, UsageAsOf},
+    terms::QuotaTerms,
 };
 use crate::{
     billing::{Billing, Quota, QuotaMode},
     kernel::{Period, Quantity, Standing, TenantId},
-    metering::{Metering, STOCK_METERS},
+    metering::{Metering, UsedAsOf},
     store::Scope,
     tenants::{self, Status, Tenant, Tenants},
 };
@@ -56,38 +57,46 @@ impl Services {
             return Ok(Facts {
                 tier: tenant.tier,
                 standing: Standing::Refused("without a plan"),
+                features: Vec::new(),
                 rate: None,
+                max_concurrency: None,
                 quotas: Vec::new(),
+                as_of: 0,
             });
         };
         let own = self.billing.quotas(scope, tenant.id).await.map_err(|error| SourceError(error.into()))?;
         if usage == UsageAsOf::Now {
             self.metering.catch_up().await.map_err(|error| SourceError(error.into()))?;
         }
-        let mut quotas = Vec::new();
-        for quota in own.as_deref().unwrap_or(&plan.quotas) {
-            quotas.extend(self.quota(scope, tenant.id, quota).await?);
-        }
+        let terms: Vec<QuotaTerms> =
+            own.as_deref().unwrap_or(&plan.quotas).iter().filter_map(|quota| self.terms(quota)).collect();
+        let now = self.billing.now();
+        let wanted: Vec<_> =
+            terms.iter().map(|quota| (quota.key.clone(), Period::containing(now, quota.unit))).collect();
+        let used = self.metering.used_as_of(scope, tenant.id, &wanted).await;
+        let UsedAsOf { used, seq } = used.map_err(|error| SourceError(error.into()))?;
         let rate =
             plan.rate_limit.map(|limit| RateTerms { requests: limit.requests, per_s: limit.per_s, burst: limit.burst });
-        Ok(Facts { tier: tenant.tier, standing, rate, quotas })
+        Ok(Facts {
+            tier: tenant.tier,
+            standing,
+            features: plan.features.clone(),
+            rate,
+            max_concurrency: plan.max_concurrency,
+            quotas: terms.into_iter().zip(used.into_iter().map(thousandths)).collect(),
+            as_of: seq,
+        })
     }
 
-    /// A quota of a meter that the gateway counts, with what the ledger has of it.
-    async fn quota(&self, scope: Scope, tenant: TenantId, quota: &Quota) -> Result<Option<QuotaFact>, SourceError> {
-        let Some(number) = STOCK_METERS.iter().position(|meter| meter.key == quota.meter.as_str()) else {
-            return Ok(None);
-        };
-        let period = Period::containing(self.billing.now(), quota.period);
-        let used = self.metering.counted(scope, tenant, &quota.meter, period).await;
-        let used = used.map_err(|error| SourceError(error.into()))?;
-        Ok(Some(QuotaFact {
-            meter: u16::try_from(number).unwrap_or(u16::MAX),
+    /// A quota of a meter that the gateway counts.
+    fn terms(&self, quota: &Quota) -> Option<QuotaTerms> {
+        Some(QuotaTerms {
+            meter: self.metering.meter_number(quota.meter.as_str())?,
+            key: quota.meter.clone(),
             limit: thousandths(quota.limit),
             unit: quota.period,
             hard: quota.mode == QuotaMode::Hard,
-            used: thousandths(used),
-        }))
+        })
     }
 }
 

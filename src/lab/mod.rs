@@ -180,6 +180,6 @@ impl Lab {
         if let Err(error) = self.0.parts.metering.catch_up().await {
             tracing::warn!(error = chain(&error), "usage could not be counted before the clock went back");
         }
-        self.0.parts.directory.forget();
+        self.0.parts.directory.clock_went_back();
     }
 }

@@ -47,6 +47,12 @@ pub enum Error {
     /// A stock meter belongs to the program.
     #[error("{0} is a stock meter and cannot be changed")]
     StockMeter(MeterKey),
+    /// A route counts it.
+    #[error("{0} is counted by a route; take it out of the routes' settings before")]
+    RoutedMeter(MeterKey),
+    /// A route names a meter that it cannot count.
+    #[error("a route counts the meter {0}, and {1}")]
+    UnroutableMeter(String, &'static str),
     /// The subject of an event is nobody.
     #[error("{field}: there is no tenant {subject}")]
     UnknownSubject {

@@ -5,6 +5,7 @@ use std::{sync::PoisonError, time::Duration};
 use super::{
     error::Error,
     journal::{JournalHealth, Mishap},
+    routed::UnreadUsage,
     service::Metering,
 };
 use crate::kernel::{Timestamp, fault::chain};
@@ -34,6 +35,8 @@ pub struct MeteringHealth {
     pub journal: JournalHealth,
     /// Counting.
     pub rolls: Rolls,
+    /// Requests whose usage could not be read, by route and meter, since the start.
+    pub unread: Vec<UnreadUsage>,
     /// Why the store does not answer, if it was asked and does not.
     pub store_error: Option<String>,
 }
@@ -66,7 +69,8 @@ impl Metering {
     /// How it is doing, without asking the store.
     pub fn health_here(&self) -> MeteringHealth {
         let rolls = self.rolls.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        MeteringHealth { now: self.clock.now(), journal: self.journal.health(), rolls, store_error: None }
+        let (journal, unread) = (self.journal.health(), self.unread());
+        MeteringHealth { now: self.clock.now(), journal, rolls, unread, store_error: None }
     }
 
     /// How it is doing, and whether the store answers.

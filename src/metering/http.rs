@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    FieldNames, Meter, MeterDraft, Metering, MeteringHealth, Source, Subjects, UsageQuery, WindowTotal,
+    FieldNames, Meter, MeterDraft, Metering, MeteringHealth, Source, Subjects, UnreadUsage, UsageQuery, WindowTotal,
     corrections_http,
 };
 use crate::{
@@ -303,6 +303,27 @@ pub struct MeteringHealthView {
     last_roll_at: Option<Timestamp>,
     /// What last went wrong, mended or not.
     last_error: Option<MishapView>,
+    /// Requests whose usage of a meter could not be read, since the start: they are billed for the other meters alone.
+    unread: Vec<UnreadView>,
+}
+
+/// Requests of a route whose usage of a meter could not be read.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UnreadView {
+    route: String,
+    meter: String,
+    /// How many.
+    requests: u64,
+    /// When last, and why.
+    last_at: Timestamp,
+    last_error: String,
+}
+
+impl From<UnreadUsage> for UnreadView {
+    fn from(unread: UnreadUsage) -> Self {
+        let UnreadUsage { route, meter, requests, last_at, last_error } = unread;
+        Self { route, meter, requests, last_at, last_error }
+    }
 }
 
 /// Something that went wrong.
@@ -328,6 +349,7 @@ impl From<MeteringHealth> for MeteringHealthView {
             last_flush_at: journal.flushed_at,
             last_roll_at: health.rolls.rolled_at,
             last_error: health.last_error().map(|last| MishapView { at: last.at, error: last.what.clone() }),
+            unread: health.unread.into_iter().map(UnreadView::from).collect(),
         }
     }
 }

@@ -286,7 +286,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// A JSON number, with an exponent or not, exactly.
-fn exact(text: &str) -> Result<Quantity, QuantityError> {
+pub(crate) fn exact(text: &str) -> Result<Quantity, QuantityError> {
     let Some((digits, _)) = text.split_once(['e', 'E']) else { return text.parse() };
     let well_formed = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b'-');
     let decimal = rust_decimal::Decimal::from_scientific(text);

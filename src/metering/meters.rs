@@ -204,6 +204,10 @@ impl Metering {
         if let Source::Gateway { .. } = meter.source {
             return Err(Error::StockMeter(meter.key.clone()));
         }
+        // Its requests would come to nothing, and what the roller remembers of it would come back.
+        if self.is_routed(&meter.key) {
+            return Err(Error::RoutedMeter(meter.key.clone()));
+        }
         let (metering, id, key) = (self.clone(), meter.id, meter.key.clone());
         let gone = self.tasks.spawn(async move {
             let _paused = metering.ingest.pause().await;

@@ -14,6 +14,7 @@ use super::{
     meter::{Aggregation, Meter},
     meters::Meters,
     model::{Event, Found, MeterKey, Total, Window, WindowTotal},
+    routed::ROUTE,
     rules::{self, Key, Shape, Sums},
     service::Metering,
     snapshot::{Ledger, Snapshot},
@@ -125,7 +126,7 @@ impl Metering {
     /// Events are counted as they are taken; only what the gateway counts waits in the journal.
     async fn catch_up_for(&self, meter: &MeterKey) -> Result<(), Error> {
         match self.meters.by_key(meter) {
-            Some(known) if known.event_type().is_none() => self.catch_up().await,
+            Some(_) if self.is_routed(meter) => self.catch_up().await,
             _ => Ok(()),
         }
     }
@@ -162,8 +163,9 @@ impl UsageReader {
     ) -> Result<Vec<WindowTotal>, Error> {
         let UsageQuery { meter: key, period, window, zone, group_by, filters, zero_fill } = query;
         let meter = self.meters.by_key(key).ok_or_else(|| Error::UnknownMeter(key.clone()))?;
-        if let Some(key) = group_by.iter().chain(filters.keys()).find(|key| !meter.group_keys().contains(&key.as_str()))
-        {
+        // What came by routes is grouped by them, whatever the meter's events are grouped by.
+        let known = |key: &&String| key.as_str() == ROUTE || meter.group_keys().contains(&key.as_str());
+        if let Some(key) = group_by.iter().chain(filters.keys()).find(|key| !known(key)) {
             return Err(Error::UnknownGroupKey { meter: meter.key.clone(), key: key.clone() });
         }
         let windows = match window {

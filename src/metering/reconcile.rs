@@ -15,6 +15,7 @@ use super::{
     meter::Meter,
     meters::Meters,
     model::{Counted, Cursor, Found, MeterKey, Total, UNITS},
+    routed::is_of_route,
     windows::always,
 };
 use crate::{
@@ -107,14 +108,15 @@ async fn compare_counted(store: &Store, meters: &[Arc<Meter>]) -> Result<Vec<Dif
             differences.push(Difference { of: format!("journal {boot}"), one, other: "it has no cursor".into() });
         }
     }
-    for meter in meters.iter().filter(|meter| meter.event_type().is_none()) {
+    for meter in meters {
         let nothing = || Counted { meter: meter.key.clone(), count: 0, sum: Quantity::ZERO };
         let of_meter = counted.iter().filter(|(_, counted)| counted.meter == meter.key);
         let journals = of_meter.map(|(_, counted)| counted).try_fold(nothing(), |sum, more| sum.and(more));
         let months = tx.totals(None, &meter.key, &[always(CalendarUnit::Month)]).await?;
         let of_month =
             |found: &Found| Counted { meter: meter.key.clone(), count: found.total.count, sum: found.total.sum };
-        let ledger = months.iter().try_fold(nothing(), |sum, found| sum.and(&of_month(found)));
+        let mut by_route = months.iter().filter(|found| is_of_route(meter, &found.group));
+        let ledger = by_route.try_fold(nothing(), |sum, found| sum.and(&of_month(found)));
         match (journals, ledger) {
             (Ok(journals), Ok(ledger)) if journals == ledger => {}
             (Ok(journals), Ok(ledger)) => differences.push(Difference {
@@ -244,6 +246,8 @@ async fn compare_tenant(report: &mut Report, tx: &mut Tx, tenant: TenantId, mete
     }
     if meter.event_type().is_some() {
         let events = event_figures(tx, tenant, meter).await?;
+        let mut minutes = minutes;
+        minutes.retain(|(_, group), _| !is_of_route(meter, group));
         any |= !events.is_empty();
         let names = ("its events have".to_owned(), "its totals have".to_owned());
         told.compare(&events, &minutes, &names, |events, ledger| {

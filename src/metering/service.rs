@@ -16,6 +16,7 @@ use super::{
     model::{Counted, Cursor, MeterKey},
     roller::{Roller, StoreLedger},
     rounds::Rounds,
+    routed::Unread,
     windows,
 };
 use crate::{
@@ -80,6 +81,7 @@ pub struct Metering {
     _flusher: Arc<Flusher>,
     roller: Arc<Mutex<Roller<StoreLedger>>>,
     rounds: Arc<Rounds>,
+    pub(super) unread: Unread,
     pub(super) rolls: Arc<std::sync::Mutex<Rolls>>,
     /// What must come to its end though nobody waits for it.
     pub(super) tasks: TaskTracker,
@@ -123,6 +125,7 @@ impl Metering {
             _flusher: Arc::new(flusher),
             roller,
             rounds: Arc::default(),
+            unread: Unread::default(),
             rolls: Arc::default(),
             tasks,
         };

@@ -51,6 +51,14 @@ pub struct Reader {
     known: Vec<String>,
 }
 
+/// An item of an array of both.
+pub enum TextOrTable {
+    /// A text.
+    Text(String),
+    /// A table.
+    Table(Reader),
+}
+
 impl Reader {
     /// Without any layer: everything has its default.
     pub(super) fn new() -> Self {
@@ -121,12 +129,6 @@ impl Reader {
         }
     }
 
-    /// Whether a key is there.
-    pub fn has(&self, path: &str) -> bool {
-        let Some((section, key)) = path.split_once('.') else { return false };
-        self.table.get(section).and_then(Value::as_table).is_some_and(|table| table.contains_key(key))
-    }
-
     /// A text; `default` when absent.
     pub fn string(&mut self, path: &str, default: &str) -> Option<String> {
         match self.take(path) {
@@ -194,6 +196,13 @@ impl Reader {
         }
     }
 
+    /// Whether a key is there.
+    pub fn has(&mut self, path: &str) -> bool {
+        self.known.push(path.to_owned());
+        let Some((section, key)) = path.split_once('.') else { return false };
+        self.table.get(section).and_then(Value::as_table).is_some_and(|table| table.contains_key(key))
+    }
+
     /// An array of tables, each to be read by a reader of its own.
     pub fn tables(&mut self, path: &str) -> Vec<(String, Self)> {
         let items = match self.take(path) {
@@ -224,10 +233,35 @@ impl Reader {
             self.wrong_type(path, "a table", &value);
             return None;
         };
+        Some(self.of(table))
+    }
+
+    /// An array of texts and tables, the tables each to be read by a reader of its own; `None` when absent.
+    pub fn texts_and_tables(&mut self, path: &str) -> Option<Vec<(String, TextOrTable)>> {
+        let items = match self.take(path)? {
+            Value::Array(items) => items,
+            other => {
+                self.wrong_type(path, "an array of texts and tables", &other);
+                return Some(Vec::new());
+            }
+        };
+        let mut found = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            let prefix = format!("{path}[{index}]");
+            match item {
+                Value::String(text) => found.push((prefix, TextOrTable::Text(text))),
+                Value::Table(table) => found.push((prefix, TextOrTable::Table(self.of(table)))),
+                other => self.wrong_type(&prefix, "a text or a table", &other),
+            }
+        }
+        Some(found)
+    }
+
+    fn of(&self, table: Table) -> Self {
         let mut reader = Self::new();
         reader.file.clone_from(&self.file);
         reader.table.insert(String::new(), Value::Table(table));
-        Some(reader)
+        reader
     }
 
     /// Takes over what was wrong with an item of [`Self::tables`] or with a [`Self::table`], its unknown keys too.

@@ -62,12 +62,95 @@ identity.signing_alg: must be ES256, RS256 or EdDSA (tollgate.toml)
 gateway.upstreams[0].targets: \"ftp://127.0.0.1\" is not an address such as http://127.0.0.1:9001 (tollgate.toml)
 gateway.routes[0].path: must begin with a slash (tollgate.toml)
 gateway.routes[0].upstream: \"order\" is neither an upstream nor builtin:sample (tollgate.toml)
-gateway.routes[0].meters: \"requests\" is not one of apis, compute, memory, egress_bytes, ingress_bytes (tollgate.toml)
+gateway.routes[0].meters[0]: \"requests\" is not one of apis, compute, memory, egress_bytes, ingress_bytes; another meter needs a table with a value (tollgate.toml)
 gateway.routes[0].colour: is not a setting (tollgate.toml)
 metering.flush_ms: must be from 1 to 1000 (TOLLGATE_METERING__FLUSH_MS)
 nonsense.key: is not a setting (tollgate.toml)
 server.listn: is not a setting; did you mean server.listen? (tollgate.toml)";
     assert_eq!(faults, expected);
+}
+
+/// Routes with a fault in each of their settings.
+const ROUTES: &str = r#"
+[gateway]
+max_in_flight = -1
+
+[[gateway.routes]]
+path = "/a/../b"
+upstream = "builtin:sample"
+host = "*.a.*"
+methods = ["GE T"]
+roles = ["chief"]
+billed = ["2xx", "600-500"]
+body_limit = -1
+max_concurrency = 0
+rate_limit = { requests = 0, per_s = 1, bursts = 5 }
+meters = [
+    "tokens",
+    { meter = "tokens" },
+    { meter = "Tokens", value = "count" },
+    { meter = "tokens", value = "json:usage" },
+    { meter = "tokens", value = "json:/usage", hold = 0, colour = "red" },
+    { meter = "apis", value = "count", hold = 5 },
+    "apis",
+    7,
+]
+
+[[gateway.routes]]
+path = "/b"
+upstream = "builtin:sample"
+meters = ["apis", "compute", "memory", "egress_bytes", "ingress_bytes", { meter = "a", value = "count" },
+          { meter = "b", value = "count" }, { meter = "c", value = "count" }, { meter = "d", value = "count" }]
+
+[[gateway.routes]]
+path = "/b/"
+upstream = "builtin:sample"
+public = true
+scopes = ["read"]
+features = ["reports"]
+    "#;
+
+#[test]
+fn every_fault_of_a_route_is_reported_at_once_with_its_place() {
+    let sources = Sources { file: Some(("tollgate.toml".into(), ROUTES.into())), ..Sources::default() };
+    let faults = Settings::load(&sources).unwrap_err().0;
+    let found: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.detail)).collect();
+    let unit = "must be count, request_bytes, response_bytes, milliseconds, header:NAME or json:/POINTER";
+    let key = "must be 1 to 64 lower-case letters, digits or `_`, beginning with a letter";
+    let first = "gateway.routes[0]";
+    let expected = [
+        format!("{first}.path: has a dot segment"),
+        format!("{first}.host: must be a host name without a port, such as api.example.com or *.example.com"),
+        format!("{first}.methods: \"GE T\" is not a method"),
+        format!("{first}.roles: \"chief\" must be one of owner, admin, member"),
+        format!(
+            "{first}.meters[0]: \"tokens\" is not one of apis, compute, memory, egress_bytes, ingress_bytes; \
+             another meter needs a table with a value"
+        ),
+        format!("{first}.meters[1].value: is required"),
+        format!("{first}.meters[2].meter: {key}"),
+        format!("{first}.meters[3].value: {unit}"),
+        format!("{first}.meters[4].hold: must be from 1 to 100000000000"),
+        format!("{first}.meters[4].colour: is not a setting"),
+        format!("{first}.meters[5].hold: is not for count, of which each request is known to have one"),
+        format!("{first}.meters[6]: is counted by this route already"),
+        format!("{first}.meters[7]: must be a text or a table, not integer"),
+        format!("{first}.billed: must be statuses such as \"200\", \"2xx\" or \"200-299\", from 100 to 999"),
+        format!("{first}.body_limit: must be from 0 to 1099511627776"),
+        format!("{first}.rate_limit.requests: must be from 1 to 1000000"),
+        format!("{first}.rate_limit.burst: is required"),
+        format!("{first}.rate_limit.bursts: is not a setting; did you mean .burst?"),
+        format!("{first}.max_concurrency: must be from 1 to 4294967295"),
+        "gateway.routes[1].meters: can be at most 8".to_owned(),
+        "gateway.routes[2].scopes: is not for a public route: it does not know who calls".to_owned(),
+        "gateway.routes[2].features: is not for a public route: it does not know who calls".to_owned(),
+        "gateway.routes[2].path: is that of gateway.routes[1], for the same host and method".to_owned(),
+        "gateway.max_in_flight: must be from 0 to 1073741824".to_owned(),
+    ];
+    let (mut found, mut expected) = (found, expected.to_vec());
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
 }
 
 #[test]

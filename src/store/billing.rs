@@ -4,6 +4,7 @@ use super::{StoreError, Tx, value::Row};
 use crate::{
     billing::{Account, AddressBody, BillingAddress},
     kernel::{Faults, TenantId, TierName, Timestamp},
+    metering::MeterKey,
 };
 
 /// A version of a plan as kept.
@@ -155,5 +156,28 @@ impl Tx {
             }
         };
         Ok(())
+    }
+
+    /// Notes that a soft quota was exceeded in the period that begins then; `false` when that is known.
+    pub async fn quota_crossing_insert(
+        &mut self,
+        tenant: TenantId,
+        meter: &MeterKey,
+        unit: &str,
+        start: Timestamp,
+        most: i64,
+    ) -> Result<bool, StoreError> {
+        self.must_cover(tenant)?;
+        self.query(
+            "INSERT INTO quota_crossings (tenant_id, meter, unit, start, most) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (tenant_id, meter, unit, start, most) DO NOTHING",
+        )
+        .bind(tenant)
+        .bind(meter.as_str())
+        .bind(unit)
+        .bind(start)
+        .bind(most)
+        .changed_one()
+        .await
     }
 }

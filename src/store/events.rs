@@ -169,6 +169,7 @@ impl Tx {
     pub async fn meter_delete(&mut self, id: MeterId, key: &MeterKey) -> Result<bool, StoreError> {
         self.meters_changed().await?;
         self.query("DELETE FROM usage_totals WHERE meter = $1").bind(key.as_str()).execute().await?;
+        self.query("DELETE FROM journal_counted WHERE meter = $1").bind(key.as_str()).execute().await?;
         self.query("DELETE FROM meters WHERE id = $1").bind(id).changed_one().await
     }
 

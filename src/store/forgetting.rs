@@ -26,11 +26,12 @@ impl Tx {
         Ok(())
     }
 
-    /// Forgets entries of the audit of before an instant. Their ids tell when they were made.
+    /// Forgets entries of the audit of before an instant, and the marks of those about quotas. Their ids tell when they were made.
     pub async fn audit_forget(&mut self, before: Timestamp) -> Result<(), StoreError> {
         let millis = u64::try_from(before.as_millis()).unwrap_or(0);
         let first = uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid();
         self.query("DELETE FROM audit WHERE audit_id < $1").bind(first).execute().await?;
+        self.query("DELETE FROM quota_crossings WHERE start < $1").bind(before).execute().await?;
         Ok(())
     }
 }

@@ -50,6 +50,8 @@ kinds! {
         "The token is valid but may not do this: another scope or role is needed.";
     TENANT_NOT_ACTIVE = FORBIDDEN, "/docs/problems#tenant-not-active", "Tenant not active",
         "The tenant is suspended, being made or being taken apart. Ask its administrator.";
+    FEATURE_MISSING = FORBIDDEN, "/docs/problems#feature-not-in-tier", "Feature not in the tier",
+        "The tenant's tier does not have `feature`. A higher tier may.";
     NOT_FOUND = NOT_FOUND, "/docs/problems#not-found", "Not found",
         "There is no such thing, or it is another tenant's.";
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "/docs/problems#method-not-allowed", "Method not allowed",
@@ -67,7 +69,9 @@ kinds! {
     UNSUPPORTED_MEDIA_TYPE = UNSUPPORTED_MEDIA_TYPE, "/docs/problems#unsupported-media-type", "Unsupported media type",
         "Send the content type that `detail` names.";
     QUOTA_EXCEEDED = TOO_MANY_REQUESTS, "https://iana.org/assignments/http-problem-types#quota-exceeded",
-        "Quota exceeded", "The tier's rate, or its quota for the period, is used up. Ask again after `Retry-After`.";
+        "Quota exceeded", "The tier's rate, its quota for the period, or what may be under way at once is used up; `violated-policies` says which. Ask again after `Retry-After`.";
+    OVERLOADED = SERVICE_UNAVAILABLE, "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
+        "Temporary reduced capacity", "There is more to do than this node can, and the tenant has its share of it under way. Ask again after `Retry-After`.";
     INTERNAL = INTERNAL_SERVER_ERROR, "/docs/problems#internal", "Internal error",
         "A fault of this server; its log has the cause.";
     UNAVAILABLE = SERVICE_UNAVAILABLE, "/docs/problems#unavailable", "Temporarily unavailable",

@@ -127,6 +127,7 @@ impl From<metering::Error> for Problem {
             Error::UnknownGroupKey { .. } => Self::invalid_field("group_by", text),
             Error::MeterTaken(_)
             | Error::StockMeter(_)
+            | Error::RoutedMeter(_)
             | Error::MetersDiffer(_)
             | Error::AmbiguousEvent(..)
             | Error::AlreadyVoid(_)
@@ -155,7 +156,7 @@ impl From<metering::Error> for Problem {
             Error::TryAgain => Self::new(Kind::UNAVAILABLE, "the events were not taken; send them again")
                 .retry_after(1)
                 .caused_by(error),
-            Error::Stopped | Error::NamelessMeter(_) => Self::internal(error),
+            Error::Stopped | Error::NamelessMeter(_) | Error::UnroutableMeter(..) => Self::internal(error),
             Error::Store(error) => error.into(),
         }
     }

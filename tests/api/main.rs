@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admission;
 mod audit;
 mod bad_input;
 mod bills;
@@ -31,11 +32,14 @@ mod pages;
 mod people;
 mod portal;
 mod protocol;
+mod quota_race;
 mod reset;
+mod routing;
 mod second_factor;
 mod sessions;
 mod sign_in;
 mod throttle;
 mod tokens;
+mod units;
 mod upstream;
 mod usage;

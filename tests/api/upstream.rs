@@ -1,5 +1,7 @@
 //! An HTTP upstream of the tests' own, on a port of its own, and settings that send `/up/` to it.
 
+use std::convert::Infallible;
+
 use axum::{
     Router,
     body::Body,
@@ -7,6 +9,8 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode},
     response::{IntoResponse as _, Response},
 };
+use futures_util::stream;
+use http_body_util::BodyExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -21,7 +25,8 @@ pub struct Upstream {
 
 impl Upstream {
     /// Answers as the request asks: `x-answer` is the status, and every `answer-*` header comes back without the prefix.
-    /// The body says which headers came, and `seen-path` for what.
+    /// The body says which headers came, and `seen-path` for what; or it is `x-body`, with `|` for the end of a line, in as
+    /// many pieces as it has lines. It is sent once the request's body was read to its end.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -43,6 +48,15 @@ impl Upstream {
             }
         });
         Self { port, _server: server }
+    }
+
+    /// Settings with `/up/`, which has further settings.
+    pub fn route(&self, more: &str) -> String {
+        let port = self.port;
+        format!(
+            "[[gateway.upstreams]]\nname = \"own\"\ntargets = [\"http://127.0.0.1:{port}\"]\n\
+             [[gateway.routes]]\npath = \"/up/\"\nupstream = \"own\"\n{more}\n"
+        )
     }
 
     /// Settings with `/up/` and, beside it, `/public/`, both counting the stock meters named.
@@ -67,11 +81,22 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 async fn answer(request: Request) -> Response {
-    let (headers, path) = (request.headers(), request.uri().to_string());
+    let (parts, body) = request.into_parts();
+    let (headers, path) = (&parts.headers, parts.uri.to_string());
+    // Whatever breaks off here is the test's business.
+    drop(body.collect().await);
     let status = text(headers, "x-answer").map_or(200, |status| status.parse().unwrap());
     let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
-    let body = if text(headers, "x-empty").is_some() { Body::empty() } else { Body::from(names.join(" ")) };
+    let body = match (text(headers, "x-body"), text(headers, "x-empty")) {
+        (Some(text), _) => {
+            let lines: Vec<_> =
+                text.split_inclusive('|').map(|line| Ok::<_, Infallible>(line.replace('|', "\n"))).collect();
+            Body::from_stream(stream::iter(lines))
+        }
+        (None, Some(_)) => Body::empty(),
+        (None, None) => Body::from(names.join(" ")),
+    };
     let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
     response.headers_mut().insert("seen-path", path.parse().unwrap());
     for (name, value) in headers {

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test shows what failed by where it panics")]
 
+mod admission;
 #[path = "../process/client.rs"]
 mod client;
 #[path = "../process/configured.rs"]

@@ -1,175 +1,274 @@
-//! `admit`: whether the tenant may call now. Checks its state, takes one request from its rate, reserves in its quotas,
-//! and leaves an `Arc<Ticket>` in the request's extensions. A refused request takes nothing.
+//! `admit`: whether the tenant may call now. Checks its state and the features of its tier, takes a slot for as long as the
+//! call is under way, holds what it may use of its quotas, takes one request from its rates, and leaves an `Arc<Ticket>` in the
+//! request's extensions. A refused request takes nothing.
 
 use std::{
-    fmt::Write as _,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use axum::{
     body::Body,
-    http::{HeaderName, HeaderValue, Request},
+    http::{HeaderMap, Request, header},
     response::Response,
 };
+use http_body::Body as _;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::refuse;
+use super::{
+    held_body::HeldBody,
+    limits::{LimitHeaders, Limits},
+    refuse,
+    ticket::{Abandoned, Ticket},
+};
 use crate::{
     gateway::{
-        admission::{Counter, Left, Taken},
-        directory::{BoxFuture, Directory, Entry, Loaded, QuotaFact, SourceError},
+        admission::{Left, NotTaken, RateTerms},
+        directory::{BoxFuture, Directory, Known, SourceError},
+        entry::Loaded,
+        limit_headers,
+        units::MeterRule,
     },
     identity::{Access, TokenError},
-    kernel::{CalendarUnit, Standing, TenantId, TierName},
-    metering::{Amounts, STOCK_METERS},
+    kernel::{Standing, TenantId},
     web::{Kind, Problem, extract::unauthenticated},
 };
 
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-/// The meter of which every request takes one beforehand: `apis`.
-const REQUESTS: u16 = 0;
-const ONE: i64 = 1_000;
+/// What a route asks of a tenant, besides what its plan says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteTerms {
+    /// The route's number: its own limits are counted by it.
+    pub route: u16,
+    /// The meters it counts; quotas of others do not matter here.
+    pub meters: Arc<[MeterRule]>,
+    /// Features that the tier must have.
+    pub features: Vec<String>,
+    /// Each tenant's rate on this route.
+    pub rate: Option<RateTerms>,
+    /// Each tenant's requests under way on this route.
+    pub max_concurrency: Option<u32>,
+    /// The largest body of a request, in bytes.
+    pub body_limit: Option<u64>,
+}
 
-/// Holds a tenant's state, rate and quotas.
+impl RouteTerms {
+    /// A route that counts some meters and asks for nothing else.
+    pub const fn counting(route: u16, meters: Arc<[MeterRule]>) -> Self {
+        Self { route, meters, features: Vec::new(), rate: None, max_concurrency: None, body_limit: None }
+    }
+
+    /// How much of a meter each request holds until it is settled; `None` for a meter that the route does not count.
+    pub(super) fn held(&self, meter: u16) -> Option<i64> {
+        self.meters.iter().find(|rule| rule.meter == meter).map(|rule| rule.held)
+    }
+}
+
+/// Holds a tenant's state, slots, quotas and rates.
 #[derive(Clone)]
 pub struct AdmitLayer {
     directory: Directory,
+    route: Arc<RouteTerms>,
 }
 
 impl AdmitLayer {
-    /// Asks `directory`.
-    pub const fn new(directory: Directory) -> Self {
-        Self { directory }
+    /// Asks `directory`. The route counts `apis`, until [`Self::for_route`] says otherwise.
+    pub fn new(directory: Directory) -> Self {
+        Self { directory, route: Arc::new(RouteTerms::counting(u16::MAX, MeterRule::requests())) }
+    }
+
+    /// Holds tenants to a route's own terms, too.
+    #[must_use]
+    pub fn for_route(mut self, terms: RouteTerms) -> Self {
+        self.route = Arc::new(terms);
+        self
     }
 }
 
-/// An admitted request: what it holds of the tenant's quotas, until it is settled or dropped.
-pub struct Ticket {
-    /// Whose request.
-    pub tenant: TenantId,
-    /// The tenant's tier.
-    pub tier: TierName,
-    held: Vec<(u16, Arc<Counter>, Taken)>,
-    settled: AtomicBool,
+/// Why a request is not let in.
+enum Refusal {
+    /// For good.
+    Problem(Problem),
+    /// A counter does not know this time; the tenant is to be loaded anew.
+    Stale,
 }
 
-impl Ticket {
-    /// Replaces what was held by what was used; only the first call counts.
-    pub fn settle(&self, amounts: &Amounts) {
-        if self.settled.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        for (meter, counter, taken) in &self.held {
-            let used = amounts.as_slice().iter().find(|amount| amount.meter == *meter);
-            counter.settle(*taken, used.map_or(0, |amount| amount.thousandths));
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.settle(&Amounts::default());
-    }
-}
-
-/// The two headers of draft-ietf-httpapi-ratelimit-headers, being put together.
-#[derive(Default)]
-struct LimitHeaders {
-    limits: String,
-    policies: String,
-}
-
-impl LimitHeaders {
-    fn add(&mut self, name: &str, limit: u64, window_s: u64, left: Left) {
-        let separator = if self.limits.is_empty() { "" } else { ", " };
-        // Writing to a String cannot fail.
-        let _ = write!(self.limits, "{separator}\"{name}\";r={};t={}", left.remaining, left.reset_s);
-        let _ = write!(self.policies, "{separator}\"{name}\";q={limit};w={window_s}");
-    }
-
-    fn values(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        let pairs = [(RATE_LIMIT, &self.limits), (RATE_LIMIT_POLICY, &self.policies)];
-        pairs
-            .into_iter()
-            .filter(|(_, text)| !text.is_empty())
-            .filter_map(|(name, text)| Some((name, HeaderValue::from_str(text).ok()?)))
-    }
-
-    fn put_on(&self, mut problem: Problem) -> Problem {
-        for (name, value) in self.values() {
-            problem = problem.header(name, value);
-        }
-        problem
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
     }
 }
 
 impl AdmitLayer {
-    fn admit(&self, tenant: TenantId, entry: &Entry, loaded: &Loaded) -> Result<(Ticket, LimitHeaders), Problem> {
-        match loaded.facts.standing {
-            Standing::Active => {}
-            Standing::Refused(state) => {
-                return Err(Problem::new(Kind::TENANT_NOT_ACTIVE, format!("the tenant is {state}")));
+    fn admit(&self, tenant: TenantId, (entry, loaded): Known) -> Result<(Ticket, LimitHeaders), Refusal> {
+        may_call(&loaded, &self.route)?;
+        // Whatever is not let in drops the ticket, which gives back what it holds by then.
+        let mut ticket = Ticket::new(tenant, &self.directory, entry, loaded, &self.route);
+        let mut limits = Limits::of(&ticket.loaded, &self.route);
+        match self.take(&mut ticket, &mut limits) {
+            Ok(()) => {
+                let headers = limits.done(&ticket.loaded);
+                Ok((ticket, headers))
             }
-            Standing::Gone => return Err(unauthenticated(&TokenError::Invalid("its tenant is gone"))),
+            Err(Refused::Stale) => Err(Refusal::Stale),
+            Err(Refused::Because(problem, violated)) => {
+                ticket.refuse();
+                limits.policy = Some(Box::new(limits.told(&ticket)));
+                let mut headers = HeaderMap::new();
+                limits.done(&ticket.loaded).put_on(&mut headers);
+                let mut problem = problem;
+                for (name, value) in &headers {
+                    problem = problem.header(name.clone(), value.clone());
+                }
+                if let Some(name) = violated {
+                    problem = problem.member("violated-policies", serde_json::json!([name]));
+                }
+                Err(Refusal::Problem(problem))
+            }
         }
+    }
+
+    fn take(&self, ticket: &mut Ticket, limits: &mut Limits) -> Result<(), Refused> {
+        let slots = self.take_slots(ticket, limits)?;
+        self.hold_quotas(ticket, limits)?;
+        self.take_rates(ticket, limits)?;
+        for (name, remaining) in slots.into_iter().flatten() {
+            limits.left.concurrency(name, remaining);
+        }
+        Ok(())
+    }
+
+    /// Takes slots; how many more of each kind there are.
+    fn take_slots(
+        &self,
+        ticket: &mut Ticket,
+        limits: &mut Limits,
+    ) -> Result<[Option<(&'static str, u32)>; 2], Refused> {
+        let (node, route) = (self.directory.slots(), &self.route);
+        let most = ticket.loaded.terms.max_concurrency;
+        let mut left = [None, None];
+        if most.is_some() || node.are_limited() {
+            let has =
+                ticket.entry.in_flight.enter(most).map_err(|has| crowded(limits, limit_headers::CONCURRENCY, has))?;
+            ticket.took.tenant_slot = true;
+            ticket.took.node_slot = node.take(has).map_err(|_| overloaded())?;
+            left[0] = most.map(|most| (limit_headers::CONCURRENCY, most.saturating_sub(has + 1)));
+        }
+        if route.rate.is_some() || route.max_concurrency.is_some() {
+            ticket.on_route = Some(ticket.entry.on_route(route.route));
+        }
+        if let (Some(most), Some(on_route)) = (route.max_concurrency, &ticket.on_route) {
+            let has = on_route.in_flight.enter(Some(most));
+            let has = has.map_err(|has| crowded(limits, limit_headers::ROUTE_CONCURRENCY, has))?;
+            ticket.took.route_slot = true;
+            left[1] = Some((limit_headers::ROUTE_CONCURRENCY, most.saturating_sub(has + 1)));
+        }
+        Ok(left)
+    }
+
+    fn hold_quotas(&self, ticket: &mut Ticket, limits: &mut Limits) -> Result<(), Refused> {
         let now = self.directory.clock().now();
-        let mut headers = LimitHeaders::default();
-        // From here on a refusal drops the ticket, which gives back what it holds.
-        let mut ticket =
-            Ticket { tenant, tier: loaded.facts.tier.clone(), held: Vec::new(), settled: AtomicBool::new(false) };
-        for (quota, counter) in &loaded.limits {
-            let amount = if quota.meter == REQUESTS { ONE } else { 0 };
-            let (name, limit, window_s) = policy(quota);
-            match counter.take(now, amount, quota.limit, quota.hard) {
-                Ok((taken, left)) => {
-                    headers.add(&name, limit, window_s, left);
-                    ticket.held.push((quota.meter, Arc::clone(counter), taken));
-                }
-                Err(left) => {
-                    headers.add(&name, limit, window_s, left);
-                    let detail = format!("the quota of {limit} for {name} is used up");
-                    let problem = Problem::new(Kind::QUOTA_EXCEEDED, detail).retry_after(left.reset_s.max(1));
-                    return Err(headers.put_on(problem));
+        for (quota, counter) in ticket.loaded.terms.quotas.iter().zip(&ticket.loaded.counters) {
+            if let Some(amount) = self.route.held(quota.meter) {
+                match counter.hold(now, amount, quota.limit, quota.hard) {
+                    Ok(left) => limits.quota(quota, left),
+                    Err(NotTaken::ClockWentBack) => return Err(Refused::Stale),
+                    Err(NotTaken::Full(left)) => {
+                        limits.quota(quota, left);
+                        let name = limit_headers::quota_name(quota);
+                        let detail =
+                            format!("the quota of {} for {name} is used up", limit_headers::units(quota.limit));
+                        return Err(refused(detail, name, left.reset_s));
+                    }
                 }
             }
+            ticket.took.quotas += 1;
         }
-        if let Some(terms) = loaded.facts.rate {
-            let add = |headers: &mut LimitHeaders, left| {
-                headers.add("rate", u64::from(terms.requests), u64::from(terms.per_s), left);
-            };
-            match entry.rate().take(terms, now) {
-                Ok(left) => add(&mut headers, left),
-                Err(left) => {
-                    add(&mut headers, left);
-                    let detail = format!("more than {} requests in {} s", terms.requests, terms.per_s);
-                    return Err(
-                        headers.put_on(Problem::new(Kind::QUOTA_EXCEEDED, detail).retry_after(left.reset_s.max(1)))
-                    );
-                }
-            }
+        Ok(())
+    }
+
+    fn take_rates(&self, ticket: &mut Ticket, limits: &mut Limits) -> Result<(), Refused> {
+        let now = self.directory.clock().now();
+        if let Some(terms) = ticket.loaded.terms.rate {
+            let taken = ticket.entry.rate.take(terms, now);
+            take_rate(limits, limit_headers::RATE, terms, taken)?;
+            ticket.took.rate = true;
         }
-        Ok((ticket, headers))
+        if let (Some(terms), Some(on_route)) = (self.route.rate, &ticket.on_route) {
+            let taken = on_route.rate.take(terms, now);
+            take_rate(limits, limit_headers::ROUTE_RATE, terms, taken)?;
+            ticket.took.route_rate = true;
+        }
+        Ok(())
     }
 }
 
-/// A quota's name, limit in whole units, and length in seconds (a month counted as 30 days).
-fn policy(quota: &QuotaFact) -> (String, u64, u64) {
-    let (unit, window_s) = match quota.unit {
-        CalendarUnit::Minute => ("minute", 60),
-        CalendarUnit::Hour => ("hour", 3_600),
-        CalendarUnit::Day => ("day", 86_400),
-        CalendarUnit::Month => ("month", 2_592_000),
-    };
-    let meter = STOCK_METERS.get(usize::from(quota.meter)).map_or("usage", |meter| meter.key);
-    (format!("{meter}-{unit}"), u64::try_from(quota.limit / ONE).unwrap_or(0), window_s)
+/// Why nothing more was taken.
+enum Refused {
+    /// With the policy that is violated, if it is one.
+    Because(Problem, Option<String>),
+    Stale,
+}
+
+fn may_call(loaded: &Loaded, route: &RouteTerms) -> Result<(), Problem> {
+    match loaded.standing {
+        Standing::Active => {}
+        Standing::Refused(state) => {
+            return Err(Problem::new(Kind::TENANT_NOT_ACTIVE, format!("the tenant is {state}")));
+        }
+        Standing::Gone => return Err(unauthenticated(&TokenError::Invalid("its tenant is gone"))),
+    }
+    let terms = &loaded.terms;
+    match route.features.iter().find(|feature| !terms.features.contains(feature)) {
+        None => Ok(()),
+        Some(feature) => {
+            let detail = format!("the tier {} does not have the feature {feature}", terms.tier);
+            Err(Problem::new(Kind::FEATURE_MISSING, detail).member("feature", feature.as_str().into()))
+        }
+    }
+}
+
+fn take_rate(
+    limits: &mut Limits,
+    name: &'static str,
+    terms: RateTerms,
+    taken: Result<Left, Left>,
+) -> Result<(), Refused> {
+    let (Ok(left) | Err(left)) = taken;
+    limits.rate(name, left);
+    let detail = || format!("more than {} requests in {} s", terms.requests, terms.per_s);
+    taken.map(drop).map_err(|left| refused(detail(), name.to_owned(), left.reset_s))
+}
+
+fn refused(detail: String, policy: String, retry_after_s: u64) -> Refused {
+    Refused::Because(Problem::new(Kind::QUOTA_EXCEEDED, detail).retry_after(retry_after_s.max(1)), Some(policy))
+}
+
+/// When a request under way will end, nobody knows; a second later is as good a time to ask as any.
+fn crowded(limits: &mut Limits, policy: &'static str, most: u32) -> Refused {
+    limits.left.concurrency(policy, 0);
+    limits.crowded = Some((policy, most));
+    let detail = format!("{most} requests are under way, which is the most at once");
+    refused(detail, policy.to_owned(), 1)
+}
+
+fn overloaded() -> Refused {
+    let detail = "there is more to do than this node can; the tenant has its share of it under way";
+    Refused::Because(Problem::new(Kind::OVERLOADED, detail).retry_after(1), None)
+}
+
+/// A request that says that its body is larger than the route takes.
+pub(super) fn too_large(limit: Option<u64>, headers: &HeaderMap) -> Option<Problem> {
+    let limit = limit?;
+    let length: u64 = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+    (length > limit).then(|| body_too_large(limit))
+}
+
+/// Said also when it turns out while the body is read.
+pub(super) fn body_too_large(limit: u64) -> Problem {
+    Problem::new(Kind::TOO_LARGE, format!("the body is larger than {limit} bytes"))
 }
 
 impl<S> Layer<S> for AdmitLayer {
@@ -187,7 +286,7 @@ pub struct Admit<S> {
     layer: AdmitLayer,
 }
 
-type Found = Result<Option<(Arc<Entry>, Arc<Loaded>)>, SourceError>;
+type Found = Result<Option<Known>, SourceError>;
 
 impl<S, B> Service<Request<B>> for Admit<S>
 where
@@ -206,11 +305,18 @@ where
             let problem = unauthenticated(&TokenError::Invalid("nobody authenticated this request"));
             return AdmitFuture::refused(problem, &request);
         };
-        if let Some((entry, loaded)) = self.layer.directory.fresh(tenant) {
-            return AdmitFuture::decided(&self.layer, tenant, &entry, &loaded, &mut self.inner, request);
+        if let Some(problem) = too_large(self.layer.route.body_limit, request.headers()) {
+            return AdmitFuture::refused(problem, &request);
         }
         let directory = self.layer.directory.clone();
-        let loading = Box::pin(async move { directory.load(tenant).await });
+        let loading: BoxFuture<'static, Found> = match directory.fresh(tenant) {
+            Some(known) => match self.layer.admit(tenant, known) {
+                Ok(admitted) => return AdmitFuture::admitted(admitted, &mut self.inner, request),
+                Err(Refusal::Problem(problem)) => return AdmitFuture::refused(problem, &request),
+                Err(Refusal::Stale) => Box::pin(async move { directory.load_anew(tenant).await }),
+            },
+            None => Box::pin(async move { directory.load(tenant).await }),
+        };
         // The instance that was polled ready goes with the request; a clone takes its place.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
@@ -225,7 +331,7 @@ pin_project! {
         /// The tenant's facts are being loaded.
         Loading { loading: BoxFuture<'static, Found>, waiting: Option<(AdmitLayer, TenantId, S, Request<B>)> },
         /// The inner service answers.
-        Inner { #[pin] future: S::Future, headers: Vec<(HeaderName, HeaderValue)> },
+        Inner { #[pin] future: S::Future, ticket: Abandoned, headers: LimitHeaders },
         /// The layer does.
         Refused { response: Option<Response<Body>> },
     }
@@ -239,21 +345,10 @@ where
         Self::Refused { response: Some(refuse(problem, request)) }
     }
 
-    fn decided(
-        layer: &AdmitLayer,
-        tenant: TenantId,
-        entry: &Entry,
-        loaded: &Loaded,
-        inner: &mut S,
-        mut request: Request<B>,
-    ) -> Self {
-        match layer.admit(tenant, entry, loaded) {
-            Ok((ticket, headers)) => {
-                request.extensions_mut().insert(Arc::new(ticket));
-                Self::Inner { future: inner.call(request), headers: headers.values().collect() }
-            }
-            Err(problem) => Self::refused(problem, &request),
-        }
+    fn admitted((ticket, headers): (Ticket, LimitHeaders), inner: &mut S, mut request: Request<B>) -> Self {
+        let ticket = Arc::new(ticket);
+        request.extensions_mut().insert(Arc::clone(&ticket));
+        Self::Inner { future: inner.call(request), ticket: Abandoned::unless_answered(ticket), headers }
     }
 }
 
@@ -270,25 +365,33 @@ where
                     let found = ready!(loading.as_mut().poll(cx));
                     let (layer, tenant, mut inner, request) =
                         waiting.take().expect("a future is not polled after it is done");
+                    let unreadable =
+                        || Problem::new(Kind::UNAVAILABLE, "the tenant's limits cannot be read now").retry_after(1);
                     match found {
-                        Ok(Some((entry, loaded))) => {
-                            Self::decided(&layer, tenant, &entry, &loaded, &mut inner, request)
-                        }
+                        Ok(Some(known)) => match layer.admit(tenant, known) {
+                            Ok(admitted) => Self::admitted(admitted, &mut inner, request),
+                            Err(Refusal::Problem(problem)) => Self::refused(problem, &request),
+                            // The clock goes back faster than the tenant is loaded.
+                            Err(Refusal::Stale) => Self::refused(unreadable(), &request),
+                        },
                         Ok(None) => {
                             Self::refused(unauthenticated(&TokenError::Invalid("its tenant is not known")), &request)
                         }
-                        Err(error) => {
-                            let problem = Problem::new(Kind::UNAVAILABLE, "the tenant's limits cannot be read now");
-                            Self::refused(problem.retry_after(1).caused_by(error), &request)
-                        }
+                        Err(error) => Self::refused(unreadable().caused_by(error), &request),
                     }
                 }
-                AdmitProjection::Inner { future, headers } => {
-                    let mut result = ready!(future.poll(cx));
-                    if let Ok(response) = &mut result {
-                        response.headers_mut().extend(headers.drain(..));
-                    }
-                    return Poll::Ready(result);
+                AdmitProjection::Inner { future, ticket, headers } => {
+                    let result = ready!(future.poll(cx));
+                    let ticket = ticket.answered();
+                    return Poll::Ready(result.map(|mut response| {
+                        std::mem::take(headers).put_on(response.headers_mut());
+                        match ticket.filter(|ticket| ticket.is_unwatched()) {
+                            Some(ticket) if response.body().is_end_stream() => ticket.leave(),
+                            Some(ticket) => return response.map(|body| Body::new(HeldBody::new(body, ticket))),
+                            None => {}
+                        }
+                        response
+                    }));
                 }
                 AdmitProjection::Refused { response } => {
                     return Poll::Ready(Ok(response.take().expect("a future is not polled after it is done")));

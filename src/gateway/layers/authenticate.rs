@@ -15,6 +15,7 @@ use super::refuse;
 use crate::{
     gateway::{directory::BoxFuture, headers::strip_identity},
     identity::{Access, TokenError, Verifier},
+    users::Role,
     web::{
         Kind, Problem,
         extract::{bearer, insufficient_scope, unauthenticated},
@@ -26,18 +27,26 @@ use crate::{
 pub struct AuthenticateLayer {
     verifier: Verifier,
     scopes: Arc<[String]>,
+    roles: Arc<[Role]>,
 }
 
 impl AuthenticateLayer {
     /// Verifies with `verifier`.
     pub fn new(verifier: Verifier) -> Self {
-        Self { verifier, scopes: Arc::default() }
+        Self { verifier, scopes: Arc::default(), roles: Arc::default() }
     }
 
     /// Also requires every one of these scopes.
     #[must_use]
     pub fn require_scopes(mut self, scopes: &[String]) -> Self {
         self.scopes = scopes.into();
+        self
+    }
+
+    /// Also requires one of these roles, if there are any. Machine clients have none.
+    #[must_use]
+    pub fn require_roles(mut self, roles: &[Role]) -> Self {
+        self.roles = roles.into();
         self
     }
 
@@ -58,6 +67,10 @@ impl AuthenticateLayer {
         }
         if let Some(missing) = self.scopes.iter().find(|scope| !access.scope.contains(scope)) {
             return Err(insufficient_scope(missing));
+        }
+        if !self.roles.is_empty() && !access.role.is_some_and(|role| self.roles.contains(&role)) {
+            let names: Vec<_> = self.roles.iter().map(|role| role.name()).collect();
+            return Err(Problem::new(Kind::FORBIDDEN, format!("needs a user with the role {}", names.join(" or "))));
         }
         request.extensions_mut().insert(access);
         Ok(())

@@ -2,86 +2,111 @@
 //! or on drop.
 //!
 //! Room for the journal record is reserved before the inner call, so that settling fails only with the disk. Billed is a
-//! request whose response the inner service produced with a status below 500. A response whose record could not be
-//! written is broken off before its end: nobody gets a whole answer that is not counted. So is one whose record was
-//! written and may not be on disk: it may be billed, so it is no refusal either.
+//! request whose response the inner service produced with a status that the route bills: below 500, unless it says otherwise.
+//! A response whose record could not be written is broken off before its end: nobody gets a whole answer that is not counted.
+//! So is one whose record was written and may not be on disk: it may be billed, so it is no refusal either. A quantity that
+//! cannot be read is not counted, and said aloud in metering's health.
 
 use std::{
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use axum::{
-    BoxError,
     body::Body,
-    http::{Request, Response},
+    http::{HeaderMap, HeaderValue, Request, Response, Uri, header},
 };
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::{Ticket, refuse};
+use super::{
+    Ticket,
+    admit::{RouteTerms, body_too_large},
+    draft::{Draft, stopwatch},
+    metered_body::{Ingress, IngressBody, MeteredBody, Settle},
+    refuse,
+};
 use crate::{
     gateway::{
         directory::BoxFuture,
+        reading::Reading,
         routes::Durability,
+        units::{Billed, MeterRule, Unit},
         upstream::Tunnel,
         usage::{self, Reported},
     },
     kernel::Clock,
-    metering::{Amounts, JournalError, Metering, Record, Reservation, STOCK_METERS},
+    metering::{JournalError, Metering},
     web::{BrokenOff, Kind, Problem},
 };
 
-const APIS: usize = 0;
-const COMPUTE: usize = 1;
-const EGRESS: usize = 3;
-const INGRESS: usize = 4;
-
-/// Which stock meters a route counts, its number in the journal, and how safe its records are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a route counts, its number in the journal, and how safe its records are.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteMeters {
     /// The route's number in the journal.
     pub route: u16,
-    /// By stock meter's number: whether the route counts it.
-    pub counted: [bool; STOCK_METERS.len()],
+    /// The meters it counts; at most eight.
+    pub rules: Arc<[MeterRule]>,
+    /// Which answers are billed.
+    pub billed: Billed,
     /// Whether the answer waits for the disk.
     pub durability: Durability,
 }
 
 impl RouteMeters {
     /// Counts requests (`apis`) alone, without waiting for the disk.
-    pub const fn requests(route: u16) -> Self {
-        let mut counted = [false; STOCK_METERS.len()];
-        counted[APIS] = true;
-        Self { route, counted, durability: Durability::Relaxed }
+    pub fn requests(route: u16) -> Self {
+        Self::by(route, MeterRule::requests())
     }
 
     /// Counts every stock meter, without waiting for the disk.
-    pub const fn everything(route: u16) -> Self {
-        Self { route, counted: [true; STOCK_METERS.len()], durability: Durability::Relaxed }
+    pub fn everything(route: u16) -> Self {
+        Self::by(route, MeterRule::everything())
+    }
+
+    /// Counts some meters, without waiting for the disk.
+    pub fn by(route: u16, rules: Arc<[MeterRule]>) -> Self {
+        Self { route, rules, billed: Billed::default(), durability: Durability::Relaxed }
+    }
+
+    /// What the admit layer must know of them.
+    pub fn terms(&self) -> RouteTerms {
+        RouteTerms::counting(self.route, Arc::clone(&self.rules))
     }
 }
 
 /// Counts the usage of admitted requests.
 #[derive(Clone)]
 pub struct MeterLayer {
-    metering: Metering,
-    clock: Arc<dyn Clock>,
-    meters: RouteMeters,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What all requests of a layer share.
+pub(super) struct Shared {
+    pub(super) metering: Metering,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) meters: RouteMeters,
+    /// Something is read out of the answer's body.
+    reads_body: bool,
+    /// Something is read out of the answer.
+    reads: bool,
+}
+
+impl Shared {
+    pub(super) fn is_durable(&self) -> bool {
+        self.meters.durability == Durability::Durable
+    }
 }
 
 impl MeterLayer {
     /// Records with `metering`, for one route.
-    pub const fn new(metering: Metering, clock: Arc<dyn Clock>, meters: RouteMeters) -> Self {
-        Self { metering, clock, meters }
+    pub fn new(metering: Metering, clock: Arc<dyn Clock>, meters: RouteMeters) -> Self {
+        let reads_body = meters.rules.iter().any(|rule| matches!(rule.unit, Unit::Json(_)));
+        let reads = reads_body || meters.rules.iter().any(|rule| matches!(rule.unit, Unit::Header(_)));
+        Self { shared: Arc::new(Shared { metering, clock, meters, reads_body, reads }) }
     }
 }
 
@@ -112,101 +137,52 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let Some(ticket) = request.extensions().get::<Arc<Ticket>>().cloned() else {
             let problem = Problem::new(Kind::INTERNAL, "the meter layer needs the admit layer before it");
             return MeterFuture::Refused { response: Some(refuse(problem, &request)) };
         };
-        let reservation = match self.layer.metering.reserve() {
+        let shared = &self.layer.shared;
+        let reservation = match shared.metering.reserve() {
             Ok(reservation) => reservation,
             Err(error) => {
+                ticket.refuse();
                 let problem = Problem::new(Kind::USAGE_UNAVAILABLE, error.to_string()).retry_after(1);
                 return MeterFuture::Refused { response: Some(refuse(problem, &request)) };
             }
         };
-        let ingress = Arc::new(AtomicU64::new(0));
-        let request = request.map(|body| {
-            if body.is_end_stream() {
-                return body;
-            }
-            Body::new(CountedBody { inner: body, bytes: Arc::clone(&ingress) })
-        });
+        if shared.reads_body {
+            ask_for_all_of_it(request.headers_mut());
+        }
+        let mut ingress = None;
+        let mut limited = None;
+        if !request.body().is_end_stream() {
+            let counted = Arc::new(Ingress::new(ticket.body_limit()));
+            limited = ticket.body_limit().map(|limit| (request.uri().clone(), limit));
+            ingress = Some(Arc::clone(&counted));
+            request = request.map(|body| Body::new(IngressBody::new(body, counted)));
+        }
         let draft = Draft {
-            layer: self.layer.clone(),
+            shared: Arc::clone(shared),
             ticket,
             reservation,
             ingress,
             egress: 0,
             tunnel: None,
             reported: Reported::default(),
+            reading: None,
             started: stopwatch(),
             worked_micros: 0,
         };
-        MeterFuture::Inner { future: self.inner.call(request), draft: Some(draft) }
+        MeterFuture::Inner { future: self.inner.call(request), draft: Some(draft), limited }
     }
 }
 
-/// What is needed to settle a request; everything that could be refused was taken before.
-struct Draft {
-    layer: MeterLayer,
-    ticket: Arc<Ticket>,
-    reservation: Reservation,
-    ingress: Arc<AtomicU64>,
-    egress: u64,
-    /// What goes on counting after a change of protocol.
-    tunnel: Option<Tunnel>,
-    reported: Reported,
-    started: Instant,
-    worked_micros: u64,
-}
-
-/// The record was not written: the disk failed.
-#[derive(Debug, thiserror::Error)]
-#[error("the usage could not be recorded")]
-struct NotRecorded;
-
-impl Draft {
-    /// Writes the record; its sequence number. Must not wait: it also runs on drop.
-    fn settle(self) -> Result<u64, NotRecorded> {
-        let amounts = self.amounts();
-        let Self { layer, ticket, reservation, .. } = self;
-        let record = Record { tenant: ticket.tenant, at: layer.clock.now(), route: layer.meters.route, amounts };
-        match layer.metering.record(reservation, &record) {
-            Ok(seq) => {
-                ticket.settle(&amounts);
-                Ok(seq)
-            }
-            Err(error) => {
-                tracing::error!(error = crate::kernel::fault::chain(&error), "a settled request could not be recorded");
-                Err(NotRecorded)
-            }
-        }
-    }
-
-    fn amounts(&self) -> Amounts {
-        let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX).saturating_mul(1_000);
-        let mut measured = self.reported.thousandths;
-        measured[APIS] = Some(1_000);
-        // A millisecond has a thousand microseconds: elapsed microseconds are thousandths of the meter's unit.
-        let worked = i64::try_from(self.worked_micros).unwrap_or(i64::MAX);
-        measured[COMPUTE] = measured[COMPUTE].or(Some(worked));
-        let (ingress, egress) = self.tunnel.as_ref().map_or((0, 0), |tunnel| (tunnel.ingress(), tunnel.egress()));
-        measured[EGRESS] = Some(whole(self.egress.saturating_add(egress)));
-        measured[INGRESS] = Some(whole(self.ingress.load(Ordering::Relaxed).saturating_add(ingress)));
-        let mut amounts = Amounts::default();
-        for (number, (thousandths, counted)) in (0_u16..).zip(measured.into_iter().zip(self.layer.meters.counted)) {
-            if counted {
-                amounts.push(number, thousandths.unwrap_or(0));
-            }
-        }
-        amounts
-    }
-}
-
-/// Starts measuring how long the upstream works: real time, whatever the clock says.
-#[expect(clippy::disallowed_methods, reason = "a stopwatch, not a clock")]
-fn stopwatch() -> Instant {
-    Instant::now()
+/// What is read in a body must be there, and as it is: not encoded, and not a part.
+fn ask_for_all_of_it(headers: &mut HeaderMap) {
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.remove(header::RANGE);
+    headers.remove(header::IF_RANGE);
 }
 
 pin_project! {
@@ -214,7 +190,7 @@ pin_project! {
     #[project = MeterProjection]
     pub enum MeterFuture<F> {
         /// The inner service answers.
-        Inner { #[pin] future: F, draft: Option<Draft> },
+        Inner { #[pin] future: F, draft: Option<Draft>, limited: Option<(Uri, u64)> },
         /// The answer waits for the disk.
         Durable { waiting: BoxFuture<'static, Result<(), JournalError>>, response: Option<Response<Body>> },
         /// The layer answers.
@@ -231,36 +207,12 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let next = match self.as_mut().project() {
-                MeterProjection::Inner { future, draft } => {
-                    let mut response = ready!(future.poll(cx))?;
-                    let mut draft = draft.take().expect("a future is not polled after it is done");
-                    draft.reported = usage::take(response.headers_mut());
-                    draft.worked_micros = u64::try_from(draft.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-                    if response.status().is_server_error() {
-                        // Not billed: what the ticket and the reservation hold is given back.
-                        draft.ticket.settle(&Amounts::default());
-                        return Poll::Ready(Ok(response));
-                    }
-                    if let Some(tunnel) = response.extensions_mut().remove::<Tunnel>() {
-                        // Settled when the tunnel lets go of it.
-                        draft.tunnel = Some(tunnel.clone());
-                        tunnel.hold(Settle(Some(draft)));
-                        return Poll::Ready(Ok(response));
-                    }
-                    if !response.body().is_end_stream() {
-                        return Poll::Ready(Ok(response.map(|body| {
-                            Body::new(MeteredBody { inner: body, settle: Settle(Some(draft)), state: Ending::Running })
-                        })));
-                    }
-                    let durable = draft.layer.meters.durability == Durability::Durable;
-                    let metering = draft.layer.metering.clone();
-                    match draft.settle() {
-                        Ok(seq) if durable => Self::Durable {
-                            waiting: Box::pin(async move { metering.durable(seq).await }),
-                            response: Some(response),
-                        },
-                        Ok(_) => return Poll::Ready(Ok(response)),
-                        Err(error) => return Poll::Ready(Ok(not_recorded(&error))),
+                MeterProjection::Inner { future, draft, limited } => {
+                    let response = ready!(future.poll(cx))?;
+                    let draft = draft.take().expect("a future is not polled after it is done");
+                    match answered(draft, response, limited.take()) {
+                        Answered::Now(response) => return Poll::Ready(Ok(response)),
+                        Answered::OnDisk(waiting, response) => Self::Durable { waiting, response: Some(response) },
                     }
                 }
                 MeterProjection::Durable { waiting, response } => {
@@ -279,6 +231,54 @@ where
     }
 }
 
+/// What becomes of an answer whose head is there.
+enum Answered {
+    Now(Response<Body>),
+    /// When the disk has its record.
+    OnDisk(BoxFuture<'static, Result<(), JournalError>>, Response<Body>),
+}
+
+fn answered(mut draft: Draft, mut response: Response<Body>, limited: Option<(Uri, u64)>) -> Answered {
+    draft.worked_micros = u64::try_from(draft.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    draft.reported = usage::take(response.headers_mut());
+    if let (Some((uri, limit)), Some(ingress)) = (limited, &draft.ingress)
+        && ingress.is_exceeded()
+    {
+        // Whatever the upstream made of half a body, the request is refused.
+        draft.ticket.refuse();
+        return Answered::Now(body_too_large(limit).render(uri.path()));
+    }
+    let shared = Arc::clone(&draft.shared);
+    if !shared.meters.billed.includes(response.status()) {
+        // What the ticket and the reservation hold is given back.
+        draft.ticket.release();
+        return Answered::Now(response);
+    }
+    if shared.reads {
+        draft.reading = Reading::begin(&shared.meters.rules, response.headers());
+    }
+    if let Some(tunnel) = response.extensions_mut().remove::<Tunnel>() {
+        // Settled when the tunnel lets go of it.
+        draft.tunnel = Some(tunnel.clone());
+        draft.ticket.watch();
+        tunnel.hold(Settle::of(draft));
+        return Answered::Now(response);
+    }
+    if !response.body().is_end_stream() {
+        draft.ticket.watch();
+        return Answered::Now(response.map(|body| Body::new(MeteredBody::new(body, draft))));
+    }
+    draft.finish();
+    match draft.settle() {
+        Ok(seq) if shared.is_durable() => {
+            let waiting = Box::pin(async move { shared.metering.durable(seq).await });
+            Answered::OnDisk(waiting, response)
+        }
+        Ok(_) => Answered::Now(response),
+        Err(error) => Answered::Now(not_recorded(&error)),
+    }
+}
+
 /// In place of an answer whose usage could not be recorded.
 fn not_recorded(error: &impl std::error::Error) -> Response<Body> {
     Problem::new(Kind::USAGE_UNAVAILABLE, error.to_string()).retry_after(1).render("")
@@ -292,144 +292,4 @@ fn broken_off(error: &JournalError) -> Response<Body> {
     let mut response = problem.render("");
     response.extensions_mut().insert(BrokenOff);
     response
-}
-
-/// Settles on drop what was not settled before: a response that the client or the upstream broke off.
-struct Settle(Option<Draft>);
-
-impl Settle {
-    fn now(&mut self) -> Result<Option<(u64, MeterLayer)>, NotRecorded> {
-        let Some(draft) = self.0.take() else { return Ok(None) };
-        let layer = draft.layer.clone();
-        draft.settle().map(|seq| Some((seq, layer)))
-    }
-}
-
-impl Drop for Settle {
-    fn drop(&mut self) {
-        drop(self.now());
-    }
-}
-
-/// How far the end of a body has come.
-enum Ending {
-    /// Not there yet.
-    Running,
-    /// The last frame waits for the disk.
-    Waiting(BoxFuture<'static, Result<(), JournalError>>, Option<Frame<Bytes>>),
-    /// Released.
-    Done,
-}
-
-pin_project! {
-    /// A response body that is counted and settled before its last byte.
-    struct MeteredBody {
-        #[pin]
-        inner: Body,
-        settle: Settle,
-        state: Ending,
-    }
-}
-
-impl HttpBody for MeteredBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let mut this = self.project();
-        loop {
-            match this.state {
-                Ending::Running => {}
-                Ending::Waiting(waiting, last) => {
-                    let durable = ready!(waiting.as_mut().poll(cx));
-                    let last = last.take();
-                    *this.state = Ending::Done;
-                    return Poll::Ready(match durable {
-                        Ok(()) => last.map(Ok),
-                        Err(error) => Some(Err(error.into())),
-                    });
-                }
-                Ending::Done => return Poll::Ready(None),
-            }
-            let last = match ready!(this.inner.as_mut().poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    if let (Some(data), Some(draft)) = (frame.data_ref(), &mut this.settle.0) {
-                        draft.egress = draft.egress.saturating_add(data.len() as u64);
-                    }
-                    if !this.inner.is_end_stream() {
-                        return Poll::Ready(Some(Ok(frame)));
-                    }
-                    Some(frame)
-                }
-                None => None,
-                Some(Err(error)) => {
-                    drop(this.settle.now());
-                    *this.state = Ending::Done;
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-            };
-            // This is the end: the record first, then the last byte.
-            match this.settle.now() {
-                Ok(Some((seq, layer))) if layer.meters.durability == Durability::Durable => {
-                    let waiting = Box::pin(async move { layer.metering.durable(seq).await });
-                    *this.state = Ending::Waiting(waiting, last);
-                }
-                Ok(_) => {
-                    *this.state = Ending::Done;
-                    return Poll::Ready(last.map(Ok));
-                }
-                Err(error) => {
-                    *this.state = Ending::Done;
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self.state, Ending::Done)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.state {
-            Ending::Running => self.inner.size_hint(),
-            Ending::Waiting(_, Some(frame)) => {
-                SizeHint::with_exact(frame.data_ref().map_or(0, |data| data.len() as u64))
-            }
-            Ending::Waiting(_, None) | Ending::Done => SizeHint::with_exact(0),
-        }
-    }
-}
-
-pin_project! {
-    /// A request body whose bytes are counted.
-    struct CountedBody {
-        #[pin]
-        inner: Body,
-        bytes: Arc<AtomicU64>,
-    }
-}
-
-impl HttpBody for CountedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            this.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
 }

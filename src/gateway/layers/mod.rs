@@ -3,13 +3,21 @@
 
 mod admit;
 mod authenticate;
+mod draft;
+mod held_body;
+mod limit;
+mod limits;
 mod meter;
+mod metered_body;
+mod ticket;
 
 use axum::{body::Body, http::Request, response::Response};
 
-pub use admit::{Admit, AdmitLayer, Ticket};
+pub use admit::{Admit, AdmitLayer, RouteTerms};
 pub use authenticate::{Authenticate, AuthenticateLayer};
+pub(super) use limit::limited;
 pub use meter::{Meter, MeterLayer, RouteMeters};
+pub use ticket::Ticket;
 
 use crate::web::Problem;
 

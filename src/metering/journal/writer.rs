@@ -116,6 +116,16 @@ impl Journal {
         self.shared.identity
     }
 
+    /// What the numbers of meters stand for.
+    pub fn meter_names(&self) -> &[String] {
+        &self.shared.options.meters
+    }
+
+    /// What the numbers of routes stand for.
+    pub fn route_names(&self) -> &[String] {
+        &self.shared.options.routes
+    }
+
     /// Room for one record: taken before a request is forwarded, so that writing its record cannot fail for lack of it.
     pub fn reserve(&self) -> Result<Reservation, JournalError> {
         self.shared.promise()?;

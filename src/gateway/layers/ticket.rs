@@ -1,0 +1,187 @@
+//! What an admitted request holds: slots until its body ends, parts of quotas until it is settled. Nothing of it is lost,
+//! however the request ends.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use super::admit::RouteTerms;
+use crate::{
+    gateway::{
+        directory::Directory,
+        entry::{Entry, Loaded, OnRoute},
+    },
+    kernel::{TenantId, TierName},
+    metering::Record,
+};
+
+/// An admitted request.
+pub struct Ticket {
+    /// Whose request.
+    pub tenant: TenantId,
+    /// The tenant's tier.
+    pub tier: Arc<TierName>,
+    pub(super) directory: Directory,
+    pub(super) entry: Arc<Entry>,
+    pub(super) loaded: Arc<Loaded>,
+    pub(super) route: Arc<RouteTerms>,
+    pub(super) on_route: Option<Arc<OnRoute>>,
+    pub(super) took: Took,
+    /// Quotas are settled or given back.
+    settled: AtomicBool,
+    /// Slots are given back.
+    left: AtomicBool,
+    /// Somebody watches the body, and gives slots back when it ends.
+    watched: AtomicBool,
+}
+
+/// What a request took on its way in, to be given back.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says something of its own, and they come in any combination")]
+pub(super) struct Took {
+    /// One of the requests that the tenant may have under way.
+    pub tenant_slot: bool,
+    /// One of the node's slots.
+    pub node_slot: bool,
+    /// One of the requests that the tenant may have under way on the route.
+    pub route_slot: bool,
+    /// One of the tenant's rate.
+    pub rate: bool,
+    /// One of the tenant's rate on the route.
+    pub route_rate: bool,
+    /// Of so many of the tenant's quotas, in their order.
+    pub quotas: usize,
+}
+
+impl Ticket {
+    pub(super) fn new(
+        tenant: TenantId,
+        directory: &Directory,
+        entry: Arc<Entry>,
+        loaded: Arc<Loaded>,
+        route: &Arc<RouteTerms>,
+    ) -> Self {
+        Self {
+            tenant,
+            tier: Arc::clone(&loaded.terms.tier),
+            directory: directory.clone(),
+            entry,
+            loaded,
+            route: Arc::clone(route),
+            on_route: None,
+            took: Took::default(),
+            settled: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
+        }
+    }
+
+    /// The largest body of the request, in bytes.
+    pub(super) fn body_limit(&self) -> Option<u64> {
+        self.route.body_limit
+    }
+
+    /// How much is held of a quota, by its place.
+    fn held(&self, place: usize) -> i64 {
+        if place >= self.took.quotas {
+            return 0;
+        }
+        self.loaded.terms.quotas.get(place).and_then(|quota| self.route.held(quota.meter)).unwrap_or(0)
+    }
+
+    /// Replaces what was held by what was used, as record `seq` of the journal has it; only the first call counts. The request
+    /// is over with it.
+    pub fn settle(&self, record: &Record, seq: u64) {
+        if !self.settled.swap(true, Ordering::AcqRel) {
+            let to = self.directory.crossings();
+            self.entry.settle(&self.loaded, |place| self.held(place), record, seq, to);
+        }
+        self.leave();
+    }
+
+    /// Gives the quotas back: the request is not billed. It may still be under way.
+    pub fn release(&self) {
+        if self.settled.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        for (place, counter) in self.loaded.counters.iter().enumerate().take(self.took.quotas) {
+            let held = self.held(place);
+            if held != 0 {
+                counter.release(held);
+            }
+        }
+    }
+
+    /// Gives everything back, its place in the rates too: the request was refused after all.
+    pub fn refuse(&self) {
+        if !self.settled.load(Ordering::Acquire) {
+            if let Some(rate) = self.loaded.terms.rate.filter(|_| self.took.rate) {
+                self.entry.rate.give_back(rate);
+            }
+            if let (Some(rate), Some(on_route)) = (self.route.rate.filter(|_| self.took.route_rate), &self.on_route) {
+                on_route.rate.give_back(rate);
+            }
+        }
+        self.release();
+        self.leave();
+    }
+
+    /// Gives the slots back: nothing is under way any more.
+    pub(super) fn leave(&self) {
+        if self.left.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if self.took.node_slot {
+            self.directory.slots().give_back();
+        }
+        if self.took.tenant_slot {
+            self.entry.in_flight.leave();
+        }
+        if let Some(on_route) = self.on_route.as_ref().filter(|_| self.took.route_slot) {
+            on_route.in_flight.leave();
+        }
+    }
+
+    /// Whoever says so settles it when the body ends.
+    pub(super) fn watch(&self) {
+        self.watched.store(true, Ordering::Release);
+    }
+
+    /// Whether nobody watches the body, and there is something to give back when it ends.
+    pub(super) fn is_unwatched(&self) -> bool {
+        let slots = self.took.node_slot || self.took.tenant_slot || self.took.route_slot;
+        slots && !self.watched.load(Ordering::Acquire) && !self.left.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.release();
+        self.leave();
+    }
+}
+
+/// Gives everything back when the request is abandoned before it is answered, whoever else still has the ticket: an upstream
+/// may keep the request's extensions for longer.
+pub(super) struct Abandoned(Option<Arc<Ticket>>);
+
+impl Abandoned {
+    pub(super) const fn unless_answered(ticket: Arc<Ticket>) -> Self {
+        Self(Some(ticket))
+    }
+
+    /// The request is answered.
+    pub(super) fn answered(&mut self) -> Option<Arc<Ticket>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.0.take() {
+            ticket.release();
+            ticket.leave();
+        }
+    }
+}
