@@ -163,15 +163,15 @@ impl Table {
         let mut next = Some(at);
         while let Some(at) = next {
             let node = &self.nodes[at];
-            for choices in node.by_host(host.as_deref()) {
-                for Choice { methods, place } in choices {
-                    if methods.is_empty() || methods.contains(method) {
-                        return Match::Route(*place);
+            if let Some(host) = host.as_deref().filter(|_| node.has_hosts()) {
+                for choices in node.by_host(host) {
+                    if let Some(place) = choose(choices, method, &mut allowed) {
+                        return Match::Route(place);
                     }
-                    allowed.extend(
-                        methods.iter().filter(|method| !allowed.contains(*method)).cloned().collect::<Vec<_>>(),
-                    );
                 }
+            }
+            if let Some(place) = choose(&node.any, method, &mut allowed) {
+                return Match::Route(place);
             }
             next = node.shorter;
         }
@@ -179,23 +179,40 @@ impl Table {
     }
 }
 
+/// The choice for a method, or what other methods there are.
+fn choose(choices: &[Choice], method: &Method, allowed: &mut Vec<Method>) -> Option<usize> {
+    for Choice { methods, place } in choices {
+        if methods.is_empty() || methods.contains(method) {
+            return Some(*place);
+        }
+        for method in methods {
+            if !allowed.contains(method) {
+                allowed.push(method.clone());
+            }
+        }
+    }
+    None
+}
+
 impl Node {
     fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.below.is_empty() && self.any.is_empty()
+        self.any.is_empty() && !self.has_hosts()
     }
 
-    /// What is for a host, the nearest first.
-    fn by_host(&self, host: Option<&str>) -> impl Iterator<Item = &[Choice]> {
-        let of =
-            |list: &'_ [(Box<str>, Vec<Choice>)], name: &str| list.binary_search_by(|(own, _)| (**own).cmp(name)).ok();
-        let exact = host.and_then(|host| of(&self.exact, host)).map(|found| &*self.exact[found].1);
-        let above = host
-            .filter(|_| !self.below.is_empty())
-            .into_iter()
-            .flat_map(|host| host.match_indices('.').map(move |(dot, _)| &host[dot + 1..]));
-        let below = above.filter_map(move |name| of(&self.below, name)).map(|found| &*self.below[found].1);
-        exact.into_iter().chain(below).chain(std::iter::once(&*self.any))
+    fn has_hosts(&self) -> bool {
+        !self.exact.is_empty() || !self.below.is_empty()
     }
+
+    /// What is for a host and not for all, the nearest first.
+    fn by_host(&self, host: &str) -> impl Iterator<Item = &[Choice]> {
+        let above = host.match_indices('.').map(move |(dot, _)| &host[dot + 1..]);
+        let below = above.filter_map(|name| found(&self.below, name));
+        found(&self.exact, host).into_iter().chain(below)
+    }
+}
+
+fn found<'l>(list: &'l [(Box<str>, Vec<Choice>)], name: &str) -> Option<&'l [Choice]> {
+    list.binary_search_by(|(own, _)| (**own).cmp(name)).ok().map(|at| &*list[at].1)
 }
 
 fn under<'l>(list: &'l mut Vec<(Box<str>, Vec<Choice>)>, name: &str) -> &'l mut Vec<Choice> {
@@ -211,7 +228,17 @@ fn under<'l>(list: &'l mut Vec<(Box<str>, Vec<Choice>)>, name: &str) -> &'l mut 
 
 /// The segments of a path: `/a/b/` and `/a/b` have the same.
 fn segments(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter(|segment| !segment.is_empty())
+    let mut rest = path;
+    // By hand: the searcher of `split` takes longer to set up than a segment is to read.
+    std::iter::from_fn(move || {
+        while let Some(after) = rest.strip_prefix('/') {
+            rest = after;
+        }
+        let end = rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len());
+        let (segment, after) = rest.split_at(end);
+        rest = after;
+        (!segment.is_empty()).then_some(segment)
+    })
 }
 
 /// The host that a request is for, without the port.

@@ -81,7 +81,7 @@ where
 async fn of_64_connections_exactly_a_thousand_calls_are_answered_for_fifty_seeds() {
     let app = TestApp::with("[gateway]\nmax_in_flight = 1000\n").await;
     let tenant = app.tenant("Acme", "premium").await;
-    let quotas = json!([{"meter": "apis", "limit": LIMIT.to_string(), "period": "day", "mode": "hard"}]);
+    let quotas = json!([{"meter": "apis", "limit": LIMIT.to_string(), "period": "minute", "mode": "hard"}]);
     app.admin().await.put(&format!("/admin/v1/tenants/{tenant}/quotas"), quotas).await.expect(200);
     // A rate that is no obstacle: this is about the quota.
     let mut plan = app.admin().await.get("/admin/v1/plans/premium").await.expect(200).body;
@@ -89,8 +89,12 @@ async fn of_64_connections_exactly_a_thousand_calls_are_answered_for_fifty_seeds
     app.admin().await.put("/admin/v1/plans/premium", plan).await.expect(200);
     let upstream = service_fn(|request: Request<Body>| upstream(*request.extensions().get::<Fate>().unwrap()));
     let layers = app.app.gateway_parts().layers(&[], RouteMeters::requests(0));
+    let mut token: Arc<str> = "".into();
     for seed in 0..SEEDS {
-        let token: Arc<str> = app.owner_of("Acme").await.token.into();
+        if seed % 8 == 0 {
+            // The one before is about to expire.
+            token = app.owner_of("Acme").await.token.into();
+        }
         let answered = Arc::new(AtomicU64::new(0));
         let mut connections = JoinSet::new();
         for number in 0..CONNECTIONS {
@@ -100,11 +104,13 @@ async fn of_64_connections_exactly_a_thousand_calls_are_answered_for_fifty_seeds
         }
         connections.join_all().await;
         assert_eq!(answered.load(Ordering::SeqCst), LIMIT, "seed {seed}");
-        // The next seed has a day of its own.
-        app.clock.advance_secs(86_400);
+        // The next seed has a minute of its own.
+        app.clock.advance_secs(60);
     }
     let owner = app.owner_of("Acme").await;
-    let usage = owner.get("/v1/usage?meter=apis&from=2026-11-01T00:00:00Z&to=2027-02-01T00:00:00Z").await.expect(200);
-    assert_eq!(usage.text("/data/0/value"), (SEEDS * LIMIT).to_string());
+    assert_eq!(used(&owner, "apis").await, (SEEDS * LIMIT).to_string());
+    let minutes = owner.get("/v1/usage?meter=apis&window=minute").await.expect(200).body;
+    let minutes = minutes["data"].as_array().unwrap().clone();
+    assert!(minutes.len() == 50 && minutes.iter().all(|minute| minute["value"] == "1000"), "{minutes:?}");
     assert_eq!(used(&owner, "compute").await, "0");
 }

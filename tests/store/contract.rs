@@ -407,6 +407,31 @@ on_each_engine! {
         let listed = store.read(JOB).await.unwrap().tenants(&TenantFilter::default(), PageRequest::default()).await;
         assert_eq!(listed.unwrap().len(), 1);
     }
+
+    /// A soft quota is told of once a period, and of another limit anew; what is as old as the audit is forgotten with it.
+    async fn a_quota_that_was_exceeded_is_noted_once(store: Store) {
+        let tenant = TenantId::generate(now(), &rng());
+        let apis: MeterKey = "apis".parse().unwrap();
+        let note = async |unit: &'static str, most: i64| {
+            let mut tx = store.begin(JOB).await.unwrap();
+            let new = tx.quota_crossing_insert(tenant, &apis, unit, now().floor_minute(), most).await.unwrap();
+            tx.commit().await.unwrap();
+            new
+        };
+        assert_eq!([note("day", 5).await, note("day", 5).await], [true, false]);
+        assert_eq!([note("month", 5).await, note("day", 6).await, note("day", 6).await], [true, true, false]);
+        let mut tx = store.begin(JOB).await.unwrap();
+        tx.audit_forget(now().floor_minute()).await.unwrap();
+        tx.commit().await.unwrap();
+        assert!(!note("day", 5).await, "it is not older");
+        let mut tx = store.begin(JOB).await.unwrap();
+        tx.audit_forget(now().plus_secs(60)).await.unwrap();
+        tx.commit().await.unwrap();
+        assert!(note("day", 5).await);
+        let mut of_other = store.begin(Scope::Tenant(TenantId::generate(now(), &SeededRng::new(7)))).await.unwrap();
+        let refused = of_other.quota_crossing_insert(tenant, &apis, "day", now(), 5).await;
+        assert!(matches!(refused, Err(StoreError::OutOfScope)));
+    }
 }
 
 #[tokio::test]

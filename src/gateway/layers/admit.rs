@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{HeaderMap, Request, header},
+    http::{HeaderMap, Request, StatusCode, header},
     response::Response,
 };
 use http_body::Body as _;
@@ -33,7 +33,7 @@ use crate::{
         units::MeterRule,
     },
     identity::{Access, TokenError},
-    kernel::{Standing, TenantId},
+    kernel::{Standing, TenantId, Timestamp},
     web::{Kind, Problem, extract::unauthenticated},
 };
 
@@ -69,21 +69,26 @@ impl RouteTerms {
 /// Holds a tenant's state, slots, quotas and rates.
 #[derive(Clone)]
 pub struct AdmitLayer {
-    directory: Directory,
-    route: Arc<RouteTerms>,
+    gate: Arc<Gate>,
+}
+
+/// What all requests of a layer share.
+pub(super) struct Gate {
+    pub(super) directory: Directory,
+    pub(super) route: RouteTerms,
 }
 
 impl AdmitLayer {
     /// Asks `directory`. The route counts `apis`, until [`Self::for_route`] says otherwise.
     pub fn new(directory: Directory) -> Self {
-        Self { directory, route: Arc::new(RouteTerms::counting(u16::MAX, MeterRule::requests())) }
+        let route = RouteTerms::counting(u16::MAX, MeterRule::requests());
+        Self { gate: Arc::new(Gate { directory, route }) }
     }
 
     /// Holds tenants to a route's own terms, too.
     #[must_use]
-    pub fn for_route(mut self, terms: RouteTerms) -> Self {
-        self.route = Arc::new(terms);
-        self
+    pub fn for_route(self, route: RouteTerms) -> Self {
+        Self { gate: Arc::new(Gate { directory: self.gate.directory.clone(), route }) }
     }
 }
 
@@ -102,11 +107,11 @@ impl From<Problem> for Refusal {
 }
 
 impl AdmitLayer {
-    fn admit(&self, tenant: TenantId, (entry, loaded): Known) -> Result<(Ticket, LimitHeaders), Refusal> {
-        may_call(&loaded, &self.route)?;
+    fn admit(&self, tenant: TenantId, known: Known) -> Result<(Ticket, LimitHeaders), Refusal> {
+        may_call(&known.1, &self.gate.route)?;
         // Whatever is not let in drops the ticket, which gives back what it holds by then.
-        let mut ticket = Ticket::new(tenant, &self.directory, entry, loaded, &self.route);
-        let mut limits = Limits::of(&ticket.loaded, &self.route);
+        let mut ticket = Ticket::new(tenant, &self.gate, known);
+        let mut limits = Limits::of(&ticket.loaded, &self.gate.route);
         match self.take(&mut ticket, &mut limits) {
             Ok(()) => {
                 let headers = limits.done(&ticket.loaded);
@@ -132,8 +137,9 @@ impl AdmitLayer {
 
     fn take(&self, ticket: &mut Ticket, limits: &mut Limits) -> Result<(), Refused> {
         let slots = self.take_slots(ticket, limits)?;
-        self.hold_quotas(ticket, limits)?;
-        self.take_rates(ticket, limits)?;
+        let now = self.gate.directory.clock().now();
+        self.hold_quotas(ticket, limits, now)?;
+        self.take_rates(ticket, limits, now)?;
         for (name, remaining) in slots.into_iter().flatten() {
             limits.left.concurrency(name, remaining);
         }
@@ -146,7 +152,7 @@ impl AdmitLayer {
         ticket: &mut Ticket,
         limits: &mut Limits,
     ) -> Result<[Option<(&'static str, u32)>; 2], Refused> {
-        let (node, route) = (self.directory.slots(), &self.route);
+        let (node, route) = (self.gate.directory.slots(), &self.gate.route);
         let most = ticket.loaded.terms.max_concurrency;
         let mut left = [None, None];
         if most.is_some() || node.are_limited() {
@@ -168,10 +174,9 @@ impl AdmitLayer {
         Ok(left)
     }
 
-    fn hold_quotas(&self, ticket: &mut Ticket, limits: &mut Limits) -> Result<(), Refused> {
-        let now = self.directory.clock().now();
+    fn hold_quotas(&self, ticket: &mut Ticket, limits: &mut Limits, now: Timestamp) -> Result<(), Refused> {
         for (quota, counter) in ticket.loaded.terms.quotas.iter().zip(&ticket.loaded.counters) {
-            if let Some(amount) = self.route.held(quota.meter) {
+            if let Some(amount) = self.gate.route.held(quota.meter) {
                 match counter.hold(now, amount, quota.limit, quota.hard) {
                     Ok(left) => limits.quota(quota, left),
                     Err(NotTaken::ClockWentBack) => return Err(Refused::Stale),
@@ -189,14 +194,13 @@ impl AdmitLayer {
         Ok(())
     }
 
-    fn take_rates(&self, ticket: &mut Ticket, limits: &mut Limits) -> Result<(), Refused> {
-        let now = self.directory.clock().now();
+    fn take_rates(&self, ticket: &mut Ticket, limits: &mut Limits, now: Timestamp) -> Result<(), Refused> {
         if let Some(terms) = ticket.loaded.terms.rate {
             let taken = ticket.entry.rate.take(terms, now);
             take_rate(limits, limit_headers::RATE, terms, taken)?;
             ticket.took.rate = true;
         }
-        if let (Some(terms), Some(on_route)) = (self.route.rate, &ticket.on_route) {
+        if let (Some(terms), Some(on_route)) = (self.gate.route.rate, &ticket.on_route) {
             let taken = on_route.rate.take(terms, now);
             take_rate(limits, limit_headers::ROUTE_RATE, terms, taken)?;
             ticket.took.route_rate = true;
@@ -305,10 +309,10 @@ where
             let problem = unauthenticated(&TokenError::Invalid("nobody authenticated this request"));
             return AdmitFuture::refused(problem, &request);
         };
-        if let Some(problem) = too_large(self.layer.route.body_limit, request.headers()) {
+        if let Some(problem) = too_large(self.layer.gate.route.body_limit, request.headers()) {
             return AdmitFuture::refused(problem, &request);
         }
-        let directory = self.layer.directory.clone();
+        let directory = self.layer.gate.directory.clone();
         let loading: BoxFuture<'static, Found> = match directory.fresh(tenant) {
             Some(known) => match self.layer.admit(tenant, known) {
                 Ok(admitted) => return AdmitFuture::admitted(admitted, &mut self.inner, request),
@@ -352,6 +356,22 @@ where
     }
 }
 
+/// Holds the slots of an answered request until its body ends, where nobody else does.
+fn keep_under_way(ticket: Option<Arc<Ticket>>, response: Response<Body>) -> Response<Body> {
+    let Some(ticket) = ticket else { return response };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        ticket.upgrade();
+    }
+    if !ticket.is_unwatched() {
+        return response;
+    }
+    if response.body().is_end_stream() {
+        ticket.leave();
+        return response;
+    }
+    response.map(|body| Body::new(HeldBody::new(body, ticket)))
+}
+
 impl<S, B> Future for AdmitFuture<S, B>
 where
     S: Service<Request<B>, Response = Response<Body>>,
@@ -382,15 +402,9 @@ where
                 }
                 AdmitProjection::Inner { future, ticket, headers } => {
                     let result = ready!(future.poll(cx));
-                    let ticket = ticket.answered();
                     return Poll::Ready(result.map(|mut response| {
                         std::mem::take(headers).put_on(response.headers_mut());
-                        match ticket.filter(|ticket| ticket.is_unwatched()) {
-                            Some(ticket) if response.body().is_end_stream() => ticket.leave(),
-                            Some(ticket) => return response.map(|body| Body::new(HeldBody::new(body, ticket))),
-                            None => {}
-                        }
-                        response
+                        keep_under_way(ticket.answered(), response)
                     }));
                 }
                 AdmitProjection::Refused { response } => {

@@ -75,7 +75,7 @@ impl Limits {
 
     /// The policies of a refusal: those of which it is known what is left.
     pub(super) fn told(&self, ticket: &Ticket) -> Line {
-        let (terms, route) = (&ticket.loaded.terms, &ticket.route);
+        let (terms, route) = (&ticket.loaded.terms, &ticket.gate.route);
         let mut line = Line::default();
         let counted = terms.quotas.iter().filter(|quota| route.held(quota.meter).is_some());
         counted.take(self.quotas).for_each(|quota| line.quota_policy(quota));

@@ -16,7 +16,7 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderValue, Request, Response, Uri, header},
+    http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header},
 };
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
@@ -253,6 +253,9 @@ fn answered(mut draft: Draft, mut response: Response<Body>, limited: Option<(Uri
         // What the ticket and the reservation hold is given back.
         draft.ticket.release();
         return Answered::Now(response);
+    }
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        draft.ticket.upgrade();
     }
     if shared.reads {
         draft.reading = Reading::begin(&shared.meters.rules, response.headers());

@@ -6,12 +6,9 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use super::admit::RouteTerms;
+use super::admit::Gate;
 use crate::{
-    gateway::{
-        directory::Directory,
-        entry::{Entry, Loaded, OnRoute},
-    },
+    gateway::entry::{Entry, Loaded, OnRoute},
     kernel::{TenantId, TierName},
     metering::Record,
 };
@@ -22,10 +19,9 @@ pub struct Ticket {
     pub tenant: TenantId,
     /// The tenant's tier.
     pub tier: Arc<TierName>,
-    pub(super) directory: Directory,
+    pub(super) gate: Arc<Gate>,
     pub(super) entry: Arc<Entry>,
     pub(super) loaded: Arc<Loaded>,
-    pub(super) route: Arc<RouteTerms>,
     pub(super) on_route: Option<Arc<OnRoute>>,
     pub(super) took: Took,
     /// Quotas are settled or given back.
@@ -34,6 +30,8 @@ pub struct Ticket {
     left: AtomicBool,
     /// Somebody watches the body, and gives slots back when it ends.
     watched: AtomicBool,
+    /// The connection goes on as something else: slots are held for as long as somebody keeps the ticket.
+    upgraded: AtomicBool,
 }
 
 /// What a request took on its way in, to be given back.
@@ -55,31 +53,25 @@ pub(super) struct Took {
 }
 
 impl Ticket {
-    pub(super) fn new(
-        tenant: TenantId,
-        directory: &Directory,
-        entry: Arc<Entry>,
-        loaded: Arc<Loaded>,
-        route: &Arc<RouteTerms>,
-    ) -> Self {
+    pub(super) fn new(tenant: TenantId, gate: &Arc<Gate>, (entry, loaded): (Arc<Entry>, Arc<Loaded>)) -> Self {
         Self {
             tenant,
             tier: Arc::clone(&loaded.terms.tier),
-            directory: directory.clone(),
+            gate: Arc::clone(gate),
             entry,
             loaded,
-            route: Arc::clone(route),
             on_route: None,
             took: Took::default(),
             settled: AtomicBool::new(false),
             left: AtomicBool::new(false),
             watched: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
         }
     }
 
     /// The largest body of the request, in bytes.
     pub(super) fn body_limit(&self) -> Option<u64> {
-        self.route.body_limit
+        self.gate.route.body_limit
     }
 
     /// How much is held of a quota, by its place.
@@ -87,17 +79,19 @@ impl Ticket {
         if place >= self.took.quotas {
             return 0;
         }
-        self.loaded.terms.quotas.get(place).and_then(|quota| self.route.held(quota.meter)).unwrap_or(0)
+        self.loaded.terms.quotas.get(place).and_then(|quota| self.gate.route.held(quota.meter)).unwrap_or(0)
     }
 
     /// Replaces what was held by what was used, as record `seq` of the journal has it; only the first call counts. The request
-    /// is over with it.
+    /// is over with it, unless it was upgraded.
     pub fn settle(&self, record: &Record, seq: u64) {
         if !self.settled.swap(true, Ordering::AcqRel) {
-            let to = self.directory.crossings();
+            let to = self.gate.directory.crossings();
             self.entry.settle(&self.loaded, |place| self.held(place), record, seq, to);
         }
-        self.leave();
+        if !self.upgraded.load(Ordering::Acquire) {
+            self.leave();
+        }
     }
 
     /// Gives the quotas back: the request is not billed. It may still be under way.
@@ -119,7 +113,9 @@ impl Ticket {
             if let Some(rate) = self.loaded.terms.rate.filter(|_| self.took.rate) {
                 self.entry.rate.give_back(rate);
             }
-            if let (Some(rate), Some(on_route)) = (self.route.rate.filter(|_| self.took.route_rate), &self.on_route) {
+            if let (Some(rate), Some(on_route)) =
+                (self.gate.route.rate.filter(|_| self.took.route_rate), &self.on_route)
+            {
                 on_route.rate.give_back(rate);
             }
         }
@@ -133,7 +129,7 @@ impl Ticket {
             return;
         }
         if self.took.node_slot {
-            self.directory.slots().give_back();
+            self.gate.directory.slots().give_back();
         }
         if self.took.tenant_slot {
             self.entry.in_flight.leave();
@@ -146,6 +142,12 @@ impl Ticket {
     /// Whoever says so settles it when the body ends.
     pub(super) fn watch(&self) {
         self.watched.store(true, Ordering::Release);
+    }
+
+    /// The connection goes on as something else. Whoever has it keeps the ticket, from the request's extensions, until it ends.
+    pub(super) fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Release);
+        self.watch();
     }
 
     /// Whether nobody watches the body, and there is something to give back when it ends.
