@@ -39,22 +39,27 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(&name.as_str())
 }
 
-/// Servers that turn headers into variables fold `-`, `_` and `.` into one; so do we, before comparing.
-fn folded(name: &HeaderName) -> String {
-    name.as_str().chars().map(|c| if c == '_' || c == '.' { '-' } else { c }).collect()
+/// Whether a header is one by which a client could pass for somebody else. Servers that turn headers into variables fold
+/// `-`, `_` and `.` into one; so do we, before comparing.
+fn is_identity(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    // Folding changes no letter.
+    if !matches!(name.first(), Some(b'x' | b't')) {
+        return false;
+    }
+    let folded = |byte: &u8| if matches!(byte, b'_' | b'.') { b'-' } else { *byte };
+    let begins =
+        |own: &[u8]| name.len() >= own.len() && name.iter().map(folded).zip(own).all(|(byte, own)| byte == *own);
+    begins(b"tollgate-") || OURS.iter().any(|own| own.len() == name.len() && begins(own.as_bytes()))
 }
 
 /// Takes away every header by which a client could pass for somebody else, however it is spelt.
 pub fn strip_identity(headers: &mut HeaderMap) {
-    let forged: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            let name = folded(name);
-            OURS.contains(&name.as_str()) || name.starts_with("tollgate-")
-        })
-        .cloned()
-        .collect();
-    for name in forged {
+    strip(headers, is_identity);
+}
+
+fn strip(headers: &mut HeaderMap, unwanted: fn(&HeaderName) -> bool) {
+    while let Some(name) = headers.keys().find(|name| unwanted(name)).cloned() {
         headers.remove(name);
     }
 }
@@ -100,19 +105,19 @@ pub fn strip_forged_cookies(headers: &mut HeaderMap) {
 
 /// Takes away what concerns one hop alone: the known names, and those that `Connection` names.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
+    strip(headers, is_hop_by_hop);
 }
 
 /// Whether a value is a `traceparent` of version 00 (W3C Trace Context section 3.2).

@@ -2,6 +2,7 @@
 //! their own: one allocation for a value, and none for a policy that is known.
 
 use axum::http::{HeaderName, HeaderValue};
+use bytes::Bytes;
 
 use super::{
     admission::{Left, RateTerms},
@@ -26,50 +27,37 @@ pub(super) const ROUTE_RATE: &str = "route-rate";
 pub(super) const CONCURRENCY: &str = "concurrency";
 pub(super) const ROUTE_CONCURRENCY: &str = "route-concurrency";
 
+/// What a value takes as a rule, in bytes.
+const USUAL: usize = 96;
+
 /// A header's value in the making: items of a structured list (RFC 9651).
+#[derive(Default)]
 pub(super) struct Line {
-    buffer: [u8; MOST],
-    len: usize,
+    text: Vec<u8>,
     /// Where the item begins that is being written.
     item: usize,
     full: bool,
 }
 
-impl Default for Line {
-    fn default() -> Self {
-        Self { buffer: [0; MOST], len: 0, item: 0, full: false }
-    }
-}
-
 impl Line {
     fn text(&mut self, text: &str) -> &mut Self {
-        match self.buffer.get_mut(self.len..self.len + text.len()) {
-            Some(room) if !self.full => {
-                room.copy_from_slice(text.as_bytes());
-                self.len += text.len();
+        self.full |= self.text.len() + text.len() > MOST;
+        if !self.full {
+            if self.text.capacity() == 0 {
+                self.text.reserve(USUAL);
             }
-            _ => self.full = true,
+            self.text.extend_from_slice(text.as_bytes());
         }
         self
     }
 
     fn number(&mut self, number: u64) -> &mut Self {
-        let (mut digits, mut at, mut rest) = ([0; 20], 20, number);
-        loop {
-            at -= 1;
-            // A digit.
-            digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.text(std::str::from_utf8(&digits[at..]).unwrap_or_default())
+        self.text(itoa::Buffer::new().format(number))
     }
 
     fn begin(&mut self) -> &mut Self {
-        self.item = self.len;
-        if self.len > 0 {
+        self.item = self.text.len();
+        if !self.text.is_empty() {
             self.text(", ");
         }
         self.text("\"")
@@ -78,7 +66,7 @@ impl Line {
     /// An item that did not fit is taken back, and none follows.
     fn end(&mut self) {
         if self.full {
-            self.len = self.item;
+            self.text.truncate(self.item);
         }
     }
 
@@ -150,9 +138,9 @@ impl Line {
     }
 
     /// The value; `None` when there are no items.
-    pub(super) fn value(&self) -> Option<HeaderValue> {
-        let value = &self.buffer[..self.len];
-        (!value.is_empty()).then(|| HeaderValue::from_bytes(value).ok()).flatten()
+    pub(super) fn value(self) -> Option<HeaderValue> {
+        let value = Bytes::from(self.text);
+        (!value.is_empty()).then(|| HeaderValue::from_maybe_shared(value).ok()).flatten()
     }
 }
 
@@ -189,7 +177,7 @@ mod tests {
             hard: true,
         };
         let mut line = Line::default();
-        assert_eq!(line.value(), None);
+        assert_eq!(Line::default().value(), None);
         line.quota(&quota("apis"), Left { remaining: u64::MAX, reset_s: 0, beyond: false });
         line.rate(RATE, Left { remaining: 10, reset_s: 7, beyond: false });
         line.concurrency(CONCURRENCY, 3);

@@ -8,17 +8,16 @@ use axum::{
     http::{HeaderValue, Method, Request, Response, header},
 };
 use tokio::sync::Mutex;
-use tower::ServiceExt as _;
 
 use super::{
     admission::RateTerms,
     directory::Directory,
-    layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters, RouteTerms, limited},
-    path, sample, stack,
+    layers::{AdmitLayer, AuthenticateLayer, Limit, MeterLayer, RouteMeters, RouteTerms},
+    path, sample,
+    stack::{self, Identify, Metered, Way},
     table::{HostRule, Match, Pattern, Table},
     units::{Billed, MeterRule},
     upstream::{Background, Clusters, Destination, UpstreamState},
-    usage,
 };
 use crate::{
     identity::Verifier,
@@ -149,7 +148,7 @@ impl Parts {
 
 struct Route {
     config: RouteConfig,
-    service: stack::Upstream,
+    way: Arc<Way>,
 }
 
 /// What numbers in the journal stand for: what it was opened with.
@@ -230,9 +229,9 @@ impl Gateway {
         let moment = self.0.moment.load();
         match moment.table.find(request.uri(), request.headers(), request.method()) {
             Match::Route(place) => {
-                let service = moment.routes[place].service.clone();
+                let way = Arc::clone(&moment.routes[place].way);
                 drop(moment);
-                service.oneshot(request).await
+                Ok(way.call(request).await)
             }
             Match::Method(allowed) => Ok(other_method(&allowed).render(path)),
             Match::None => Ok(Problem::new(Kind::NOT_FOUND, "no route has this path").render(path)),
@@ -261,13 +260,13 @@ impl Moment {
         let mut clusters = Clusters::default();
         let route = |config: &RouteConfig| {
             let upstream = match &config.upstream {
-                Upstream::Sample => sample::service(),
-                Upstream::Http(destination) => stack::forwarding(clusters.forward(destination, background, before)),
+                Upstream::Sample => stack::Upstream::Own(sample::service()),
+                Upstream::Http(to) => stack::Upstream::Http(clusters.forward(to, background, before)),
             };
             // Whoever calls has named them all; routes of one path share its number.
             let number = names.iter().position(|name| *name == config.path);
             let number = number.and_then(|number| u16::try_from(number).ok()).unwrap_or(u16::MAX);
-            Route { service: service(number, config, parts, upstream), config: config.clone() }
+            Route { way: Arc::new(way(number, config, parts, upstream)), config: config.clone() }
         };
         let routes = configs.iter().map(route).collect();
         let table = Table::new(configs.iter().map(RouteConfig::pattern));
@@ -285,19 +284,11 @@ fn other_method(allowed: &[Method]) -> Problem {
     }
 }
 
-fn service(number: u16, config: &RouteConfig, parts: &Parts, upstream: stack::Upstream) -> stack::Upstream {
+fn way(number: u16, config: &RouteConfig, parts: &Parts, upstream: stack::Upstream) -> Way {
     let (clock, rng) = (Arc::clone(&parts.clock), Arc::clone(&parts.rng));
-    let identified = stack::Identify { inner: upstream, forward_token: config.forward_token, clock, rng };
+    let identify = Identify { forward_token: config.forward_token, clock, rng };
     if config.public {
-        // Not metered, and what the upstream reports is not the client's business either.
-        let service = stack::boxed(identified.map_response(|mut response| {
-            usage::take(response.headers_mut());
-            response
-        }));
-        return match config.body_limit {
-            Some(limit) => limited(service, limit),
-            None => service,
-        };
+        return Way::Public { limit: config.body_limit.map(Limit), identify, upstream };
     }
     let meters = RouteMeters {
         route: number,
@@ -307,7 +298,7 @@ fn service(number: u16, config: &RouteConfig, parts: &Parts, upstream: stack::Up
     };
     let (authenticate, admit, meter) = parts.layers(&config.scopes, meters);
     let (authenticate, admit) = (authenticate.require_roles(&config.roles), admit.for_route(config.terms(number)));
-    stack::metered(&authenticate, &admit, &meter, identified)
+    Way::Metered(Metered { authenticate, admit, meter, identify, upstream })
 }
 
 /// The default time that an upstream may take.

@@ -15,10 +15,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::{Stream, stream};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tower::util::BoxCloneSyncService;
 
 use super::{
     headers::{TENANT_ID, TENANT_TIER, TOLLGATE_USAGE},
-    stack::{Upstream, boxed},
+    stack::Own,
 };
 use crate::web::{Json, Kind, Problem, Query, extract::MAX_BODY_BYTES, instance::write_problems};
 
@@ -34,7 +35,7 @@ const MAX_EVENTS: u32 = 1_000;
 const MAX_INTERVAL_MS: u64 = 10_000;
 
 /// The sample API as a service.
-pub(super) fn service() -> Upstream {
+pub(super) fn service() -> Own {
     let router: Router = Router::new()
         .route("/sample/hello", get(hello))
         .route("/sample/compute", post(compute))
@@ -42,7 +43,7 @@ pub(super) fn service() -> Upstream {
         .route("/sample/stream", get(events))
         .fallback(|| async { Problem::new(Kind::NOT_FOUND, "the sample API has hello, compute, echo and stream") })
         .layer(axum::middleware::from_fn(write_problems));
-    boxed(router)
+    BoxCloneSyncService::new(router)
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &axum::http::HeaderName) -> &'h str {

@@ -1,129 +1,183 @@
-//! The order of the layers, outermost first, each with its reason.
+//! The way of a call through the gateway: the order of the layers, outermost first, each with its reason. The layers
+//! themselves can be put round anybody's service; here their steps follow one another in one future, without a box or a
+//! clone between them.
 
 use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::Body,
-    http::{HeaderValue, Request, Response, header},
+    http::{HeaderMap, HeaderValue, Request, Response, header},
 };
-use tower::{Layer, Service, service_fn, util::BoxCloneSyncService};
+use tower::{ServiceExt as _, util::BoxCloneSyncService};
 
 use super::{
     headers::{
         REQUEST_ID, TENANT_ID, TENANT_TIER, TRACEPARENT, USER_ID, is_traceparent, strip_hop_by_hop, strip_identity,
         strip_our_cookies,
     },
-    layers::{AdmitLayer, AuthenticateLayer, MeterLayer, Ticket},
+    layers::{AdmitLayer, AuthenticateLayer, Limit, MeterLayer, Ticket},
     upstream::{Forward, Hop},
+    usage,
 };
 use crate::{
     identity::{Access, Subject},
     kernel::{Clock, Rng, ids::uuid_v7, rng::random_bytes},
+    web::Problem,
 };
 
-/// What answers a route's requests.
-pub(super) type Upstream = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
-
-/// A metered route's layers round its upstream.
-pub(super) fn metered<S>(
-    authenticate: &AuthenticateLayer,
-    admit: &AdmitLayer,
-    meter: &MeterLayer,
-    upstream: S,
-) -> Upstream
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send + 'static,
-{
-    // 3. meter: innermost, so that it sees the upstream's own answer and only admitted requests.
-    let service = meter.layer(upstream);
-    // 2. admit: knows the tenant from the token; refuses before anything is reserved in the journal.
-    let service = admit.layer(service);
-    // 1. authenticate: outermost; nothing of a request is believed before its token is.
-    BoxCloneSyncService::new(authenticate.layer(service))
+/// A route's way.
+pub(super) enum Way {
+    /// With a token, and metered.
+    Metered(Metered),
+    /// Without; what the upstream reports is not the client's business either.
+    Public { limit: Option<Limit>, identify: Identify, upstream: Upstream },
 }
 
-/// Tells the upstream who calls. Runs inside `admit`, outside the upstream; takes hop-by-hop headers away, and the
-/// client's token unless the route wants it.
-#[derive(Clone)]
-pub(super) struct Identify<S> {
-    pub(super) inner: S,
+/// The layers of a metered route.
+pub(super) struct Metered {
+    pub(super) authenticate: AuthenticateLayer,
+    pub(super) admit: AdmitLayer,
+    pub(super) meter: MeterLayer,
+    pub(super) identify: Identify,
+    pub(super) upstream: Upstream,
+}
+
+/// What answers a route's requests in the end. It never fails: what cannot be reached is answered with a problem.
+pub(super) enum Upstream {
+    /// A service of our own.
+    Own(Own),
+    /// Over HTTP.
+    Http(Forward),
+}
+
+/// A service in this process.
+pub(super) type Own = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+impl Way {
+    /// The answer to a request.
+    pub(super) async fn call(&self, request: Request<Body>) -> Response<Body> {
+        match self {
+            Self::Metered(metered) => metered.call(request).await,
+            Self::Public { limit, identify, upstream } => {
+                let answer = |request| async {
+                    let mut response = upstream.call(identify.tell(request, None)).await;
+                    usage::take(response.headers_mut());
+                    response
+                };
+                match limit {
+                    Some(limit) => limit.call(request, answer).await,
+                    None => answer(request).await,
+                }
+            }
+        }
+    }
+}
+
+impl Metered {
+    async fn call(&self, mut request: Request<Body>) -> Response<Body> {
+        // 1. authenticate: outermost; nothing of a request is believed before its token is.
+        let access = match self.authenticate.who_calls(&mut request).await {
+            Ok(access) => access,
+            Err(problem) => return refuse(problem, &request),
+        };
+        let Some(tenant) = access.tenant else { return refuse(AuthenticateLayer::without_tenant(), &request) };
+        // 2. admit: knows the tenant from the token; refuses before anything is reserved in the journal.
+        let admitted = match self.admit.let_in(tenant, request.headers()).await {
+            Ok(admitted) => admitted,
+            Err(problem) => return refuse(problem, &request),
+        };
+        // 3. meter: innermost, so that it sees the upstream's own answer and only admitted requests.
+        let response = match self.meter.begin(Arc::clone(&admitted.ticket), request) {
+            Ok((request, begun)) => {
+                let request = self.identify.tell(request, Some((&access, &admitted.ticket)));
+                begun.answer(self.upstream.call(request).await).await
+            }
+            Err(refusal) => refusal,
+        };
+        admitted.answer(response)
+    }
+}
+
+impl Upstream {
+    async fn call(&self, request: Request<Body>) -> Response<Body> {
+        match self {
+            Self::Own(service) => {
+                let Ok(response) = service.clone().oneshot(request).await;
+                response
+            }
+            Self::Http(forward) => forward.call(request).await,
+        }
+    }
+}
+
+fn refuse(problem: Problem, request: &Request<Body>) -> Response<Body> {
+    problem.render(request.uri().path())
+}
+
+/// Tells the upstream who calls. Takes hop-by-hop headers away, and the client's token unless the route wants it.
+pub(super) struct Identify {
     pub(super) forward_token: bool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) rng: Arc<dyn Rng>,
 }
 
-impl<S> Service<Request<Body>> for Identify<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> S::Future {
-        let access = request.extensions().get::<Arc<Access>>().cloned();
-        let tier = request.extensions().get::<Arc<Ticket>>().map(|ticket| ticket.tier.to_string());
-        let id = uuid_v7(self.clock.now(), &*self.rng);
-        Hop::note(&mut request);
+impl Identify {
+    fn tell(&self, mut request: Request<Body>, caller: Option<(&Arc<Access>, &Arc<Ticket>)>) -> Request<Body> {
+        Hop::note(&mut request, caller.map(|(access, _)| access.expires_at));
         let headers = request.headers_mut();
         // Before anything is added: `Connection` may name any header, and must not name ours away.
         strip_hop_by_hop(headers);
-        strip_identity(headers);
+        if caller.is_none() {
+            // Whoever authenticates does so before looking at anything.
+            strip_identity(headers);
+        }
         strip_our_cookies(headers);
         if !self.forward_token {
             headers.remove(header::AUTHORIZATION);
         }
-        let mut set = |name, text: String| {
-            if let Ok(value) = HeaderValue::try_from(text) {
-                headers.insert(name, value);
-            }
-        };
-        set(REQUEST_ID, id.to_string());
-        if let Some(access) = access {
+        let id = uuid_v7(self.clock.now(), &*self.rng);
+        set(headers, REQUEST_ID, id.hyphenated().encode_lower(&mut [0; 36]));
+        if let Some((access, ticket)) = caller {
             if let Some(tenant) = access.tenant {
-                set(TENANT_ID, tenant.to_string());
+                set(headers, TENANT_ID, tenant.as_uuid().hyphenated().encode_lower(&mut [0; 36]));
             }
             match &access.subject {
-                Subject::User(user) => set(USER_ID, user.to_string()),
+                Subject::User(user) => set(headers, USER_ID, user.as_uuid().hyphenated().encode_lower(&mut [0; 36])),
                 // Any text; one that is no value of a header is not passed on.
-                Subject::Foreign(subject) => set(USER_ID, subject.sub.to_string()),
+                Subject::Foreign(subject) => set(headers, USER_ID, &subject.sub),
                 Subject::Client(_) => {}
             }
-        }
-        if let Some(tier) = tier {
-            set(TENANT_TIER, tier);
+            set(headers, TENANT_TIER, ticket.tier.as_str());
         }
         if !headers.get(TRACEPARENT).is_some_and(is_traceparent) {
-            let trace = u128::from_be_bytes(random_bytes(&*self.rng));
-            let span = u64::from_be_bytes(random_bytes(&*self.rng));
-            let value = format!("00-{trace:032x}-{span:016x}-01");
-            if let Ok(value) = HeaderValue::try_from(value) {
-                headers.insert(TRACEPARENT, value);
-            }
+            set(headers, TRACEPARENT, &new_traceparent(&*self.rng));
         }
-        self.inner.call(request)
+        request
     }
 }
 
-/// An upstream over HTTP.
-pub(super) fn forwarding(forward: Forward) -> Upstream {
-    let forward = Arc::new(forward);
-    boxed(service_fn(move |request: Request<Body>| {
-        let forward = Arc::clone(&forward);
-        async move { Ok::<_, Infallible>(forward.call(request).await) }
-    }))
+fn set(headers: &mut HeaderMap, name: axum::http::HeaderName, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        headers.insert(name, value);
+    }
 }
 
-/// An upstream that never fails: what cannot be reached is answered with a problem.
-pub(super) fn boxed<S>(upstream: S) -> Upstream
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send + 'static,
-{
-    BoxCloneSyncService::new(upstream)
+/// The beginning of a trace (W3C Trace Context section 3.2).
+fn new_traceparent(rng: &dyn Rng) -> String {
+    let random: [u8; 24] = random_bytes(rng);
+    let mut text = String::with_capacity(55);
+    text.push_str("00-");
+    push_hex(&mut text, &random[..16]);
+    text.push('-');
+    push_hex(&mut text, &random[16..]);
+    text.push_str("-01");
+    text
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
 }

@@ -1,6 +1,8 @@
 //! Randomness, passed in: the operating system's in production, a seeded one where a run must repeat.
 
-use std::sync::Mutex;
+use std::{cell::RefCell, sync::Mutex};
+
+use zeroize::Zeroize as _;
 
 /// A source of random bytes. `fill` never fails: a machine whose random source is broken must not run at all.
 pub trait Rng: Send + Sync {
@@ -15,15 +17,51 @@ pub fn random_bytes<const N: usize>(rng: &dyn Rng) -> [u8; N] {
     bytes
 }
 
-/// The operating system's random source (`getrandom(2)`).
+/// The operating system's random source (`getrandom(2)`). A thread draws small amounts ahead of need: a call for each id
+/// would cost a request more than most of what else it does.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct SystemRng;
 
+/// What a thread draws at once.
+const AHEAD: usize = 1_024;
+/// The most that comes out of what was drawn ahead.
+const SMALL: usize = 32;
+
+/// Bytes drawn ahead; what was given out is wiped.
+struct Drawn {
+    bytes: [u8; AHEAD],
+    given: usize,
+}
+
+thread_local! {
+    static DRAWN: RefCell<Drawn> = const { RefCell::new(Drawn { bytes: [0; AHEAD], given: AHEAD }) };
+}
+
+impl Drawn {
+    fn give(&mut self, buffer: &mut [u8]) {
+        if self.given + buffer.len() > AHEAD {
+            draw(&mut self.bytes);
+            self.given = 0;
+        }
+        let given = &mut self.bytes[self.given..self.given + buffer.len()];
+        buffer.copy_from_slice(given);
+        given.zeroize();
+        self.given += buffer.len();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that asks the operating system")]
+fn draw(buffer: &mut [u8]) {
+    // Proof of the panic's rightness: keys made from anything but real randomness are worse than no server.
+    getrandom::fill(buffer).expect("the operating system's random source does not answer");
+}
+
 impl Rng for SystemRng {
-    #[expect(clippy::disallowed_methods, reason = "the one place that asks the operating system")]
     fn fill(&self, buffer: &mut [u8]) {
-        // Proof of the panic's rightness: keys made from anything but real randomness are worse than no server.
-        getrandom::fill(buffer).expect("the operating system's random source does not answer");
+        // A thread that ends has nothing drawn any more.
+        if buffer.len() > SMALL || DRAWN.try_with(|drawn| drawn.borrow_mut().give(buffer)).is_err() {
+            draw(buffer);
+        }
     }
 }
 

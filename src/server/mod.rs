@@ -2,9 +2,18 @@
 //! own (`workers`), and straight to the gateway where the request is its (`front`).
 
 mod front;
+mod serving;
 mod workers;
 
-use std::{cell::Cell, future::Future, io, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -13,14 +22,15 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use hyper::{body::Incoming, rt::Executor, service::service_fn};
+use hyper::body::Incoming;
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    rt::{TokioExecutor, TokioTimer},
+    server::conn::auto,
 };
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+use tokio::{net::TcpListener, sync::Semaphore};
 
 pub use front::{Front, OwnPaths};
+use serving::Serving;
 
 use crate::{
     gateway::worker,
@@ -83,17 +93,22 @@ async fn serve(listener: Listener, front: Front, config: Config, shutdown: Shutd
             return;
         }
     };
-    let graceful = GracefulShutdown::new();
-    let builder = Rc::new(builder(&config));
-    let mut connections = JoinSet::new();
+    let mut serving = Serving::new(builder(&config), config.header_read_timeout);
     loop {
         let accepted = shutdown.stop.run_until_cancelled(async {
             // The semaphore is never closed.
             let permit = Arc::clone(&config.connections).acquire_owned().await.ok();
-            (permit, listener.accept().await)
+            tokio::select! {
+                biased;
+                accepted = listener.accept() => Some((permit, accepted)),
+                () = serving.end_stalled() => None,
+            }
         });
-        let Some((permit, accepted)) = accepted.await else { break };
-        while connections.try_join_next().is_some() {}
+        let (permit, accepted) = match accepted.await {
+            None => break,
+            Some(None) => continue,
+            Some(Some(accepted)) => accepted,
+        };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -103,31 +118,10 @@ async fn serve(listener: Listener, front: Front, config: Config, shutdown: Shutd
             }
         };
         drop(stream.set_nodelay(true));
-        let connection = Connection::new(peer.ip(), front.clone(), &config);
-        let (builder, watcher) = (Rc::clone(&builder), graceful.watcher());
-        let (cut, patience) = (shutdown.cut.clone(), config.header_read_timeout);
-        connections.spawn_local(async move {
-            let _permit = permit;
-            let service = Rc::new(connection);
-            let begun = Rc::clone(&service);
-            let served = builder.serve_connection(
-                TokioIo::new(stream),
-                service_fn(move |request| {
-                    let connection = Rc::clone(&service);
-                    async move { connection.answer(request).await }
-                }),
-            );
-            // A client that breaks off is no event of ours.
-            tokio::select! {
-                _ = watcher.watch(served.into_owned()) => {}
-                () = cut.cancelled() => {}
-                () = stalled(&begun.begun, patience) => {}
-            }
-        });
+        serving.serve(stream, Connection::new(peer.ip(), front.clone(), &config), permit);
     }
     drop(listener);
-    graceful.shutdown().await;
-    while connections.join_next().await.is_some() {}
+    serving.finish(&shutdown.cut).await;
 }
 
 /// One client's connection.
@@ -136,17 +130,17 @@ struct Connection {
     front: Front,
     trusted_proxies: Arc<[Network]>,
     /// It has sent the head of a request.
-    begun: Cell<bool>,
+    begun: AtomicBool,
 }
 
 impl Connection {
     fn new(peer: IpAddr, front: Front, config: &Config) -> Self {
         let trusted_proxies = Arc::clone(&config.trusted_proxies);
-        Self { peer, front, trusted_proxies, begun: Cell::new(false) }
+        Self { peer, front, trusted_proxies, begun: AtomicBool::new(false) }
     }
 
     async fn answer(&self, request: http::Request<Incoming>) -> Result<Response, BrokenOff> {
-        self.begun.set(true);
+        self.begun.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         if !self.front.is_gateways(&request) {
             let client = client_of(self.peer, request.headers(), &self.trusted_proxies);
@@ -166,28 +160,8 @@ fn client_of(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     behind_proxies(peer, hops.into_iter(), trusted)
 }
 
-/// Runs what hyper starts, on the thread that it starts it on.
-#[derive(Clone, Copy)]
-struct OnThisThread;
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisThread {
-    fn execute(&self, future: F) {
-        // A stream of a connection: it ends with the connection, which a drain waits for.
-        drop(tokio::task::spawn_local(future));
-    }
-}
-
-/// Resolves when a connection has not begun a request in time. hyper's own timer starts when it knows the protocol, which
-/// a client need never tell.
-async fn stalled(begun: &Cell<bool>, patience: Duration) {
-    tokio::time::sleep(patience).await;
-    if begun.get() {
-        std::future::pending::<()>().await;
-    }
-}
-
-fn builder(config: &Config) -> auto::Builder<OnThisThread> {
-    let mut builder = auto::Builder::new(OnThisThread);
+fn builder(config: &Config) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())

@@ -3,11 +3,7 @@
 
 use std::{io, thread};
 
-use tokio::{
-    runtime::Builder,
-    sync::oneshot,
-    task::{JoinSet, LocalSet},
-};
+use tokio::{runtime::Builder, sync::oneshot, task::JoinSet};
 
 use super::{Config, Listener, serve};
 use crate::{gateway::worker, shutdown::Shutdown};
@@ -29,10 +25,10 @@ pub(super) fn start(
             tracing::error!(number, "a worker has no runtime and serves nothing");
             return;
         };
-        LocalSet::new().block_on(&runtime, async move {
+        runtime.block_on(async move {
             let mut serving = JoinSet::new();
             for (listener, front) in listeners {
-                serving.spawn_local(serve(listener, front, config.clone(), inner.clone()));
+                serving.spawn(serve(listener, front, config.clone(), inner.clone()));
             }
             while serving.join_next().await.is_some() {}
         });

@@ -135,6 +135,36 @@ impl AdmitLayer {
         }
     }
 
+    /// Lets a tenant's request in.
+    pub(in crate::gateway) async fn let_in(&self, tenant: TenantId, headers: &HeaderMap) -> Result<Admitted, Problem> {
+        if let Some(problem) = too_large(self.gate.route.body_limit, headers) {
+            return Err(problem);
+        }
+        let directory = &self.gate.directory;
+        let loading: BoxFuture<'_, Found> = match directory.fresh(tenant) {
+            Some(known) => match self.admit(tenant, known) {
+                Ok(admitted) => return Ok(Admitted::new(admitted)),
+                Err(Refusal::Problem(problem)) => return Err(problem),
+                Err(Refusal::Stale) => Box::pin(directory.load_anew(tenant)),
+            },
+            None => Box::pin(directory.load(tenant)),
+        };
+        self.admit_loaded(tenant, loading.await).map(Admitted::new)
+    }
+
+    fn admit_loaded(&self, tenant: TenantId, found: Found) -> Result<(Ticket, LimitHeaders), Problem> {
+        let unreadable = || Problem::new(Kind::UNAVAILABLE, "the tenant's limits cannot be read now").retry_after(1);
+        match found {
+            Ok(Some(known)) => self.admit(tenant, known).map_err(|refusal| match refusal {
+                Refusal::Problem(problem) => problem,
+                // The clock goes back faster than the tenant is loaded.
+                Refusal::Stale => unreadable(),
+            }),
+            Ok(None) => Err(unauthenticated(&TokenError::Invalid("its tenant is not known"))),
+            Err(error) => Err(unreadable().caused_by(error)),
+        }
+    }
+
     fn take(&self, ticket: &mut Ticket, limits: &mut Limits) -> Result<(), Refused> {
         let slots = self.take_slots(ticket, limits)?;
         let now = self.gate.directory.clock().now();
@@ -335,7 +365,7 @@ pin_project! {
         /// The tenant's facts are being loaded.
         Loading { loading: BoxFuture<'static, Found>, waiting: Option<(AdmitLayer, TenantId, S, Request<B>)> },
         /// The inner service answers.
-        Inner { #[pin] future: S::Future, ticket: Abandoned, headers: LimitHeaders },
+        Inner { #[pin] future: S::Future, admitted: Option<Admitted> },
         /// The layer does.
         Refused { response: Option<Response<Body>> },
     }
@@ -349,16 +379,38 @@ where
         Self::Refused { response: Some(refuse(problem, request)) }
     }
 
-    fn admitted((ticket, headers): (Ticket, LimitHeaders), inner: &mut S, mut request: Request<B>) -> Self {
+    fn admitted(admitted: (Ticket, LimitHeaders), inner: &mut S, mut request: Request<B>) -> Self {
+        let admitted = Admitted::new(admitted);
+        request.extensions_mut().insert(Arc::clone(&admitted.ticket));
+        Self::Inner { future: inner.call(request), admitted: Some(admitted) }
+    }
+}
+
+/// A request that was let in, and what is said of that on its answer.
+pub(in crate::gateway) struct Admitted {
+    /// What it holds.
+    pub(in crate::gateway) ticket: Arc<Ticket>,
+    abandoned: Abandoned,
+    headers: LimitHeaders,
+}
+
+impl Admitted {
+    fn new((ticket, headers): (Ticket, LimitHeaders)) -> Self {
         let ticket = Arc::new(ticket);
-        request.extensions_mut().insert(Arc::clone(&ticket));
-        Self::Inner { future: inner.call(request), ticket: Abandoned::unless_answered(ticket), headers }
+        Self { abandoned: Abandoned::unless_answered(Arc::clone(&ticket)), ticket, headers }
+    }
+
+    /// The answer, with the limits' headers; it holds its slots until its body ends.
+    pub(in crate::gateway) fn answer(self, mut response: Response<Body>) -> Response<Body> {
+        let Self { ticket, mut abandoned, headers } = self;
+        headers.put_on(response.headers_mut());
+        abandoned.answered();
+        keep_under_way(ticket, response)
     }
 }
 
 /// Holds the slots of an answered request until its body ends, where nobody else does.
-fn keep_under_way(ticket: Option<Arc<Ticket>>, response: Response<Body>) -> Response<Body> {
-    let Some(ticket) = ticket else { return response };
+fn keep_under_way(ticket: Arc<Ticket>, response: Response<Body>) -> Response<Body> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         ticket.upgrade();
     }
@@ -385,27 +437,15 @@ where
                     let found = ready!(loading.as_mut().poll(cx));
                     let (layer, tenant, mut inner, request) =
                         waiting.take().expect("a future is not polled after it is done");
-                    let unreadable =
-                        || Problem::new(Kind::UNAVAILABLE, "the tenant's limits cannot be read now").retry_after(1);
-                    match found {
-                        Ok(Some(known)) => match layer.admit(tenant, known) {
-                            Ok(admitted) => Self::admitted(admitted, &mut inner, request),
-                            Err(Refusal::Problem(problem)) => Self::refused(problem, &request),
-                            // The clock goes back faster than the tenant is loaded.
-                            Err(Refusal::Stale) => Self::refused(unreadable(), &request),
-                        },
-                        Ok(None) => {
-                            Self::refused(unauthenticated(&TokenError::Invalid("its tenant is not known")), &request)
-                        }
-                        Err(error) => Self::refused(unreadable().caused_by(error), &request),
+                    match layer.admit_loaded(tenant, found) {
+                        Ok(admitted) => Self::admitted(admitted, &mut inner, request),
+                        Err(problem) => Self::refused(problem, &request),
                     }
                 }
-                AdmitProjection::Inner { future, ticket, headers } => {
+                AdmitProjection::Inner { future, admitted } => {
                     let result = ready!(future.poll(cx));
-                    return Poll::Ready(result.map(|mut response| {
-                        std::mem::take(headers).put_on(response.headers_mut());
-                        keep_under_way(ticket.answered(), response)
-                    }));
+                    let admitted = admitted.take().expect("a future is not polled after it is done");
+                    return Poll::Ready(result.map(|response| admitted.answer(response)));
                 }
                 AdmitProjection::Refused { response } => {
                     return Poll::Ready(Ok(response.take().expect("a future is not polled after it is done")));

@@ -60,10 +60,36 @@ impl AuthenticateLayer {
         }
     }
 
+    /// Who calls; takes away what only we may say of that.
+    pub(in crate::gateway) async fn who_calls<B>(&self, request: &mut Request<B>) -> Result<Arc<Access>, Problem> {
+        strip_identity(request.headers_mut());
+        let verdict = {
+            let token = bearer(request.headers())?;
+            if let Some(verdict) = self.verifier.decide(token) {
+                verdict
+            } else {
+                let (verifier, token) = (self.verifier.clone(), token.to_owned());
+                let resolving: BoxFuture<'static, _> = Box::pin(async move { verifier.resolve(&token).await });
+                resolving.await
+            }
+        };
+        self.may_call(verdict)
+    }
+
     fn let_in<B>(&self, request: &mut Request<B>, verdict: Result<Arc<Access>, TokenError>) -> Result<(), Problem> {
+        request.extensions_mut().insert(self.may_call(verdict)?);
+        Ok(())
+    }
+
+    /// A token of nobody's is good for nothing here.
+    pub(in crate::gateway) fn without_tenant() -> Problem {
+        Problem::new(Kind::FORBIDDEN, "the token names no tenant")
+    }
+
+    fn may_call(&self, verdict: Result<Arc<Access>, TokenError>) -> Result<Arc<Access>, Problem> {
         let access = verdict.map_err(|error| unauthenticated(&error))?;
         if access.tenant.is_none() {
-            return Err(Problem::new(Kind::FORBIDDEN, "the token names no tenant"));
+            return Err(Self::without_tenant());
         }
         if let Some(missing) = self.scopes.iter().find(|scope| !access.scope.contains(scope)) {
             return Err(insufficient_scope(missing));
@@ -72,8 +98,7 @@ impl AuthenticateLayer {
             let names: Vec<_> = self.roles.iter().map(|role| role.name()).collect();
             return Err(Problem::new(Kind::FORBIDDEN, format!("needs a user with the role {}", names.join(" or "))));
         }
-        request.extensions_mut().insert(access);
-        Ok(())
+        Ok(access)
     }
 }
 

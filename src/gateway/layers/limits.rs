@@ -65,11 +65,11 @@ impl Limits {
         limits
     }
 
-    pub(super) fn done(&self, loaded: &Loaded) -> LimitHeaders {
+    pub(super) fn done(self, loaded: &Loaded) -> LimitHeaders {
         LimitHeaders {
             left: self.left.value(),
-            policy: self.policy.as_ref().map_or_else(|| loaded.terms.policy.clone(), |own| own.value()),
-            exceeded: self.exceeded.as_ref().and_then(|own| own.value()),
+            policy: self.policy.map_or_else(|| loaded.terms.policy.clone(), |own| own.value()),
+            exceeded: self.exceeded.and_then(|own| own.value()),
         }
     }
 

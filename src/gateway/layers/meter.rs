@@ -137,18 +137,40 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let Some(ticket) = request.extensions().get::<Arc<Ticket>>().cloned() else {
             let problem = Problem::new(Kind::INTERNAL, "the meter layer needs the admit layer before it");
             return MeterFuture::Refused { response: Some(refuse(problem, &request)) };
         };
-        let shared = &self.layer.shared;
+        match self.layer.begin(ticket, request) {
+            Ok((request, begun)) => MeterFuture::Inner { future: self.inner.call(request), begun: Some(begun) },
+            Err(response) => MeterFuture::Refused { response: Some(response) },
+        }
+    }
+}
+
+/// A request that is being counted.
+pub(in crate::gateway) struct Begun {
+    draft: Draft,
+    /// What it is for and how large its body may be, where that is not known from its head.
+    limited: Option<(Uri, u64)>,
+}
+
+impl MeterLayer {
+    /// Begins to count an admitted request.
+    #[expect(clippy::result_large_err, reason = "a refusal is an answer like any other")]
+    pub(in crate::gateway) fn begin(
+        &self,
+        ticket: Arc<Ticket>,
+        mut request: Request<Body>,
+    ) -> Result<(Request<Body>, Begun), Response<Body>> {
+        let shared = &self.shared;
         let reservation = match shared.metering.reserve() {
             Ok(reservation) => reservation,
             Err(error) => {
                 ticket.refuse();
                 let problem = Problem::new(Kind::USAGE_UNAVAILABLE, error.to_string()).retry_after(1);
-                return MeterFuture::Refused { response: Some(refuse(problem, &request)) };
+                return Err(refuse(problem, &request));
             }
         };
         if shared.reads_body {
@@ -174,7 +196,20 @@ where
             started: stopwatch(),
             worked_micros: 0,
         };
-        MeterFuture::Inner { future: self.inner.call(request), draft: Some(draft), limited }
+        Ok((request, Begun { draft, limited }))
+    }
+}
+
+impl Begun {
+    /// The answer to the client, settled or to be settled with its last byte.
+    pub(in crate::gateway) async fn answer(self, response: Response<Body>) -> Response<Body> {
+        match answered(self, response) {
+            Answered::Now(response) => response,
+            Answered::OnDisk(waiting, response) => match waiting.await {
+                Ok(()) => response,
+                Err(error) => broken_off(&error),
+            },
+        }
     }
 }
 
@@ -190,7 +225,7 @@ pin_project! {
     #[project = MeterProjection]
     pub enum MeterFuture<F> {
         /// The inner service answers.
-        Inner { #[pin] future: F, draft: Option<Draft>, limited: Option<(Uri, u64)> },
+        Inner { #[pin] future: F, begun: Option<Begun> },
         /// The answer waits for the disk.
         Durable { waiting: BoxFuture<'static, Result<(), JournalError>>, response: Option<Response<Body>> },
         /// The layer answers.
@@ -207,10 +242,10 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let next = match self.as_mut().project() {
-                MeterProjection::Inner { future, draft, limited } => {
+                MeterProjection::Inner { future, begun } => {
                     let response = ready!(future.poll(cx))?;
-                    let draft = draft.take().expect("a future is not polled after it is done");
-                    match answered(draft, response, limited.take()) {
+                    let begun = begun.take().expect("a future is not polled after it is done");
+                    match answered(begun, response) {
                         Answered::Now(response) => return Poll::Ready(Ok(response)),
                         Answered::OnDisk(waiting, response) => Self::Durable { waiting, response: Some(response) },
                     }
@@ -238,7 +273,8 @@ enum Answered {
     OnDisk(BoxFuture<'static, Result<(), JournalError>>, Response<Body>),
 }
 
-fn answered(mut draft: Draft, mut response: Response<Body>, limited: Option<(Uri, u64)>) -> Answered {
+fn answered(begun: Begun, mut response: Response<Body>) -> Answered {
+    let Begun { mut draft, limited } = begun;
     draft.worked_micros = u64::try_from(draft.started.elapsed().as_micros()).unwrap_or(u64::MAX);
     draft.reported = usage::take(response.headers_mut());
     if let (Some((uri, limit)), Some(ingress)) = (limited, &draft.ingress)

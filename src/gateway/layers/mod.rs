@@ -15,7 +15,7 @@ use axum::{body::Body, http::Request, response::Response};
 
 pub use admit::{Admit, AdmitLayer, RouteTerms};
 pub use authenticate::{Authenticate, AuthenticateLayer};
-pub(super) use limit::limited;
+pub(super) use limit::Limit;
 pub use meter::{Meter, MeterLayer, RouteMeters};
 pub use ticket::Ticket;
 

@@ -6,6 +6,8 @@ use axum::{
     http::{HeaderValue, Request, Version, header},
 };
 
+use crate::kernel::Timestamp;
+
 use super::{
     Protocol,
     trailers::{self, Passed, Trailers},
@@ -18,11 +20,13 @@ pub(in crate::gateway) struct Hop {
     pub(super) upgrade: Option<HeaderValue>,
     /// Whether it takes trailers.
     pub(super) trailers: bool,
+    /// When its token expires.
+    pub(super) expires_at: Option<Timestamp>,
 }
 
 impl Hop {
     /// Notes it down, before the headers that say it are taken away.
-    pub(in crate::gateway) fn note(request: &mut Request<Body>) {
+    pub(in crate::gateway) fn note(request: &mut Request<Body>, expires_at: Option<Timestamp>) {
         let headers = request.headers();
         let trailers = trailers::are_taken(headers);
         // An upgrade that `Connection` does not name is not meant for us, and HTTP/2 has none (RFC 9110 section 7.8).
@@ -32,7 +36,7 @@ impl Hop {
         };
         let upgrade = upgrade.filter(|_| headers.get_all(header::CONNECTION).iter().any(named)).cloned();
         if trailers || upgrade.is_some() {
-            request.extensions_mut().insert(Self { upgrade, trailers });
+            request.extensions_mut().insert(Self { upgrade, trailers, expires_at });
         }
     }
 

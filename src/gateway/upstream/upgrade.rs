@@ -2,8 +2,6 @@
 //! only after the upstream's 101, and for WebSocket only with the answer to the client's key (RFC 6455 section 4.1), does a
 //! tunnel take the place of the two connections.
 
-use std::sync::Arc;
-
 use aws_lc_rs::digest;
 use axum::{
     body::Body,
@@ -20,7 +18,6 @@ use super::{
 };
 use crate::{
     gateway::headers::{strip_forged_cookies, strip_hop_by_hop},
-    identity::Access,
     kernel::Timestamp,
 };
 
@@ -43,7 +40,7 @@ impl Upgrade {
     pub(super) fn begin(hop: &Hop, request: &mut Request<Body>) -> Option<Self> {
         let protocol = hop.upgrade.clone()?;
         let client = hyper::upgrade::on(&mut *request);
-        let expires_at = request.extensions().get::<Arc<Access>>().map(|access| access.expires_at);
+        let expires_at = hop.expires_at;
         let headers = request.headers_mut();
         headers.insert(header::CONNECTION, UPGRADE);
         headers.insert(header::UPGRADE, protocol.clone());
