@@ -10,6 +10,7 @@
 
 pub mod admin_http;
 pub mod admission;
+mod arrival;
 pub mod crossings;
 pub mod directory;
 mod entry;
@@ -33,6 +34,7 @@ pub mod worker;
 
 pub use crate::kernel::Standing;
 pub use admission::RateTerms;
+pub use arrival::Arrival;
 pub use directory::{Directory, Facts, SourceError, TenantSource, UsageAsOf};
 pub use layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters, RouteTerms, Ticket};
 pub use routes::{Durability, Gateway, Names, Parts, RouteConfig, Upstream};

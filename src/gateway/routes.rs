@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::{
     admission::RateTerms,
+    arrival::Arrival,
     directory::Directory,
     layers::{AdmitLayer, AuthenticateLayer, Limit, MeterLayer, RouteMeters, RouteTerms},
     path, sample,
@@ -220,21 +221,28 @@ impl Gateway {
         Ok(())
     }
 
-    /// Answers a request that no other part of the server has a path for.
-    pub async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    /// Answers a request that no other part of the server has a path for. How it came is in its extensions, if anybody
+    /// knows.
+    pub async fn handle(&self, mut request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let arrival = request.extensions_mut().remove::<Arrival>();
+        Ok(self.answer(request, arrival.as_ref()).await)
+    }
+
+    /// Answers a request that came so.
+    pub async fn answer(&self, request: Request<Body>, arrival: Option<&Arrival>) -> Response<Body> {
         let path = request.uri().path();
         if let Some(why) = path::fault(path) {
-            return Ok(Problem::new(Kind::MALFORMED, format!("the path has {why}")).render(path));
+            return Problem::new(Kind::MALFORMED, format!("the path has {why}")).render(path);
         }
         let moment = self.0.moment.load();
         match moment.table.find(request.uri(), request.headers(), request.method()) {
             Match::Route(place) => {
                 let way = Arc::clone(&moment.routes[place].way);
                 drop(moment);
-                Ok(way.call(request).await)
+                way.call(request, arrival).await
             }
-            Match::Method(allowed) => Ok(other_method(&allowed).render(path)),
-            Match::None => Ok(Problem::new(Kind::NOT_FOUND, "no route has this path").render(path)),
+            Match::Method(allowed) => other_method(&allowed).render(path),
+            Match::None => Problem::new(Kind::NOT_FOUND, "no route has this path").render(path),
         }
     }
 

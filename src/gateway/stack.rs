@@ -11,6 +11,7 @@ use axum::{
 use tower::{ServiceExt as _, util::BoxCloneSyncService};
 
 use super::{
+    arrival::{self, Arrival},
     headers::{
         REQUEST_ID, TENANT_ID, TENANT_TIER, TRACEPARENT, USER_ID, is_traceparent, strip_hop_by_hop, strip_identity,
         strip_our_cookies,
@@ -55,12 +56,12 @@ pub(super) type Own = BoxCloneSyncService<Request<Body>, Response<Body>, Infalli
 
 impl Way {
     /// The answer to a request.
-    pub(super) async fn call(&self, request: Request<Body>) -> Response<Body> {
+    pub(super) async fn call(&self, request: Request<Body>, arrival: Option<&Arrival>) -> Response<Body> {
         match self {
-            Self::Metered(metered) => metered.call(request).await,
+            Self::Metered(metered) => metered.call(request, arrival).await,
             Self::Public { limit, identify, upstream } => {
                 let answer = |request| async {
-                    let mut response = upstream.call(identify.tell(request, None)).await;
+                    let mut response = upstream.call(identify.tell(request, None, arrival)).await;
                     usage::take(response.headers_mut());
                     response
                 };
@@ -74,7 +75,7 @@ impl Way {
 }
 
 impl Metered {
-    async fn call(&self, mut request: Request<Body>) -> Response<Body> {
+    async fn call(&self, mut request: Request<Body>, arrival: Option<&Arrival>) -> Response<Body> {
         // 1. authenticate: outermost; nothing of a request is believed before its token is.
         let access = match self.authenticate.who_calls(&mut request).await {
             Ok(access) => access,
@@ -89,7 +90,7 @@ impl Metered {
         // 3. meter: innermost, so that it sees the upstream's own answer and only admitted requests.
         let response = match self.meter.begin(Arc::clone(&admitted.ticket), request) {
             Ok((request, begun)) => {
-                let request = self.identify.tell(request, Some((&access, &admitted.ticket)));
+                let request = self.identify.tell(request, Some((&access, &admitted.ticket)), arrival);
                 begun.answer(self.upstream.call(request).await).await
             }
             Err(refusal) => refusal,
@@ -122,7 +123,12 @@ pub(super) struct Identify {
 }
 
 impl Identify {
-    fn tell(&self, mut request: Request<Body>, caller: Option<(&Arc<Access>, &Arc<Ticket>)>) -> Request<Body> {
+    fn tell(
+        &self,
+        mut request: Request<Body>,
+        caller: Option<(&Arc<Access>, &Arc<Ticket>)>,
+        arrival: Option<&Arrival>,
+    ) -> Request<Body> {
         Hop::note(&mut request, caller.map(|(access, _)| access.expires_at));
         let headers = request.headers_mut();
         // Before anything is added: `Connection` may name any header, and must not name ours away.
@@ -151,6 +157,10 @@ impl Identify {
         }
         if !headers.get(TRACEPARENT).is_some_and(is_traceparent) {
             set(headers, TRACEPARENT, &new_traceparent(&*self.rng));
+        }
+        match arrival {
+            Some(arrival) => arrival.tell(&mut request),
+            None => arrival::strip(request.headers_mut()),
         }
         request
     }

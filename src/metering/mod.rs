@@ -21,6 +21,7 @@ pub mod ingest;
 pub mod journal;
 pub mod meter;
 mod meters;
+mod minutes;
 pub mod model;
 mod openmeter_filters;
 pub mod openmeter_http;

@@ -5,23 +5,20 @@
 //! values under this process's own boot nonce, so no other writer touches them; recent ones are kept
 //! in memory (`tally.rs`).
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    future::Future,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use uuid::Uuid;
 
 use super::{
     error::Error,
-    journal::{Batch, Chain, Entry, Journal, Reader},
+    journal::{Batch, Chain, Journal, Reader},
+    minutes,
     model::{Adjustment, Cell, Counted, Cursor, MeterKey, Total},
     rules,
-    tally::{self, Tally, Totals, with_longer_windows},
+    tally::{Tally, Totals, with_longer_windows},
 };
 use crate::{
-    kernel::{CalendarUnit, Clock, Quantity, Rng, Timestamp, ids::uuid_v7},
+    kernel::{Clock, Rng, Timestamp, ids::uuid_v7},
     store::{Scope, Store},
 };
 
@@ -216,7 +213,7 @@ impl<L: Ledger> Roller<L> {
             _ => self.ledger.counted(boot).await?,
         };
         self.counted = Some((boot, counted));
-        let (mut minutes, mut last) = (Totals::new(), None);
+        let (mut totals, mut last) = (Totals::new(), None);
         let mut read;
         loop {
             let before = last.map_or(counted, |last: Chain| Some(last.seq));
@@ -224,10 +221,10 @@ impl<L: Ledger> Roller<L> {
             self.no_gap(boot, before, &batch)?;
             read = batch.last;
             if !batch.entries.is_empty() {
-                add_minutes(&mut minutes, &batch.entries)?;
+                minutes::add(&mut totals, &batch.entries)?;
                 last = Some(batch.last);
             }
-            if minutes.len() >= CELLS {
+            if totals.len() >= CELLS {
                 break;
             }
             match self.next_batch().await? {
@@ -238,9 +235,9 @@ impl<L: Ledger> Roller<L> {
                 }
             }
         }
-        let more = self.ahead.is_some() || minutes.len() >= CELLS;
+        let more = self.ahead.is_some() || totals.len() >= CELLS;
         if let Some(last) = last {
-            self.count(boot, counted, last, &minutes, clock.now()).await?;
+            self.count(boot, counted, last, &totals, clock.now()).await?;
             self.counted = Some((boot, Some(last.seq)));
         }
         self.journal.counted(read.seq);
@@ -295,32 +292,4 @@ fn added(minutes: &Totals) -> Result<Vec<Counted>, Error> {
         meters.insert(&cell.meter, both);
     }
     Ok(meters.into_values().collect())
-}
-
-/// Adds a run of records to the cells of their minutes.
-fn add_minutes(totals: &mut Totals, entries: &[Entry]) -> Result<(), Error> {
-    // Names repeat from record to record.
-    let mut meters: HashMap<Arc<str>, Option<MeterKey>> = HashMap::new();
-    let mut groups: HashMap<Arc<str>, Arc<str>> = HashMap::new();
-    for entry in entries {
-        let group = groups.entry(Arc::clone(&entry.route)).or_insert_with_key(|route| rules::group_of_route(route));
-        let at = entry.record.at;
-        let at_ns = at.as_micros().saturating_mul(1_000);
-        let arrival = i64::try_from(entry.seq).unwrap_or(i64::MAX);
-        for (amount, name) in entry.record.amounts.as_slice().iter().zip(&entry.meters) {
-            let meter = meters.entry(Arc::clone(name)).or_insert_with_key(|name| name.parse().ok());
-            // Names were checked before they were written.
-            let Some(meter) = meter.clone() else { return Err(Error::NamelessMeter(entry.seq)) };
-            let value = Quantity::from_scaled(amount.thousandths, 3).unwrap_or_default();
-            let cell = Cell {
-                tenant: entry.record.tenant,
-                meter,
-                unit: CalendarUnit::Minute,
-                start: at.floor_minute(),
-                group: Arc::clone(group),
-            };
-            tally::add(totals, cell, &Total::one(value, at_ns, arrival))?;
-        }
-    }
-    Ok(())
 }

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt as _;
 
 use crate::{
-    gateway::Gateway,
+    gateway::{Arrival, Gateway},
     web::{BrokenOff, Kind, Problem},
 };
 
@@ -68,7 +68,7 @@ impl Front {
     }
 
     /// Answers; an answer that is broken off is an error, and ends the connection or the stream.
-    pub(super) async fn answer(&self, request: Request) -> Result<Response, BrokenOff> {
+    pub(super) async fn answer(&self, request: Request, arrival: &Arrival) -> Result<Response, BrokenOff> {
         if let Some(why) = ambiguity(&request) {
             let problem = Problem::new(Kind::MALFORMED, why);
             return Ok(problem
@@ -76,10 +76,7 @@ impl Front {
                 .render(request.uri().path()));
         }
         let response = match &self.shared.gateway {
-            Some((gateway, own)) if !own.have(request.uri().path()) => {
-                let Ok(response) = gateway.handle(request).await;
-                response
-            }
+            Some((gateway, own)) if !own.have(request.uri().path()) => gateway.answer(request, Some(arrival)).await,
             _ => {
                 let answer = self.shared.router.clone().oneshot(request);
                 let answering = AbortOnDropHandle::new(self.shared.runtime.spawn(answer));

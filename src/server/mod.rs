@@ -33,7 +33,7 @@ pub use front::{Front, OwnPaths};
 use serving::Serving;
 
 use crate::{
-    gateway::worker,
+    gateway::{Arrival, worker},
     kernel::network::{Network, behind_proxies},
     settings::ServerSettings,
     shutdown::Shutdown,
@@ -127,6 +127,7 @@ async fn serve(listener: Listener, front: Front, config: Config, shutdown: Shutd
 /// One client's connection.
 struct Connection {
     peer: IpAddr,
+    arrival: Arrival,
     front: Front,
     trusted_proxies: Arc<[Network]>,
     /// It has sent the head of a request.
@@ -136,7 +137,9 @@ struct Connection {
 impl Connection {
     fn new(peer: IpAddr, front: Front, config: &Config) -> Self {
         let trusted_proxies = Arc::clone(&config.trusted_proxies);
-        Self { peer, front, trusted_proxies, begun: AtomicBool::new(false) }
+        let from_proxy = trusted_proxies.iter().any(|network| network.contains(peer));
+        let arrival = Arrival::new(peer, false, from_proxy);
+        Self { peer, arrival, front, trusted_proxies, begun: AtomicBool::new(false) }
     }
 
     async fn answer(&self, request: http::Request<Incoming>) -> Result<Response, BrokenOff> {
@@ -145,8 +148,10 @@ impl Connection {
         if !self.front.is_gateways(&request) {
             let client = client_of(self.peer, request.headers(), &self.trusted_proxies);
             request.extensions_mut().insert(Peer(client));
+            // For the gateway, should the router leave it to that.
+            request.extensions_mut().insert(self.arrival.clone());
         }
-        self.front.answer(request).await
+        self.front.answer(request, &self.arrival).await
     }
 }
 
