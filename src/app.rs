@@ -25,12 +25,14 @@ use crate::{
     operations,
     outbound::Outbound,
     provisioning::{self, Provisioning},
+    reload::{self, Reload},
     server,
     settings::Settings,
     setup,
     shutdown::Shutdown,
     store::{Scope, Store, StoreError},
     tenants::{self, Tenants},
+    tls::{Acceptor, TlsError},
     upkeep,
     users::Users,
     web::{self, docs::Description, idempotency::Idempotency},
@@ -77,6 +79,9 @@ pub enum BuildError {
         #[source]
         source: io::Error,
     },
+    /// TLS on the listeners.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -119,6 +124,7 @@ struct Services {
     mail: Mail,
     directory: Directory,
     gateway: Gateway,
+    reload: Reload,
     store: Store,
     clock: Arc<dyn Clock>,
 }
@@ -144,6 +150,7 @@ parts_of_state!(
     Mail = mail,
     Directory = directory,
     Gateway = gateway,
+    Reload = reload,
     Store = store,
     Arc<dyn Clock> = clock
 );
@@ -154,6 +161,7 @@ pub struct App {
     store: Store,
     state: AppState,
     shutdown: Shutdown,
+    tls: Option<Acceptor>,
     public: Router,
     admin: Option<Router>,
     /// A password that was made up for the first administrator: to be shown once.
@@ -177,7 +185,8 @@ impl App {
         let lab_clock = lab_clock.transpose()?.map(Arc::new);
         let clock = lab_clock.clone().map_or(clock, |clock| clock as Arc<dyn Clock>);
         let directory = Directory::new(Arc::clone(&clock));
-        let state = build_state(&settings, &store, &shutdown, &clock, &rng, &directory).await?;
+        let tls = settings.server.tls.as_ref().map(Acceptor::open).transpose()?;
+        let state = build_state(&settings, &store, &shutdown, &clock, &rng, &directory, tls.as_ref()).await?;
         let made_up_password = first_admin(&settings, &store, &state, &*rng).await?;
         let resumed = state.0.onboarding.resume().await?;
         if resumed > 0 {
@@ -197,7 +206,7 @@ impl App {
         let gateway = state.0.gateway.clone();
         let idempotency = Arc::new(Idempotency { store: store.clone(), clock, identity: state.0.identity.clone() });
         let (public, admin) = routers(&state, &gateway, &idempotency, lab, settings.server.admin_listen.is_some());
-        Ok(Self { settings, store, state, shutdown, public, admin, made_up_password, _lock: lock })
+        Ok(Self { settings, store, state, shutdown, tls, public, admin, made_up_password, _lock: lock })
     }
 
     /// The whole surface as one service, for tests in process.
@@ -214,6 +223,11 @@ impl App {
     /// this server.
     pub fn mount(&mut self, own: Router) {
         self.public = own.fallback_service(std::mem::take(&mut self.public));
+    }
+
+    /// Reads the settings again when it is told to.
+    pub fn reload(&self) -> Reload {
+        self.state.0.reload.clone()
     }
 
     /// The services, for tests and the demo.
@@ -243,12 +257,16 @@ impl App {
     /// the store.
     pub async fn run(self, listeners: Listeners, stop: impl Future<Output = ()>) -> Result<(), BuildError> {
         let Shutdown { stop: token, cut, tasks } = self.shutdown.clone();
-        let server = server::Config::from(&self.settings.server);
+        let server = server::Config::new(&self.settings.server, self.tls.clone());
         tasks.spawn(self.state.0.metering.clone().run(self.settings.metering.roll, token.clone()));
         tasks.spawn(self.state.0.mail.clone().run(token.clone()));
         tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));
         let outbound = Outbound::new(self.settings.webhooks.reach());
         tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound, token.clone()));
+        if let Some(tls) = self.tls.clone() {
+            let token = token.clone();
+            tasks.spawn(async move { token.run_until_cancelled(tls.watch()).await });
+        }
         if let (Some(router), Some(listener)) = (self.admin.clone(), listeners.admin) {
             tasks.spawn(server::serve(listener, router, server.clone(), self.shutdown.clone()));
         }
@@ -285,6 +303,7 @@ async fn build_state(
     clock: &Arc<dyn Clock>,
     rng: &Arc<dyn Rng>,
     directory: &Directory,
+    tls: Option<&Acceptor>,
 ) -> Result<AppState, BuildError> {
     let (clock, rng) = (|| Arc::clone(clock), || Arc::clone(rng));
     let journal = setup::metering(settings);
@@ -333,6 +352,7 @@ async fn build_state(
         parts,
         shutdown.background(clock(), rng()),
     );
+    let reload = Reload::new(settings.clone(), gateway.clone(), billing.clone(), tls.cloned());
     let directory = directory.clone();
     let clock = clock();
     let store = store.clone();
@@ -348,6 +368,7 @@ async fn build_state(
         mail,
         directory,
         gateway,
+        reload,
         store,
         clock,
     })))
@@ -400,6 +421,7 @@ fn routers(
         .merge(web::audit::routes())
         .merge(gateway::quota_http::routes())
         .merge(gateway::admin_http::routes())
+        .merge(reload::routes())
         .merge(lab_routes)
         .split_for_parts();
     let api = api

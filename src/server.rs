@@ -29,6 +29,7 @@ use crate::{
     kernel::network::{Network, behind_proxies},
     settings::ServerSettings,
     shutdown::Shutdown,
+    tls::{self, Acceptor},
     web::{BrokenOff, Kind, Problem, extract::Peer},
 };
 
@@ -48,14 +49,17 @@ pub struct Config {
     header_read_timeout: Duration,
     h2c: bool,
     trusted_proxies: Arc<[Network]>,
+    tls: Option<Acceptor>,
 }
 
-impl From<&ServerSettings> for Config {
-    fn from(settings: &ServerSettings) -> Self {
+impl Config {
+    /// As the settings say.
+    pub fn new(settings: &ServerSettings, tls: Option<Acceptor>) -> Self {
         Self {
             header_read_timeout: settings.header_read_timeout,
             h2c: settings.h2c,
             trusted_proxies: settings.trusted_proxies.clone().into(),
+            tls,
         }
     }
 }
@@ -64,7 +68,9 @@ impl From<&ServerSettings> for Config {
 pub async fn serve(listener: TcpListener, router: Router, config: Config, shutdown: Shutdown) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
-    let builder = Arc::new(builder(&config));
+    let secure = builder(&config);
+    let plain = if config.h2c { secure.clone() } else { secure.clone().http1_only() };
+    let (plain, secure) = (Arc::new(plain), Arc::new(secure));
     let router = router.layer(from_fn(unambiguous));
     let patience = config.header_read_timeout;
     loop {
@@ -94,15 +100,31 @@ pub async fn serve(listener: TcpListener, router: Router, config: Config, shutdo
             request
         });
         let service = TowerToHyperService::new(service.map_result(unless_broken_off));
-        let builder = Arc::clone(&builder);
+        let (plain, secure) = (Arc::clone(&plain), Arc::clone(&secure));
         let watcher = graceful.watcher();
         let cut = shutdown.cut.clone();
+        let tls = config.tls.clone();
         shutdown.tasks.spawn(async move {
             let _permit = permit;
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-            // A client that breaks off is no event of ours.
+            let connection = async {
+                // A client that breaks off is no event of ours.
+                match tls {
+                    None => {
+                        let connection = plain.serve_connection_with_upgrades(TokioIo::new(stream), service);
+                        drop(watcher.watch(connection.into_owned()).await);
+                    }
+                    Some(tls) => {
+                        let Ok(stream) = tls.accept(stream).await else { return };
+                        // What was agreed on, and not what the first bytes look like.
+                        let builder = (*secure).clone();
+                        let builder = if tls::is_http2(&stream) { builder.http2_only() } else { builder.http1_only() };
+                        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+                        drop(watcher.watch(connection.into_owned()).await);
+                    }
+                }
+            };
             tokio::select! {
-                _ = watcher.watch(connection.into_owned()) => {}
+                () = connection => {}
                 () = cut.cancelled() => {}
                 () = stalled(&begun, patience) => {}
             }
@@ -149,7 +171,7 @@ fn builder(config: &Config) -> auto::Builder<TokioExecutor> {
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(64 * 1024);
-    if config.h2c { builder } else { builder.http1_only() }
+    builder
 }
 
 /// Refuses a request that two programs could read differently and hyper lets through: without exactly one valid `Host`

@@ -19,7 +19,10 @@ pub(crate) fn mailer(settings: &Settings) -> Mailer {
 
 /// How identity is set up.
 pub(crate) fn identity(settings: &Settings) -> IdentityConfig {
-    let issuer = settings.server.issuer.clone().unwrap_or_else(|| format!("http://{}", settings.server.listen));
+    let issuer = settings.server.issuer.clone().unwrap_or_else(|| {
+        let scheme = if settings.server.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", settings.server.listen)
+    });
     IdentityConfig {
         issuer,
         signing_alg: settings.identity.signing_alg,

@@ -103,6 +103,9 @@ struct Table {
     clusters: Clusters,
 }
 
+/// Routes that were made ready and are not in force yet.
+pub struct Prepared(Table);
+
 /// All routes; cheap to clone. They can be changed while requests are under way, which end as they began.
 #[derive(Clone)]
 pub struct Gateway(Arc<Live>);
@@ -127,9 +130,8 @@ impl Gateway {
         &self.0.parts
     }
 
-    /// Has other routes from the next request on. A name that is new gets a number of its own first, in the journal, too;
-    /// when that cannot be, nothing is changed.
-    pub async fn change(&self, configs: &[RouteConfig]) -> Result<(), JournalError> {
+    /// Makes other routes ready. A name that is new gets a number of its own, in the journal first.
+    pub async fn prepare(&self, configs: &[RouteConfig]) -> Result<Prepared, JournalError> {
         let live = &*self.0;
         let mut names = live.names.lock().await;
         let mut all = names.clone();
@@ -143,9 +145,12 @@ impl Gateway {
             *names = all;
         }
         let before = live.table.load_full();
-        let table = Table::new(configs, &names, &live.parts, &live.background, &before.clusters);
-        live.table.store(Arc::new(table));
-        Ok(())
+        Ok(Prepared(Table::new(configs, &names, &live.parts, &live.background, &before.clusters)))
+    }
+
+    /// Has other routes from the next request on.
+    pub fn change(&self, prepared: Prepared) {
+        self.0.table.store(Arc::new(prepared.0));
     }
 
     /// Answers a request that no other part of the server has a path for.

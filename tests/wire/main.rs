@@ -11,6 +11,8 @@ mod configured;
 mod customer;
 mod edge;
 mod flow;
+mod reload;
+mod secure;
 #[path = "../process/server.rs"]
 mod server;
 #[path = "../support/mod.rs"]
