@@ -352,7 +352,7 @@ async fn build_state(
         parts,
         shutdown.background(clock(), rng()),
     );
-    let reload = Reload::new(settings.clone(), gateway.clone(), billing.clone(), tls.cloned());
+    let reload = Reload::new(settings.clone(), gateway.clone(), billing.clone(), tls.cloned(), Vec::new());
     let directory = directory.clone();
     let clock = clock();
     let store = store.clone();

@@ -31,7 +31,11 @@ struct Live {
     gateway: Gateway,
     billing: Billing,
     tls: Option<Acceptor>,
+    others: Vec<Hook>,
 }
+
+/// Takes over what else can change. It is told once nothing can fail any more, and must not fail itself.
+pub type Hook = Box<dyn Fn(&Settings) + Send + Sync>;
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +67,14 @@ pub struct ReloadView {
 
 impl Reload {
     /// Of these settings, for these parts.
-    pub fn new(settings: Settings, gateway: Gateway, billing: Billing, tls: Option<Acceptor>) -> Self {
-        Self(Arc::new(Live { settings: Mutex::new(settings), gateway, billing, tls }))
+    pub fn new(
+        settings: Settings,
+        gateway: Gateway,
+        billing: Billing,
+        tls: Option<Acceptor>,
+        others: Vec<Hook>,
+    ) -> Self {
+        Self(Arc::new(Live { settings: Mutex::new(settings), gateway, billing, tls, others }))
     }
 
     /// Reads the settings and has what can change changed. After an error nothing is.
@@ -81,6 +91,7 @@ impl Reload {
         if let (Some(acceptor), Some(pair)) = (&live.tls, &next.server.tls) {
             acceptor.change(pair);
         }
+        live.others.iter().for_each(|other| other(&next));
         let restart = current.fixed_that_differ(&next);
         let routes = next.gateway.routes.len();
         current.take_over(next);

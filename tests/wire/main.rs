@@ -9,6 +9,7 @@ mod client;
 mod configured;
 #[path = "../process/customer.rs"]
 mod customer;
+mod differential;
 mod edge;
 mod flow;
 mod reload;

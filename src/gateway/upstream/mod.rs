@@ -15,6 +15,7 @@ mod target;
 mod trailers;
 mod tunnel;
 mod upgrade;
+mod upload;
 
 use std::{sync::Arc, time::Duration};
 
