@@ -19,6 +19,7 @@ use crate::{
     onboarding::{self, Onboarding},
     outbound::Outbound,
     provisioning::Provisioning,
+    reload::{self, Reload},
     server::{self, Front, OwnPaths},
     settings::Settings,
     setup,
@@ -26,6 +27,7 @@ use crate::{
     store::{Scope, Store, StoreError},
     surface::{Routers, routers},
     tenants::Tenants,
+    tls::{Acceptor, TlsError},
     upkeep,
     users::Users,
     web::idempotency::Idempotency,
@@ -72,6 +74,9 @@ pub enum BuildError {
         #[source]
         source: io::Error,
     },
+    /// TLS on the listeners.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -117,6 +122,7 @@ struct Services {
     mail: Mail,
     directory: Directory,
     gateway: Gateway,
+    reload: Reload,
     store: Store,
     clock: Arc<dyn Clock>,
 }
@@ -142,6 +148,7 @@ parts_of_state!(
     Mail = mail,
     Directory = directory,
     Gateway = gateway,
+    Reload = reload,
     Store = store,
     Arc<dyn Clock> = clock
 );
@@ -152,6 +159,7 @@ pub struct App {
     store: Store,
     state: AppState,
     shutdown: Shutdown,
+    tls: Option<Acceptor>,
     public: Router,
     admin: Option<Router>,
     /// What answers before the router does, and the paths that it leaves to the router. Not where an embedding program has
@@ -178,7 +186,8 @@ impl App {
         let lab_clock = lab_clock.transpose()?.map(Arc::new);
         let clock = lab_clock.clone().map_or(clock, |clock| clock as Arc<dyn Clock>);
         let directory = Directory::new(Arc::clone(&clock));
-        let state = build_state(&settings, &store, &shutdown, &clock, &rng, &directory).await?;
+        let tls = settings.server.tls.as_ref().map(Acceptor::open).transpose()?;
+        let state = build_state(&settings, &store, &shutdown, &clock, &rng, &directory, tls.as_ref()).await?;
         let made_up_password = first_admin(&settings, &store, &state, &*rng).await?;
         let resumed = state.0.onboarding.resume().await?;
         if resumed > 0 {
@@ -204,7 +213,7 @@ impl App {
         let split = settings.server.admin_listen.is_some();
         let Routers { public, admin, own_paths } = routers(&state, &gateway, &idempotency, lab, split);
         let direct = Some((gateway, own_paths));
-        Ok(Self { settings, store, state, shutdown, public, admin, direct, made_up_password, _lock: lock })
+        Ok(Self { settings, store, state, shutdown, tls, public, admin, direct, made_up_password, _lock: lock })
     }
 
     /// The whole surface as one service, for tests in process.
@@ -229,6 +238,11 @@ impl App {
             Some((gateway, own)) => Front::with_gateway(self.public.clone(), gateway, own),
             None => Front::new(self.public.clone()),
         }
+    }
+
+    /// Reads the settings again when it is told to.
+    pub fn reload(&self) -> Reload {
+        self.state.0.reload.clone()
     }
 
     /// The services, for tests and the demo.
@@ -258,7 +272,7 @@ impl App {
     /// the store.
     pub async fn run(self, listeners: Listeners, stop: impl Future<Output = ()>) -> Result<(), BuildError> {
         let Shutdown { stop: token, cut, tasks } = self.shutdown.clone();
-        let config = server::Config::from(&self.settings.server);
+        let config = server::Config::new(&self.settings.server, self.tls.clone());
         tasks.spawn(self.state.0.metering.clone().run(self.settings.metering.roll, token.clone()));
         tasks.spawn(self.state.0.mail.clone().run(token.clone()));
         tasks.spawn(foreign::keep_keys_fresh(self.state.0.verifier.clone(), token.clone()));
@@ -267,6 +281,10 @@ impl App {
         tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));
         let outbound = Outbound::new(self.settings.webhooks.reach());
         tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound, token.clone()));
+        if let Some(tls) = self.tls.clone() {
+            let token = token.clone();
+            tasks.spawn(async move { token.run_until_cancelled(tls.watch()).await });
+        }
         let mut served = vec![(listeners.public, self.front())];
         if let (Some(router), Some(listener)) = (self.admin.clone(), listeners.admin) {
             served.push((listener, Front::new(router)));
@@ -304,6 +322,7 @@ async fn build_state(
     clock: &Arc<dyn Clock>,
     rng: &Arc<dyn Rng>,
     directory: &Directory,
+    tls: Option<&Acceptor>,
 ) -> Result<AppState, BuildError> {
     let (clock, rng) = (|| Arc::clone(clock), || Arc::clone(rng));
     let journal = setup::metering(settings);
@@ -351,6 +370,9 @@ async fn build_state(
     };
     let numbers = gateway::Names { routes: settings.gateway.route_names(), meters: settings.gateway.meters.clone() };
     let gateway = Gateway::new(&settings.gateway.routes, numbers, parts, shutdown.background(clock(), rng()));
+    let issuers = verifier.clone();
+    let issuers: reload::Hook = Box::new(move |settings| issuers.replace_issuers(&settings.identity.issuers));
+    let reload = Reload::new(settings.clone(), gateway.clone(), billing.clone(), tls.cloned(), vec![issuers]);
     let directory = directory.clone();
     let clock = clock();
     let store = store.clone();
@@ -366,6 +388,7 @@ async fn build_state(
         mail,
         directory,
         gateway,
+        reload,
         store,
         clock,
     })))

@@ -8,6 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     gateway::upstream::Background,
     kernel::{Clock, Rng},
+    reload::Reload,
 };
 
 /// Tasks and the signal that ends them; cheap to clone.
@@ -30,8 +31,9 @@ impl Shutdown {
 }
 
 /// Takes signals from the call on, before anybody waits: whoever is told that a server listens may stop it at once.
-/// Resolves on SIGTERM or SIGINT. A SIGHUP ends nothing: settings are read once, at the start.
-pub fn signalled() -> impl Future<Output = ()> {
+/// Resolves on SIGTERM or SIGINT. A SIGHUP ends nothing: settings are read again, if there is something
+/// to read.
+pub fn signalled(reload: Option<Reload>) -> impl Future<Output = ()> {
     let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
     async move {
         let [Ok(mut term), Ok(mut int), Ok(mut hangup)] = signals else {
@@ -42,7 +44,11 @@ pub fn signalled() -> impl Future<Output = ()> {
             tokio::select! {
                 _ = term.recv() => return,
                 _ = int.recv() => return,
-                _ = hangup.recv() => tracing::warn!("settings are not read again; restart to change them"),
+                _ = hangup.recv() => {
+                    if let Some(reload) = &reload {
+                        reload.logged().await;
+                    }
+                }
             }
         }
     }

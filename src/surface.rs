@@ -16,7 +16,7 @@ use crate::{
     gateway::{self, Gateway},
     identity::{self, Identity},
     lab::{self, Lab},
-    mail, metering, onboarding, operations, provisioning,
+    mail, metering, onboarding, operations, provisioning, reload,
     server::{self, OwnPaths},
     tenants,
     web::{self, docs::Description, idempotency::Idempotency},
@@ -53,6 +53,7 @@ pub(crate) fn routers(
         .merge(web::audit::routes())
         .merge(gateway::quota_http::routes())
         .merge(gateway::admin_http::routes())
+        .merge(reload::routes())
         .merge(lab_routes)
         .split_for_parts();
     let lab_paths = lab.iter().flat_map(|_| lab::PATHS);

@@ -27,7 +27,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         eprintln!("platform administrator: {admin}  password: {}", password.expose());
     }
     let listeners = app.listen().await.map_err(|error| Failure::setup(&error))?;
-    let stop = signalled();
+    let stop = signalled(Some(app.reload()));
     let address = listeners.public.local_addr().map(|address| address.to_string()).unwrap_or_default();
     tracing::info!(address, "listening");
     app.run(listeners, stop).await.map_err(|error| Failure { status: 1, ..Failure::setup(&error) })

@@ -37,7 +37,7 @@ pub use admission::RateTerms;
 pub use arrival::Arrival;
 pub use directory::{Directory, Facts, SourceError, TenantSource, UsageAsOf};
 pub use layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters, RouteTerms, Ticket};
-pub use routes::{Durability, Gateway, Names, Parts, RouteConfig, Upstream};
+pub use routes::{Durability, Gateway, Names, NotPrepared, Parts, RouteConfig, Upstream};
 pub use source::Services;
 pub use table::HostRule;
 pub use terms::QuotaTerms;

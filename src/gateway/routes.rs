@@ -168,6 +168,20 @@ struct Moment {
     clusters: Clusters,
 }
 
+/// Why other routes cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum NotPrepared {
+    /// A new route could not get a number.
+    #[error("the journal takes no names of routes now")]
+    Journal(#[from] JournalError),
+    /// A meter has no number.
+    #[error("no route counted the meter {0:?} when the program started; restart to count it")]
+    NewMeter(String),
+}
+
+/// Routes that were made ready and are not in force yet.
+pub struct Prepared(Moment);
+
 /// All routes; cheap to clone. They can be changed while requests are under way, which end as they began.
 #[derive(Clone)]
 pub struct Gateway(Arc<Live>);
@@ -200,10 +214,11 @@ impl Gateway {
         &self.0.parts
     }
 
-    /// Has other routes from the next request on. A name that is new gets a number of its own first, in the journal, too;
-    /// when that cannot be, nothing is changed.
-    pub async fn change(&self, configs: &[RouteConfig]) -> Result<(), JournalError> {
+    /// Makes other routes ready; `meters` is what the numbers of their meters stand for. A route's name that is new gets a
+    /// number of its own, in the journal first. Meters keep the numbers that they began with, and a new one needs a restart.
+    pub async fn prepare(&self, configs: &[RouteConfig], meters: &[String]) -> Result<Prepared, NotPrepared> {
         let live = &*self.0;
+        let configs = &self.by_own_numbers(configs, meters)?;
         let mut names = live.names.lock().await;
         let mut all = names.clone();
         for config in configs {
@@ -216,9 +231,26 @@ impl Gateway {
             *names = all;
         }
         let before = live.moment.load_full();
-        let moment = Moment::new(configs, &names, &live.parts, &live.background, &before.clusters);
-        live.moment.store(Arc::new(moment));
-        Ok(())
+        Ok(Prepared(Moment::new(configs, &names, &live.parts, &live.background, &before.clusters)))
+    }
+
+    fn by_own_numbers(&self, configs: &[RouteConfig], meters: &[String]) -> Result<Vec<RouteConfig>, NotPrepared> {
+        let own = |rule: &MeterRule| {
+            let name = meters.get(usize::from(rule.meter)).map_or("", String::as_str);
+            let number = self.0.meters.iter().position(|known| known == name).and_then(|own| u16::try_from(own).ok());
+            let number = number.ok_or_else(|| NotPrepared::NewMeter(name.to_owned()))?;
+            Ok::<_, NotPrepared>(MeterRule { meter: number, ..rule.clone() })
+        };
+        let with_own = |config: &RouteConfig| {
+            let meters = config.meters.iter().map(own).collect::<Result<Vec<_>, NotPrepared>>()?;
+            Ok::<_, NotPrepared>(RouteConfig { meters: meters.into(), ..config.clone() })
+        };
+        configs.iter().map(with_own).collect()
+    }
+
+    /// Has other routes from the next request on.
+    pub fn change(&self, prepared: Prepared) {
+        self.0.moment.store(Arc::new(prepared.0));
     }
 
     /// Answers a request that no other part of the server has a path for. How it came is in its extensions, if anybody

@@ -37,6 +37,7 @@ use crate::{
     kernel::network::{Network, behind_proxies},
     settings::ServerSettings,
     shutdown::Shutdown,
+    tls::Acceptor,
     web::{BrokenOff, Kind, Problem, extract::Peer},
 };
 
@@ -58,15 +59,18 @@ pub struct Config {
     trusted_proxies: Arc<[Network]>,
     /// Room for more of them.
     connections: Arc<Semaphore>,
+    tls: Option<Acceptor>,
 }
 
-impl From<&ServerSettings> for Config {
-    fn from(settings: &ServerSettings) -> Self {
+impl Config {
+    /// As the settings say.
+    pub fn new(settings: &ServerSettings, tls: Option<Acceptor>) -> Self {
         Self {
             header_read_timeout: settings.header_read_timeout,
             h2c: settings.h2c,
             trusted_proxies: settings.trusted_proxies.clone().into(),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            tls,
         }
     }
 }
@@ -93,7 +97,7 @@ async fn serve(listener: Listener, front: Front, config: Config, shutdown: Shutd
             return;
         }
     };
-    let mut serving = Serving::new(builder(&config), config.header_read_timeout);
+    let mut serving = Serving::new(builder(&config), &config);
     loop {
         let accepted = shutdown.stop.run_until_cancelled(async {
             // The semaphore is never closed.
@@ -138,7 +142,7 @@ impl Connection {
     fn new(peer: IpAddr, front: Front, config: &Config) -> Self {
         let trusted_proxies = Arc::clone(&config.trusted_proxies);
         let from_proxy = trusted_proxies.iter().any(|network| network.contains(peer));
-        let arrival = Arrival::new(peer, false, from_proxy);
+        let arrival = Arrival::new(peer, config.tls.is_some(), from_proxy);
         Self { peer, arrival, front, trusted_proxies, begun: AtomicBool::new(false) }
     }
 
@@ -174,7 +178,7 @@ fn builder(config: &Config) -> auto::Builder<TokioExecutor> {
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(64 * 1024);
-    if config.h2c { builder } else { builder.http1_only() }
+    builder
 }
 
 /// Where administration has a listener of its own, the public one does not have it at all.

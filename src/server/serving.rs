@@ -20,6 +20,7 @@ use hyper_util::{
 };
 use pin_project_lite::pin_project;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::{Notify, OwnedSemaphorePermit, futures::OwnedNotified},
     task::{AbortHandle, JoinSet},
@@ -27,11 +28,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Connection;
+use super::{Config, Connection};
+use crate::tls::{self, Acceptor};
 
 /// The connections of a thread.
 pub(super) struct Serving {
-    builder: Arc<auto::Builder<TokioExecutor>>,
+    /// For plain connections.
+    plain: Arc<auto::Builder<TokioExecutor>>,
+    /// For those over TLS, by the protocol that was agreed on, whatever the first bytes look like.
+    secure: Arc<Secure>,
+    tls: Option<Acceptor>,
     patience: Duration,
     tasks: JoinSet<()>,
     end: Arc<End>,
@@ -48,9 +54,18 @@ struct End {
 }
 
 impl Serving {
-    pub(super) fn new(builder: auto::Builder<TokioExecutor>, patience: Duration) -> Self {
-        let (tasks, end, young) = (JoinSet::new(), Arc::default(), VecDeque::new());
-        Self { builder: Arc::new(builder), patience, tasks, end, young }
+    pub(super) fn new(builder: auto::Builder<TokioExecutor>, config: &Config) -> Self {
+        let one = builder.clone().http1_only();
+        let secure = Secure { one: one.clone(), two: builder.clone().http2_only() };
+        Self {
+            plain: Arc::new(if config.h2c { builder } else { one }),
+            secure: Arc::new(secure),
+            tls: config.tls.clone(),
+            patience: config.header_read_timeout,
+            tasks: JoinSet::new(),
+            end: Arc::default(),
+            young: VecDeque::new(),
+        }
     }
 
     /// Serves a connection, which gives its permit back when it ends.
@@ -58,19 +73,25 @@ impl Serving {
         while self.tasks.try_join_next().is_some() {}
         let connection = Arc::new(connection);
         let young = Arc::clone(&connection);
-        let (builder, end) = (Arc::clone(&self.builder), Arc::clone(&self.end));
-        let task = async move {
-            let _permit = permit;
-            let service = service_fn(move |request| {
-                let connection = Arc::clone(&connection);
-                async move { connection.answer(request).await }
-            });
-            let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-            let ended = Arc::clone(&end.notify).notified_owned();
-            // A client that breaks off is no event of ours.
-            drop(UntilTheEnd { served, ended, end, state: State::New }.await);
+        let end = Arc::clone(&self.end);
+        let handle = match &self.tls {
+            None => {
+                let plain = Arc::clone(&self.plain);
+                self.tasks.spawn(async move {
+                    let _permit = permit;
+                    run(&plain, stream, connection, end).await;
+                })
+            }
+            Some(tls) => {
+                let (tls, secure) = (tls.clone(), Arc::clone(&self.secure));
+                self.tasks.spawn(async move {
+                    let _permit = permit;
+                    let Ok(stream) = tls.accept(stream).await else { return };
+                    let builder = if tls::is_http2(&stream) { &secure.two } else { &secure.one };
+                    run(builder, stream, connection, end).await;
+                })
+            }
         };
-        let handle = self.tasks.spawn(task);
         self.young.push_back((Instant::now() + self.patience, young, handle));
     }
 
@@ -99,6 +120,26 @@ impl Serving {
             }
         }
     }
+}
+
+/// How connections over TLS are served.
+struct Secure {
+    one: auto::Builder<TokioExecutor>,
+    two: auto::Builder<TokioExecutor>,
+}
+
+async fn run<I>(builder: &auto::Builder<TokioExecutor>, stream: I, connection: Arc<Connection>, end: Arc<End>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let connection = Arc::clone(&connection);
+        async move { connection.answer(request).await }
+    });
+    let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    let ended = Arc::clone(&end.notify).notified_owned();
+    // A client that breaks off is no event of ours.
+    drop(UntilTheEnd { served, ended, end, state: State::New }.await);
 }
 
 #[derive(PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! Every fault is reported at once, with its key path. An unknown key is a fault. This module alone reads the
 //! environment.
 
+mod again;
 mod gateway;
 mod identity;
 mod issuers;
@@ -21,6 +22,7 @@ use std::{ffi::OsString, fs, path::PathBuf};
 
 use toml::{Table, Value};
 
+pub use again::Given;
 pub use gateway::GatewaySettings;
 pub use identity::IdentitySettings;
 pub use lab::LabSettings;
@@ -65,6 +67,10 @@ pub struct Settings {
     pub webhooks: WebhookSettings,
     /// `TOLLGATE_ADMIN_EMAIL` and `TOLLGATE_ADMIN_PASSWORD`.
     pub admin: AdminSettings,
+    /// What of all this was given, to be compared with what is read later.
+    pub given: Given,
+    /// The command line; `None` when these settings are not the process's own.
+    pub flags: Option<Flags>,
 }
 
 /// `[billing]`
@@ -156,7 +162,8 @@ impl Settings {
             Some((name, value.to_string_lossy().into_owned()))
         };
         sources.env = std::env::vars_os().filter_map(ours).collect();
-        Self::load(&sources)
+        let settings = Self::load(&sources)?;
+        Ok(Self { flags: Some(sources.flags), ..settings })
     }
 
     /// Puts settings together; every fault at once.
@@ -185,6 +192,7 @@ impl Settings {
     }
 
     fn read(reader: &mut Reader, sources: &Sources) -> Option<Self> {
+        let given = reader.given();
         let server = ServerSettings::read(reader);
         let store = StoreSettings::read(reader, sources.flags.accept_loss);
         let identity = IdentitySettings::read(reader);
@@ -217,6 +225,8 @@ impl Settings {
             seed: seed?,
             webhooks: webhooks?,
             admin: AdminSettings { email: email?, password },
+            given,
+            flags: None,
         })
     }
 }

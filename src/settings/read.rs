@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt};
 
 use toml::{Table, Value};
 
+use super::Given;
+
 /// One thing that is wrong with the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingFault {
@@ -105,6 +107,11 @@ impl Reader {
             }
             _ => self.fault(section, "must be a table"),
         }
+    }
+
+    /// Everything that was given and not taken yet.
+    pub(super) fn given(&self) -> Given {
+        Given::of(&self.table)
     }
 
     /// Records a fault.

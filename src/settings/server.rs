@@ -1,9 +1,12 @@
 //! `[server]`: where to listen, and limits on what comes in.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use super::read::Reader;
-use crate::kernel::network::Network;
+use crate::{
+    kernel::network::Network,
+    tls::{Pair, TlsError},
+};
 
 /// Where to listen when nothing else is said.
 const LISTEN: &str = "127.0.0.1:8080";
@@ -29,6 +32,8 @@ pub struct ServerSettings {
     pub drain: Duration,
     /// How long a request's head may take.
     pub header_read_timeout: Duration,
+    /// With which both listeners speak TLS.
+    pub tls: Option<Pair>,
 }
 
 impl ServerSettings {
@@ -46,9 +51,14 @@ impl ServerSettings {
         let h2c = reader.switch("server.h2c", false);
         let drain = reader.number("server.drain_s", DRAIN_S, 0, 3_600);
         let header = reader.number("server.header_read_timeout_s", HEADER_READ_TIMEOUT_S, 1, 600);
-        if reader.take("server.tls").is_some() {
-            reader.fault("server.tls", "is not served yet: put a TLS proxy in front");
-        }
+        let tls = match reader.table("server.tls") {
+            None => None,
+            Some(mut table) => {
+                let pair = read_tls(&mut table);
+                reader.finish_item("server.tls", table);
+                pair
+            }
+        };
         let secs = |secs: i64| Duration::from_secs(secs.unsigned_abs());
         Some(Self {
             listen: listen?,
@@ -64,6 +74,7 @@ impl ServerSettings {
             h2c: h2c?,
             drain: secs(drain?),
             header_read_timeout: secs(header?),
+            tls,
         })
     }
 }
@@ -71,7 +82,29 @@ impl ServerSettings {
 impl ServerSettings {
     /// `iss` of our tokens.
     pub fn issuer(&self) -> String {
-        self.issuer.clone().unwrap_or_else(|| format!("http://{}", self.listen))
+        self.issuer
+            .clone()
+            .unwrap_or_else(|| format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.listen))
+    }
+}
+
+/// Certificate and key, read and tried: what cannot be used is a fault.
+fn read_tls(table: &mut Reader) -> Option<Pair> {
+    let mut path = |key: &str| {
+        let path = table.string(key, "").filter(|path| !path.is_empty());
+        if path.is_none() {
+            table.fault(key, "must be the path of a file in PEM");
+        }
+        path
+    };
+    let (cert, key) = (path(".cert"), path(".key"));
+    match Pair::read(Path::new(&cert?), Path::new(&key?)) {
+        Ok(pair) => Some(pair),
+        Err(error) => {
+            let of = if matches!(error, TlsError::Certificate { .. }) { ".cert" } else { ".key" };
+            table.fault(of, &error.to_string());
+            None
+        }
     }
 }
 

@@ -95,7 +95,7 @@ async fn hop_by_hop_headers_end_at_the_gateway_both_ways() {
         ("Connection", "x-hop"),
         ("X-Hop", "1"),
         ("Keep-Alive", "timeout=5"),
-        ("TE", "trailers"),
+        ("TE", "gzip"),
         ("Proxy-Authorization", "Basic x"),
         ("Upgrade", "websocket"),
         ("Answer-Connection", "x-back"),

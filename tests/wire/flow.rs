@@ -212,3 +212,39 @@ fn a_body_is_asked_for_only_when_somebody_will_read_it() {
     assert_eq!(refused.head().unwrap().status, 401);
     assert!(target.requests().is_empty());
 }
+
+#[test]
+fn trailers_are_for_clients_that_take_them_and_say_nothing_of_who_calls() {
+    let target = Target::start(|mut peer| {
+        peer.request();
+        peer.write(
+            b"HTTP/1.1 200 OK\r\ntrailer: x-checksum, x-tenant-id\r\ntransfer-encoding: chunked\r\n\r\n\
+              5\r\nhello\r\n0\r\nx-checksum: 1\r\nx-tenant-id: forged\r\n\r\n",
+        );
+    });
+    let (_folder, server) = with_settings(&public_route(&[target.address], ""));
+    for (more, taken) in [("te: trailers\r\n", true), ("", false)] {
+        let answer = server.raw(head("GET", "/x/", "", &format!("{more}connection: close\r\n")).as_bytes());
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.contains("hello") && !answer.contains("forged"), "{answer}");
+        assert_eq!(answer.contains("x-checksum: 1\r\n"), taken, "{answer}");
+        assert_eq!(header(&target.request().head, "te").is_some(), taken);
+    }
+}
+
+#[test]
+fn a_slow_upload_is_no_slow_upstream() {
+    let target = Target::answering("taken");
+    let (_folder, server) = with_settings(&route(&[target.address], "", "public = true\ntimeout_s = 1"));
+    let mut client = Client::connect(&server);
+    client.send(&head("PUT", "/x/", "", "transfer-encoding: chunked\r\n"));
+    let begun = stopwatch();
+    // For longer than the upstream may take, which has nothing to answer yet.
+    while begun.elapsed().as_millis() < 2_500 {
+        client.send("5\r\nhello\r\n");
+        assert_eq!(server.get("/healthz", "").status, 200);
+    }
+    client.send("0\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!((answer.status, &*answer.body), (200, "taken"), "{}", answer.head);
+}

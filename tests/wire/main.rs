@@ -10,10 +10,13 @@ mod client;
 mod configured;
 #[path = "../process/customer.rs"]
 mod customer;
+mod differential;
 mod edge;
 mod exchange;
 mod flow;
+mod reload;
 mod scripted;
+mod secure;
 #[path = "../process/server.rs"]
 mod server;
 #[path = "../support/mod.rs"]

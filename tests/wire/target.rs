@@ -108,13 +108,14 @@ impl Peer {
 
     /// The head alone, told to nobody.
     pub fn head(&mut self) -> Option<String> {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if self.stream.read_line(&mut head).ok()? == 0 {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            if self.stream.read_until(b'\n', &mut head).ok()? == 0 {
                 return None;
             }
         }
-        Some(head)
+        // Whatever is beyond ASCII is one byte a letter.
+        Some(head.into_iter().map(char::from).collect())
     }
 
     /// The next chunk of a body; an empty one is its end.

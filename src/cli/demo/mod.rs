@@ -45,7 +45,7 @@ pub(super) fn run(args: DemoArgs) -> Result<(), Failure> {
 
 async fn demo(exit: bool, data: &DataFolder) -> Result<(), Failure> {
     // From here on a signal leaves no folder behind.
-    let signalled = signalled();
+    let signalled = signalled(None);
     let (settings, listener) = settings(data).await?;
     let address = settings.server.listen;
     let deps = Deps { clock: Arc::new(SystemClock), rng: Arc::new(SystemRng) };

@@ -4,9 +4,12 @@
 //!
 //! With one target and no options a request costs what sending it costs: nothing is counted, copied, drawn or wrapped.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
@@ -26,6 +29,7 @@ use super::{
     send::{Cause, SendError},
     target::{InFlight, Target},
     upgrade::Upgrade,
+    upload::Upload,
 };
 use crate::{
     gateway::headers::{strip_forged_cookies, strip_hop_by_hop},
@@ -126,7 +130,8 @@ impl Cluster {
         let trailers = hop.answers_trailers(request.version());
         let request = hop.pass_on(request, self.config.http);
         let began = Instant::now();
-        let (mut response, in_flight) = self.send(request, path, terms, began + terms.first_byte).await?;
+        let (upload, request) = Upload::watch(request, began);
+        let (mut response, in_flight) = self.send(request, path, terms, &upload).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(upgrade) = upgrade.filter(|upgrade| upgrade.is_agreed(&response)) else {
                 let detail = "the upstream changed to a protocol that was not asked for";
@@ -149,14 +154,14 @@ impl Cluster {
         mut request: Request<Body>,
         path: &PathAndQuery,
         terms: &Terms,
-        deadline: Instant,
+        upload: &Upload,
     ) -> Result<(Response<Body>, Option<InFlight>), Problem> {
         self.budget.earn();
         let (mut tried, mut attempt) = (0, 0);
         loop {
             let Choice { number, target, trial } = self.choose(tried)?;
             tried |= 1 << number;
-            let in_flight = if self.counts() { Some(self.enter(target, deadline).await?) } else { None };
+            let in_flight = if self.counts() { Some(self.enter(target, terms.first_byte).await?) } else { None };
             match target.path(path, terms.prefix()).map_err(Problem::internal)? {
                 Some(path) => *request.uri_mut() = path.into(),
                 None if attempt > 0 => *request.uri_mut() = path.clone().into(),
@@ -167,8 +172,8 @@ impl Cluster {
                 let (kept, sent) = Spare::of(request);
                 (spare, request) = (Some(kept), sent);
             }
-            let error = match tokio::time::timeout_at(deadline, target.connections.send(request)).await {
-                Ok(Ok(response)) => {
+            let error = match upload.within(terms.first_byte, target.connections.send(request)).await {
+                Some(Ok(response)) => {
                     if is_failure(response.status()) {
                         target.health.failed(trial, Instant::now());
                     } else {
@@ -176,8 +181,8 @@ impl Cluster {
                     }
                     return Ok((response, in_flight));
                 }
-                Ok(Err(error)) => error,
-                Err(_) => {
+                Some(Err(error)) => error,
+                None => {
                     target.health.failed(trial, Instant::now());
                     return Err(Problem::new(Kind::GATEWAY_TIMEOUT, "the upstream did not begin its answer in time"));
                 }
@@ -203,8 +208,7 @@ impl Cluster {
         Problem::new(Kind::BAD_GATEWAY, "the upstream could not be reached").caused_by(cause)
     }
 
-    async fn enter(&self, target: &Arc<Target>, deadline: Instant) -> Result<InFlight, Problem> {
-        let patience = deadline.saturating_duration_since(Instant::now());
+    async fn enter(&self, target: &Arc<Target>, patience: Duration) -> Result<InFlight, Problem> {
         target.enter(patience).await.map_err(|_| unavailable("the upstream has as much to do as it may have"))
     }
 

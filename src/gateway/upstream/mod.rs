@@ -17,6 +17,7 @@ mod target;
 mod trailers;
 mod tunnel;
 mod upgrade;
+mod upload;
 mod wire;
 
 use std::{sync::Arc, time::Duration};

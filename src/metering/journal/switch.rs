@@ -24,6 +24,9 @@ impl Journal {
     /// so another is begun; nothing may be recorded with a new number before this returned.
     pub fn name_routes(&self, names: &[String]) -> Result<(), JournalError> {
         let shared = &*self.shared;
+        if names.len() > usize::from(u16::MAX) {
+            return Err(JournalError::Unavailable);
+        }
         for _ in 0..TRIES {
             shared.make_room();
             let mut inner = shared.wait_synced(shared.lock());

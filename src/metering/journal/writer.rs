@@ -122,8 +122,8 @@ impl Journal {
     }
 
     /// What the numbers of routes stand for.
-    pub fn route_names(&self) -> &[String] {
-        &self.shared.options.routes
+    pub fn route_names(&self) -> Vec<String> {
+        self.shared.lock().routes.clone()
     }
 
     /// Room for one record: taken before a request is forwarded, so that writing its record cannot fail for lack of it.
