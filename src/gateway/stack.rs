@@ -13,7 +13,7 @@ use super::{
         REQUEST_ID, TENANT_ID, TENANT_TIER, TRACEPARENT, USER_ID, is_traceparent, strip_hop_by_hop, strip_identity,
         strip_our_cookies,
     },
-    layers::{AdmitLayer, AuthenticateLayer, MeterLayer, Ticket},
+    layers::{AdmitLayer, AuthenticateLayer, FormLayer, MeterLayer, Ticket},
 };
 use crate::{
     identity::{Access, Subject},
@@ -34,8 +34,10 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
-    // 3. meter: innermost, so that it sees the upstream's own answer and only admitted requests.
-    let service = meter.layer(upstream);
+    // 4. form: innermost, so that a form with a token in it is a failure of the call to everybody else, and not billed.
+    let service = FormLayer.layer(upstream);
+    // 3. meter: within admit, so that it sees the upstream's own answer and only admitted requests.
+    let service = meter.layer(service);
     // 2. admit: knows the tenant from the token; refuses before anything is reserved in the journal.
     let service = admit.layer(service);
     // 1. authenticate: outermost; nothing of a request is believed before its token is.

@@ -3,12 +3,15 @@
 
 mod admit;
 mod authenticate;
+mod form;
+mod guarded;
 mod meter;
 
 use axum::{body::Body, http::Request, response::Response};
 
 pub use admit::{Admit, AdmitLayer, Ticket};
 pub use authenticate::{Authenticate, AuthenticateLayer};
+pub(super) use form::FormLayer;
 pub use meter::{Meter, MeterLayer, RouteMeters};
 
 use crate::web::Problem;
