@@ -16,12 +16,12 @@ use super::{
         REQUEST_ID, TENANT_ID, TENANT_TIER, TRACEPARENT, USER_ID, is_traceparent, strip_hop_by_hop, strip_identity,
         strip_our_cookies,
     },
-    layers::{AdmitLayer, AuthenticateLayer, Limit, MeterLayer, Ticket},
+    layers::{AdmitLayer, AuthenticateLayer, Form, Limit, MeterLayer, Ticket},
     upstream::{Forward, Hop},
     usage,
 };
 use crate::{
-    identity::{Access, Subject},
+    identity::{Access, Subject, TokenLife},
     kernel::{Clock, Rng, ids::uuid_v7, rng::random_bytes},
     web::Problem,
 };
@@ -61,7 +61,7 @@ impl Way {
             Self::Metered(metered) => metered.call(request, arrival).await,
             Self::Public { limit, identify, upstream } => {
                 let answer = |request| async {
-                    let mut response = upstream.call(identify.tell(request, None, arrival)).await;
+                    let mut response = upstream.call(identify.tell(request, None, arrival, || None)).await;
                     usage::take(response.headers_mut());
                     response
                 };
@@ -87,15 +87,19 @@ impl Metered {
             Ok(admitted) => admitted,
             Err(problem) => return refuse(problem, &request),
         };
-        // 3. meter: innermost, so that it sees the upstream's own answer and only admitted requests.
+        // 3. meter: within admit, so that it sees the upstream's own answer and only admitted requests.
         let response = match self.meter.begin(Arc::clone(&admitted.ticket), request) {
             Ok((request, begun)) => {
-                let request = self.identify.tell(request, Some((&access, &admitted.ticket)), arrival);
-                begun.answer(self.upstream.call(request).await).await
+                // 4. form: innermost, so that a form with a token in it is a failure of the call, and not billed.
+                let (request, form) = Form::looked_through(request);
+                let life = || Some(self.authenticate.life(&access));
+                let request = self.identify.tell(request, Some((&access, &admitted.ticket)), arrival, life);
+                let response = self.upstream.call(request).await;
+                begun.answer(form.unless_it_has_a_token(response)).await
             }
             Err(refusal) => refusal,
         };
-        admitted.answer(response)
+        self.authenticate.answer(admitted.answer(response), access)
     }
 }
 
@@ -128,8 +132,9 @@ impl Identify {
         mut request: Request<Body>,
         caller: Option<(&Arc<Access>, &Arc<Ticket>)>,
         arrival: Option<&Arrival>,
+        life: impl FnOnce() -> Option<TokenLife>,
     ) -> Request<Body> {
-        Hop::note(&mut request, caller.map(|(access, _)| access.expires_at));
+        Hop::note(&mut request, life);
         let headers = request.headers_mut();
         // Before anything is added: `Connection` may name any header, and must not name ours away.
         strip_hop_by_hop(headers);

@@ -84,6 +84,11 @@ impl KeyLife {
         now.as_micros() < self.0.load(Ordering::Acquire)
     }
 
+    /// Whether it was ended before its time.
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.load(Ordering::Acquire) == i64::MIN
+    }
+
     /// The instant, unless it has ended before its time.
     pub(super) fn end_at(&self) -> Option<Timestamp> {
         Timestamp::from_micros(self.0.load(Ordering::Acquire))

@@ -180,6 +180,11 @@ impl VerifyingKey {
     }
 }
 
+/// Whether a token is none of three parts, and so says nothing by itself.
+pub(super) fn is_opaque(token: &str) -> bool {
+    token.bytes().filter(|byte| *byte == b'.').count() != 2
+}
+
 /// The header of a token, as far as it matters.
 #[derive(Debug)]
 pub(super) struct Header {

@@ -26,6 +26,7 @@ mod issuers_http;
 mod jws;
 mod keys;
 mod known_clients;
+mod life;
 mod me_http;
 mod members;
 pub mod model;
@@ -66,6 +67,7 @@ pub use foreign::{
 pub use id_tokens::IdTokenHint;
 pub use jws::{JwsAlgorithm, JwsAlgorithmError};
 pub use known_clients::KnownClients;
+pub use life::TokenLife;
 pub use model::{
     About, Allowed, AuthMethod, AuthorizationCode, Browser, Client, ClientMetadata, DeviceGrant, DeviceState, Factors,
     GrantType, InitialToken, LogoutNotice, PasskeyRow, PasswordHash, Proof, RefreshToken, SeenBrowser, Session,

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::access::{Access, Subject};
@@ -63,6 +64,8 @@ pub(super) struct Revocations {
     until: DashMap<Revoked, i64>,
     /// Entries in `until`: most of the time none, and then nothing is looked up.
     count: AtomicUsize,
+    /// Told of each, for answers that are still running.
+    added: Notify,
 }
 
 impl Revocations {
@@ -72,6 +75,12 @@ impl Revocations {
         if self.until.insert(revoked, millis).is_none() {
             self.count.fetch_add(1, Ordering::Release);
         }
+        self.added.notify_waiters();
+    }
+
+    /// Told whenever a token that was good may be so no more before its time.
+    pub(super) const fn changes(&self) -> &Notify {
+        &self.added
     }
 
     /// Forgets withdrawals before `horizon`: those tokens have expired.

@@ -16,9 +16,10 @@ use uuid::Uuid;
 
 use super::{
     access::{Access, Place, ScopeSet, Subject, TokenError},
-    foreign::{Attempt, Foreign, IssuerConfig, IssuerState, Outside},
-    jws::{Jws, MAX_TOKEN},
+    foreign::{Attempt, Foreign, IssuerConfig, IssuerState, Outside, Waited},
+    jws::{Jws, MAX_TOKEN, is_opaque},
     keys::{KeyRing, MasterKey},
+    life::TokenLife,
     members::{Members, NotMembers},
     model::SigningAlg,
     revocation::Revocations,
@@ -142,6 +143,7 @@ impl Verifier {
     /// Forgets what was verified, so that it is verified anew.
     pub fn forget(&self) {
         self.shared.remembered.clear();
+        self.shared.revocations.changes().notify_waiters();
     }
 
     pub(super) fn revocations(&self) -> &Revocations {
@@ -169,6 +171,7 @@ impl Verifier {
     /// Takes other foreign issuers.
     pub fn replace_issuers(&self, configs: &[IssuerConfig]) {
         self.shared.foreign.replace(configs);
+        self.shared.revocations.changes().notify_waiters();
     }
 
     /// Every foreign issuer, by name.
@@ -178,12 +181,21 @@ impl Verifier {
 
     /// Fetches a foreign issuer's keys now; `None` when nobody has the id.
     pub async fn refresh_issuer(&self, id: &str) -> Option<IssuerState> {
-        self.shared.foreign.refresh(id).await
+        let state = self.shared.foreign.refresh(id).await;
+        self.shared.revocations.changes().notify_waiters();
+        state
     }
 
     /// Fetches foreign issuers' keys whose lifetime is nearly over.
     pub async fn keep_keys_fresh(&self) {
-        self.shared.foreign.keep_fresh().await;
+        if self.shared.foreign.keep_fresh().await {
+            self.shared.revocations.changes().notify_waiters();
+        }
+    }
+
+    /// What a token that was verified lives by, for an answer that takes long.
+    pub fn life(&self, access: Arc<Access>) -> TokenLife {
+        TokenLife { verifier: self.clone(), access }
     }
 
     /// What a token says, if it is one of ours and alive. Never waits.
@@ -228,11 +240,25 @@ impl Verifier {
 
     async fn resolve_here(&self, token: &str) -> Result<Arc<Access>, TokenError> {
         let key = hashed(token)?;
-        let mut place = None;
+        // What an issuer is asked of a token, it is asked once for all who wait.
+        let _one = if is_opaque(token) { Some(self.shared.foreign.one_of(&key).await) } else { None };
+        if let Some(known) = self.remembered(&key, self.now()) {
+            return known;
+        }
+        let (mut place, mut asked) = (None, false);
         for _ in 0..MOST_WAITS {
             match self.verify_anew(token, place.as_ref(), self.now())? {
                 Attempt::Good(access) => return self.remember(key, access),
-                Attempt::Waits(wait) => place = self.shared.foreign.wait(wait).await?.or(place),
+                Attempt::Waits(wait) if asked && let Some(refusal) = wait.in_vain() => return Err(refusal),
+                Attempt::Waits(wait) => match self.shared.foreign.wait(wait).await? {
+                    Waited::Keys { for_this } => {
+                        asked = for_this;
+                        // Some may be gone.
+                        self.shared.revocations.changes().notify_waiters();
+                    }
+                    Waited::Place(name, found) => place = Some((name, found)),
+                    Waited::Access(access) => return self.remember(key, *access),
+                },
             }
         }
         Err(TokenError::Unavailable("its issuer's keys or its tenant change"))
@@ -269,6 +295,9 @@ impl Verifier {
         place: Option<&(String, Arc<Place>)>,
         now: Timestamp,
     ) -> Result<Attempt, TokenError> {
+        if is_opaque(token) {
+            return self.shared.foreign.attempt_opaque(token, now);
+        }
         let jws = Jws::parse(token)?;
         let claims = jws.claims()?;
         // Nobody has proved it yet: it only says whose keys to try.

@@ -358,3 +358,73 @@ seed.tenants[1].users[0].password: is another than at seed.tenants[0].users[0] (
 seed.clients[1].client_id: is that of seed.clients[0] (tollgate.toml)";
     assert_eq!(load(file, &[]).unwrap_err().to_string(), expected);
 }
+
+#[test]
+fn foreign_issuers_have_every_fault_reported_with_its_place() {
+    let file = r#"
+        [server]
+        issuer = "https://id.example.com"
+        [[identity.issuers]]
+        issuer = "https://id.example.com"
+        audience = ["api"]
+        tenant_claim = "org"
+        tenants = ["*"]
+        [[identity.issuers]]
+        issuer = "idp.example.com"
+        jwks_uri = "ftp://idp.example.com"
+        algorithms = ["HS256", "none"]
+        accept_typ = []
+        tenants = ["*", "one"]
+        on_unknown_tenant = "invent"
+        keys_lifetime_s = 5
+        introspection_client_id = "gate"
+        colour = "red"
+        [[identity.issuers]]
+        issuer = "https://idp.example.com"
+        client_id = 7
+        tenant_claim = ""
+        introspection_endpoint = "https://idp.example.com/introspect"
+        [[identity.issuers]]
+        issuer = "https://other.example.com"
+        audience = "api"
+        client_id = ["one"]
+        tenants = ["a", "b"]
+        [[identity.issuers]]
+        issuer = "https://third.example.com?a=b"
+        audience = ["api"]
+        tenants = ["a"]
+    "#;
+    let expected = "\
+identity.issuers[1].issuer: \"idp.example.com\" is not an address such as https://idp.example.com (tollgate.toml)
+identity.issuers[1].jwks_uri: \"ftp://idp.example.com\" is not an address such as https://idp.example.com (tollgate.toml)
+identity.issuers[1].algorithms: HS256: must be one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA (tollgate.toml)
+identity.issuers[1].algorithms: none: must be one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA (tollgate.toml)
+identity.issuers[1].audience: must name at least one, unless client_id is set (tollgate.toml)
+identity.issuers[1].accept_typ: must name at least one; an empty text stands for tokens without a type (tollgate.toml)
+identity.issuers[1].tenants: names others beside \"*\", which stands for all (tollgate.toml)
+identity.issuers[1].tenant_claim: is required, unless tenants names exactly one (tollgate.toml)
+identity.issuers[1].on_unknown_tenant: must be one of refuse, create (tollgate.toml)
+identity.issuers[1].keys_lifetime_s: must be from 30 to 86400 (tollgate.toml)
+identity.issuers[1].introspection_client_id: is for introspection_endpoint, which is not set (tollgate.toml)
+identity.issuers[1].colour: is not a setting (tollgate.toml)
+identity.issuers[2].client_id: must be a text, or an array of texts (tollgate.toml)
+identity.issuers[2].tenant_claim: must not be empty (tollgate.toml)
+identity.issuers[2].tenants: is required where there are several issuers: each speaks for its own tenants (tollgate.toml)
+identity.issuers[2].introspection_endpoint: needs introspection_client_id and introspection_client_secret (tollgate.toml)
+identity.issuers[3].audience: must be an array of texts, not string (tollgate.toml)
+identity.issuers[3].tenant_claim: is required, unless tenants names exactly one (tollgate.toml)
+identity.issuers[4].issuer: \"https://third.example.com?a=b\" is not an address such as https://idp.example.com (tollgate.toml)";
+    assert_eq!(load(file, &[]).unwrap_err().to_string(), expected);
+    let own = "[server]\nissuer = \"https://id.example.com\"\n[[identity.issuers]]\nissuer = \"https://id.example.com\"\naudience = [\"api\"]\n\
+               tenant_claim = \"org\"\n";
+    let faults = load(own, &[]).unwrap_err().to_string();
+    assert_eq!(faults, "identity.issuers[0].issuer: is this server's own (tollgate.toml)");
+    let one = "[[identity.issuers]]\nissuer = \"https://idp.example.com\"\naudience = [\"api\"]\ntenant_claim = \"org\"\ntenants = [\"a\"]\n";
+    let faults = load(&one.repeat(2), &[]).unwrap_err().to_string();
+    assert_eq!(faults, "identity.issuers[1].issuer: is the issuer of another entry (tollgate.toml)");
+    // The least that an issuer needs, and what it means.
+    let settings = load(&one.replace("tenant_claim = \"org\"\n", ""), &[]).unwrap();
+    let [issuer] = settings.identity.issuers.as_slice() else { panic!() };
+    assert_eq!((issuer.keys_lifetime_s, issuer.keys_stale_s), (300, 3_600));
+    assert_eq!(issuer.accept_typ, ["at+jwt", "JWT"]);
+}

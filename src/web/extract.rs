@@ -6,11 +6,12 @@ use std::sync::Arc;
 use axum::{
     body::to_bytes,
     extract::{FromRef, FromRequest, FromRequestParts, OptionalFromRequest, Request},
-    http::{HeaderMap, HeaderValue, header, request::Parts},
+    http::{HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use super::credential::{bearer, insufficient_scope, unauthenticated};
 pub use super::origin::{BROWSER_COOKIE, DEVICE_COOKIE, Peer, cookie};
 use super::{kinds::Kind, problem::Problem};
 use crate::{
@@ -209,51 +210,17 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let verified = Verifier::from_ref(state).verify_portal(bearer(&parts.headers)?);
+        let verified = Verifier::from_ref(state).verify_portal(bearer(&parts.uri, &parts.headers)?);
         let PortalGrant { tenant, subject, meters, .. } = verified.map_err(|error| unauthenticated(&error))?;
         Ok(Self { tenant, subject, meters })
     }
-}
-
-/// The bearer token of a request: exactly one `Authorization` header of that scheme. Without one, the challenge names no
-/// error (RFC 6750 section 3.1).
-pub fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let only = values.next().filter(|_| values.next().is_none());
-    let token = only.and_then(|value| value.to_str().ok()).and_then(|text| {
-        let (scheme, token) = text.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
-    });
-    token.ok_or_else(|| {
-        Problem::new(Kind::UNAUTHENTICATED, "one Authorization header with a bearer token is needed")
-            .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tollgate\""))
-    })
-}
-
-/// 401 with the challenge of RFC 6750 section 3; 503 for a token of which nothing can be told now.
-pub fn unauthenticated(error: &TokenError) -> Problem {
-    let text = error.to_string();
-    if matches!(error, TokenError::Unavailable(_)) {
-        return Problem::new(Kind::UNAVAILABLE, text).retry_after(1);
-    }
-    let challenge = format!("Bearer realm=\"tollgate\", error=\"invalid_token\", error_description=\"{text}\"");
-    let challenge = HeaderValue::try_from(challenge).unwrap_or(HeaderValue::from_static("Bearer"));
-    Problem::new(Kind::UNAUTHENTICATED, text).header(header::WWW_AUTHENTICATE, challenge)
-}
-
-/// 403 with the challenge of RFC 6750 section 3.
-pub fn insufficient_scope(value: &str) -> Problem {
-    let challenge = format!("Bearer realm=\"tollgate\", error=\"insufficient_scope\", scope=\"{value}\"");
-    let challenge = HeaderValue::try_from(challenge).unwrap_or(HeaderValue::from_static("Bearer"));
-    Problem::new(Kind::FORBIDDEN, format!("the token lacks the scope {value}"))
-        .header(header::WWW_AUTHENTICATE, challenge)
 }
 
 fn access<S>(parts: &Parts, state: &S) -> Result<Arc<Access>, Problem>
 where
     Verifier: FromRef<S>,
 {
-    Verifier::from_ref(state).verify(bearer(&parts.headers)?).map_err(|error| unauthenticated(&error))
+    Verifier::from_ref(state).verify(bearer(&parts.uri, &parts.headers)?).map_err(|error| unauthenticated(&error))
 }
 
 /// An error unless the tenant of a token may call now.

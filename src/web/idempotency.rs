@@ -71,7 +71,7 @@ async fn run(state: &Idempotency, request: Request, next: Next) -> Result<Respon
     let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= MAX_KEY).map(str::to_owned);
     let key = key.ok_or_else(|| Problem::invalid_field("Idempotency-Key", "must be 1 to 255 visible characters"))?;
     let path = request.uri().path();
-    let verified = bearer(request.headers()).map(|token| state.identity.verifier().verify(token));
+    let verified = bearer(request.uri(), request.headers()).map(|token| state.identity.verifier().verify(token));
     let (owner, tenant) = match verified {
         Ok(Ok(access)) => (owner(&access, path), access.tenant),
         // Whoever signs up has no token. The key and the body, which has the password, are theirs all the same.

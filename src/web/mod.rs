@@ -5,6 +5,7 @@
 
 pub mod audit;
 mod broken_off;
+pub mod credential;
 pub mod docs;
 pub mod extract;
 pub mod form;

@@ -180,6 +180,7 @@ async fn a_listener_of_its_own_takes_the_administration_off_the_public_one() {
         "client_id",
         "user_id",
         "session_id",
+        "issuer_id",
         "registration_id",
         "tier",
         "event_id",

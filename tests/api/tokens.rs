@@ -207,11 +207,14 @@ async fn a_token_must_come_once_and_as_a_bearer_token() {
     for (path, token) in doors(&app).await {
         let good = format!("Bearer {token}");
         // RFC 6750 section 3.1: without authentication, or with another scheme, no error is named.
-        for authorization in
-            [&[][..], &[&*format!("Basic {token}")], &[&token], &["Bearer"], &[&good, &good], &[&good, "Basic x"]]
-        {
+        for authorization in [&[][..], &[&*format!("Basic {token}")], &[&token], &["Bearer"]] {
             let reply = ask(&app, path, authorization).await.refuses(401, &[]);
             assert_eq!(challenge(&reply), "Bearer realm=\"tollgate\"", "{path} {authorization:?}");
+        }
+        // Section 2: more than one credential is no request.
+        for authorization in [[&good, &good], [&good, &"Basic x".to_owned()]] {
+            let reply = ask(&app, path, &authorization.map(String::as_str)).await.refuses(400, &[]);
+            assert!(challenge(&reply).contains("error=\"invalid_request\""), "{path} {authorization:?}");
         }
         ask(&app, path, &[&format!("bearer {token}")]).await.expect(200);
         ask(&app, &format!("{path}?access_token={token}"), &[]).await.refuses(401, &[]);

@@ -12,6 +12,7 @@ mod server;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod issuers;
 mod lab;
 mod npm;
 mod oidc;

@@ -1,9 +1,12 @@
 //! A foreign issuer of the tests' own: discovery and a key set on a port of its own, keys that come and go, tokens of any
 //! content. It counts how often its keys are fetched.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use aws_lc_rs::{
@@ -17,13 +20,13 @@ use aws_lc_rs::{
 use axum::{
     Router,
     extract::State,
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
-    routing::get,
+    routing::{get, post},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+use tokio::{net::TcpListener, task::JoinSet};
 
 /// A key pair and what is published of it.
 #[derive(Clone)]
@@ -135,8 +138,9 @@ struct Shared {
     instead: Mutex<Option<String>>,
     down: AtomicBool,
     fetches: AtomicUsize,
-    /// Answers of the key set are held back while there are no permits.
-    gate: Semaphore,
+    /// What is said of opaque tokens, besides those that are not active.
+    active: Mutex<HashMap<String, Value>>,
+    asked: AtomicUsize,
 }
 
 impl Issuer {
@@ -149,11 +153,13 @@ impl Issuer {
             instead: Mutex::default(),
             down: AtomicBool::new(false),
             fetches: AtomicUsize::new(0),
-            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            active: Mutex::default(),
+            asked: AtomicUsize::new(0),
         });
         let router = Router::new()
             .route("/.well-known/openid-configuration", get(discovery))
             .route("/jwks", get(jwks))
+            .route("/introspect", post(introspect))
             .with_state(Arc::clone(&shared));
         let mut server = JoinSet::new();
         server.spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -180,6 +186,20 @@ impl Issuer {
     /// How often the key set was asked for.
     pub fn fetches(&self) -> usize {
         self.shared.fetches.load(Ordering::SeqCst)
+    }
+
+    /// Gives out an opaque token, or takes one back.
+    pub fn set_active(&self, token: &str, claims: Option<Value>) {
+        let mut active = self.shared.active.lock().unwrap();
+        match claims {
+            Some(claims) => drop(active.insert(token.to_owned(), claims)),
+            None => drop(active.remove(token)),
+        }
+    }
+
+    /// How often it was asked about a token.
+    pub fn asked(&self) -> usize {
+        self.shared.asked.load(Ordering::SeqCst)
     }
 
     /// Its section of the settings: found by discovery, for the audience `api`, with the claim `org`; `more` are further
@@ -210,7 +230,6 @@ async fn discovery(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn jwks(State(shared): State<Arc<Shared>>) -> Response {
     shared.fetches.fetch_add(1, Ordering::SeqCst);
-    drop(shared.gate.acquire().await.unwrap());
     if shared.down.load(Ordering::SeqCst) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
@@ -218,4 +237,20 @@ async fn jwks(State(shared): State<Arc<Shared>>) -> Response {
         return document.into_response();
     }
     axum::Json(json!({"keys": *shared.keys.lock().unwrap()})).into_response()
+}
+
+/// RFC 7662, for a client `gate` with the secret `s&cret`.
+async fn introspect(State(shared): State<Arc<Shared>>, headers: HeaderMap, form: String) -> Response {
+    shared.asked.fetch_add(1, Ordering::SeqCst);
+    if shared.down.load(Ordering::SeqCst) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    // RFC 6749 section 2.3.1: encoded as in a form.
+    let expected = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode("gate:s%26cret"));
+    if headers.get(header::AUTHORIZATION).is_none_or(|own| own != expected.as_str()) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let token = url::form_urlencoded::parse(form.as_bytes()).find(|(name, _)| name == "token").unwrap().1;
+    let known = shared.active.lock().unwrap().get(&*token).cloned();
+    axum::Json(known.unwrap_or_else(|| json!({"active": false}))).into_response()
 }

@@ -1,4 +1,5 @@
-//! `authenticate`: who calls. Leaves `Arc<Access>` in the request's extensions.
+//! `authenticate`: who calls. Leaves `Arc<Access>` in the request's extensions, and a `TokenLife` where the connection is to
+//! become another protocol's. An answer that takes long ends with its token.
 
 use std::{
     future::Future,
@@ -7,17 +8,22 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use axum::{body::Body, http::Request, response::Response};
+use axum::{
+    body::Body,
+    http::{Request, header},
+    response::Response,
+};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::refuse;
+use super::{form::TwoCredentials, guarded, refuse};
 use crate::{
     gateway::{directory::BoxFuture, headers::strip_identity},
-    identity::{Access, TokenError, Verifier},
+    identity::{Access, TokenError, TokenLife, Verifier},
     users::Role,
     web::{
         Kind, Problem,
+        credential::two_credentials,
         extract::{bearer, insufficient_scope, unauthenticated},
     },
 };
@@ -53,9 +59,9 @@ impl AuthenticateLayer {
     /// Takes away what only we may say, and looks at the token: decided at once, unless that takes waiting.
     fn check<B>(&self, request: &mut Request<B>) -> Result<Decision, Problem> {
         strip_identity(request.headers_mut());
-        let token = bearer(request.headers())?;
+        let token = bearer(request.uri(), request.headers())?;
         match self.verifier.decide(token) {
-            Some(verdict) => self.let_in(request, verdict).map(|()| Decision::Known),
+            Some(verdict) => self.let_in(request, verdict).map(Decision::Known),
             None => Ok(Decision::Waits(token.to_owned())),
         }
     }
@@ -64,7 +70,7 @@ impl AuthenticateLayer {
     pub(in crate::gateway) async fn who_calls<B>(&self, request: &mut Request<B>) -> Result<Arc<Access>, Problem> {
         strip_identity(request.headers_mut());
         let verdict = {
-            let token = bearer(request.headers())?;
+            let token = bearer(request.uri(), request.headers())?;
             if let Some(verdict) = self.verifier.decide(token) {
                 verdict
             } else {
@@ -76,9 +82,31 @@ impl AuthenticateLayer {
         self.may_call(verdict)
     }
 
-    fn let_in<B>(&self, request: &mut Request<B>, verdict: Result<Arc<Access>, TokenError>) -> Result<(), Problem> {
-        request.extensions_mut().insert(self.may_call(verdict)?);
-        Ok(())
+    /// What a token of this caller lives by.
+    pub(in crate::gateway) fn life(&self, access: &Arc<Access>) -> TokenLife {
+        self.verifier.life(Arc::clone(access))
+    }
+
+    /// The answer to a caller; one that takes long ends with the token.
+    pub(in crate::gateway) fn answer(&self, response: Response<Body>, access: Arc<Access>) -> Response<Body> {
+        match response.extensions().get::<TwoCredentials>() {
+            Some(TwoCredentials(path)) => two_credentials().render(path),
+            None => guarded::guard(response, || self.verifier.life(access)),
+        }
+    }
+
+    fn let_in<B>(
+        &self,
+        request: &mut Request<B>,
+        verdict: Result<Arc<Access>, TokenError>,
+    ) -> Result<Arc<Access>, Problem> {
+        let access = self.may_call(verdict)?;
+        // A socket outlasts its answer: whoever serves it ends it with this.
+        if request.headers().contains_key(header::UPGRADE) {
+            request.extensions_mut().insert(self.life(&access));
+        }
+        request.extensions_mut().insert(Arc::clone(&access));
+        Ok(access)
     }
 
     /// A token of nobody's is good for nothing here.
@@ -104,8 +132,8 @@ impl AuthenticateLayer {
 
 /// What was decided of a token without waiting.
 enum Decision {
-    /// Whom it lets in is in the request's extensions.
-    Known,
+    /// It lets them in, who are in the request's extensions.
+    Known(Arc<Access>),
     /// This token is to be resolved.
     Waits(String),
 }
@@ -139,7 +167,10 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.layer.check(&mut request) {
-            Ok(Decision::Known) => AuthenticateFuture::Inner { future: self.inner.call(request) },
+            Ok(Decision::Known(access)) => {
+                let guard = Some((self.layer.clone(), access));
+                AuthenticateFuture::Inner { future: self.inner.call(request), guard }
+            }
             Ok(Decision::Waits(token)) => {
                 let verifier = self.layer.verifier.clone();
                 let resolving = Box::pin(async move { verifier.resolve(&token).await });
@@ -163,7 +194,7 @@ pin_project! {
             waiting: Option<(AuthenticateLayer, S, Request<B>)>,
         },
         /// The inner service answers.
-        Inner { #[pin] future: S::Future },
+        Inner { #[pin] future: S::Future, guard: Option<(AuthenticateLayer, Arc<Access>)> },
         /// The layer does.
         Refused { response: Option<Response<Body>> },
     }
@@ -178,7 +209,11 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let next = match self.as_mut().project() {
-                AuthenticateProjection::Inner { future } => return future.poll(cx),
+                AuthenticateProjection::Inner { future, guard } => {
+                    let result = ready!(future.poll(cx));
+                    let (layer, access) = guard.take().expect("a future is not polled after it is done");
+                    return Poll::Ready(result.map(|response| layer.answer(response, access)));
+                }
                 AuthenticateProjection::Refused { response } => {
                     return Poll::Ready(Ok(response.take().expect("a future is not polled after it is done")));
                 }
@@ -187,7 +222,7 @@ where
                     let (layer, mut inner, mut request) =
                         waiting.take().expect("a future is not polled after it is done");
                     match layer.let_in(&mut request, verdict) {
-                        Ok(()) => Self::Inner { future: inner.call(request) },
+                        Ok(access) => Self::Inner { future: inner.call(request), guard: Some((layer, access)) },
                         Err(problem) => Self::Refused { response: Some(refuse(problem, &request)) },
                     }
                 }

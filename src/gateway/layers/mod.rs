@@ -4,6 +4,8 @@
 mod admit;
 mod authenticate;
 mod draft;
+mod form;
+mod guarded;
 mod held_body;
 mod limit;
 mod limits;
@@ -15,6 +17,7 @@ use axum::{body::Body, http::Request, response::Response};
 
 pub use admit::{Admit, AdmitLayer, RouteTerms};
 pub use authenticate::{Authenticate, AuthenticateLayer};
+pub(super) use form::Form;
 pub(super) use limit::Limit;
 pub use meter::{Meter, MeterLayer, RouteMeters};
 pub use ticket::Ticket;

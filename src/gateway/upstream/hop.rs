@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderValue, Request, Version, header},
 };
 
-use crate::kernel::Timestamp;
+use crate::identity::TokenLife;
 
 use super::{
     Protocol,
@@ -14,19 +14,19 @@ use super::{
 };
 
 /// Left in a request's extensions when there is something to say.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(in crate::gateway) struct Hop {
     /// The protocol that the client wants to change to.
     pub(super) upgrade: Option<HeaderValue>,
     /// Whether it takes trailers.
     pub(super) trailers: bool,
-    /// When its token expires.
-    pub(super) expires_at: Option<Timestamp>,
+    /// What its token lives by, where it wants another protocol.
+    pub(super) life: Option<TokenLife>,
 }
 
 impl Hop {
     /// Notes it down, before the headers that say it are taken away.
-    pub(in crate::gateway) fn note(request: &mut Request<Body>, expires_at: Option<Timestamp>) {
+    pub(in crate::gateway) fn note(request: &mut Request<Body>, life: impl FnOnce() -> Option<TokenLife>) {
         let headers = request.headers();
         let trailers = trailers::are_taken(headers);
         // An upgrade that `Connection` does not name is not meant for us, and HTTP/2 has none (RFC 9110 section 7.8).
@@ -36,7 +36,8 @@ impl Hop {
         };
         let upgrade = upgrade.filter(|_| headers.get_all(header::CONNECTION).iter().any(named)).cloned();
         if trailers || upgrade.is_some() {
-            request.extensions_mut().insert(Self { upgrade, trailers, expires_at });
+            let life = upgrade.as_ref().and_then(|_| life());
+            request.extensions_mut().insert(Self { upgrade, trailers, life });
         }
     }
 

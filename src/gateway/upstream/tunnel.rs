@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Background, target::InFlight};
-use crate::kernel::Timestamp;
+use crate::identity::TokenLife;
 
 /// In the extensions of a 101; cheap to clone.
 #[derive(Clone, Default)]
@@ -47,7 +47,7 @@ pub(super) struct Ends {
     pub(super) client: OnUpgrade,
     pub(super) upstream: OnUpgrade,
     pub(super) idle: Option<Duration>,
-    pub(super) expires_at: Option<Timestamp>,
+    pub(super) life: Option<TokenLife>,
 }
 
 impl Tunnel {
@@ -69,10 +69,10 @@ impl Tunnel {
         self.0.egress.load(Ordering::Relaxed)
     }
 
-    /// Carries bytes until either side ends, nothing comes for too long, the client's token expires, or the server stops.
+    /// Carries bytes until either side ends, nothing comes for too long, the client's token ends, or the server stops.
     pub(super) async fn run(self, ends: Ends, background: Background, in_flight: Option<InFlight>) {
         let settle = Settle(self.clone());
-        let Ends { client, upstream, idle, expires_at } = ends;
+        let Ends { client, upstream, idle, life } = ends;
         let joined = async {
             // The client's resolves when the 101 was sent to it.
             let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else { return };
@@ -84,7 +84,7 @@ impl Tunnel {
         tokio::select! {
             () = joined => {}
             () = background.cut.cancelled() => {}
-            () = expired(&background, expires_at) => {}
+            () = ended(life) => {}
             () = self.silent(idle) => {}
         }
         drop((settle, in_flight));
@@ -105,12 +105,11 @@ impl Tunnel {
     }
 }
 
-/// Resolves when a token has expired. Looked at now and then: the clock may be turned.
-async fn expired(background: &Background, expires_at: Option<Timestamp>) {
-    const LOOK: Duration = Duration::from_secs(1);
-    let Some(expires_at) = expires_at else { return pending().await };
-    while background.clock.now() < expires_at {
-        tokio::time::sleep(LOOK).await;
+/// Resolves when a token is good no more.
+async fn ended(life: Option<TokenLife>) {
+    match life {
+        Some(life) => life.ended().await,
+        None => pending().await,
     }
 }
 

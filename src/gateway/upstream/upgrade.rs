@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     gateway::headers::{strip_forged_cookies, strip_hop_by_hop},
-    kernel::Timestamp,
+    identity::TokenLife,
 };
 
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
@@ -32,7 +32,7 @@ pub(super) struct Upgrade {
     /// What the upstream must say in `Sec-WebSocket-Accept`.
     accept: Option<HeaderValue>,
     /// When the client's token ends.
-    expires_at: Option<Timestamp>,
+    life: Option<TokenLife>,
 }
 
 impl Upgrade {
@@ -40,14 +40,14 @@ impl Upgrade {
     pub(super) fn begin(hop: &Hop, request: &mut Request<Body>) -> Option<Self> {
         let protocol = hop.upgrade.clone()?;
         let client = hyper::upgrade::on(&mut *request);
-        let expires_at = hop.expires_at;
+        let life = hop.life.clone();
         let headers = request.headers_mut();
         headers.insert(header::CONNECTION, UPGRADE);
         headers.insert(header::UPGRADE, protocol.clone());
         let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
         let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| is_websocket);
         let accept = key.and_then(|key| HeaderValue::try_from(accept_of(key)).ok());
-        Some(Self { client, protocol, accept, expires_at })
+        Some(Self { client, protocol, accept, life })
     }
 
     /// Whether an answer changes to what was asked for.
@@ -73,7 +73,7 @@ impl Upgrade {
         in_flight: Option<InFlight>,
     ) -> Response<Body> {
         let upstream = hyper::upgrade::on(&mut response);
-        let ends = Ends { client: self.client, upstream, idle, expires_at: self.expires_at };
+        let ends = Ends { client: self.client, upstream, idle, life: self.life };
         let tunnel = Tunnel::default();
         background.tasks.spawn(tunnel.clone().run(ends, background.clone(), in_flight));
         strip_hop_by_hop(response.headers_mut());

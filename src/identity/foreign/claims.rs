@@ -44,13 +44,34 @@ pub(super) fn check_type(config: &IssuerConfig, header: &Header) -> Result<(), T
     good.then_some(()).ok_or(Invalid("it is not an access token"))
 }
 
+/// Whether claims must say when they end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expiry {
+    /// A token's own must.
+    Required,
+    /// An introspection's need not: it is asked again.
+    Optional,
+}
+
 /// Reads claims, the issuer's own and signed, or said by its introspection.
-pub(super) fn read<'a>(config: &IssuerConfig, claims: &Members<'a>, now: Timestamp) -> Result<Said<'a>, TokenError> {
+pub(super) fn read<'a>(
+    config: &IssuerConfig,
+    claims: &Members<'a>,
+    expiry: Expiry,
+    now: Timestamp,
+) -> Result<Said<'a>, TokenError> {
     check_purpose(config, claims)?;
     let client_id = check_recipients(config, claims)?;
     let time = |name| claims.seconds(name).map_err(of_claim);
     let instant = |secs: Option<i64>| secs.map(|secs| Timestamp::from_secs(secs).ok_or(MALFORMED)).transpose();
-    let expires_at = instant(time("exp")?)?.ok_or(MALFORMED)?;
+    let expires_at = match (instant(time("exp")?)?, expiry) {
+        (Some(at), _) => at,
+        (None, Expiry::Optional) => Timestamp::MAX,
+        (None, Expiry::Required) => return Err(MALFORMED),
+    };
+    if now >= expires_at {
+        return Err(TokenError::Expired);
+    }
     let (issued_at, not_before) = (instant(time("iat")?)?, instant(time("nbf")?)?);
     let ahead = now.plus_secs(AHEAD_S);
     if issued_at.is_some_and(|at| at > ahead) || not_before.is_some_and(|at| at > ahead) {
@@ -120,8 +141,11 @@ fn check_recipients<'a>(config: &IssuerConfig, claims: &Members<'a>) -> Result<C
     }
     let of_client = |wanted: &String| match &named {
         Some(client) => client == wanted,
-        // WorkOS has an issuer for each client, and its sessions' tokens name none.
-        None => config.issuer.rsplit('/').next() == Some(wanted),
+        // WorkOS has an issuer or a key set for each client, and its sessions' tokens name none.
+        None => [Some(&config.issuer), config.jwks_uri.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|address| address.rsplit('/').next() == Some(wanted)),
     };
     if config.client_ids.is_empty() || config.client_ids.iter().any(of_client) {
         Ok(named.unwrap_or_default())

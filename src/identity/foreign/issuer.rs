@@ -148,10 +148,12 @@ impl Issuer {
         if flight.running.is_some() || flight.has_spare(now) {
             return Ok(());
         }
-        Err(match flight.error {
-            Some(_) => TokenError::Unavailable("its issuer's keys cannot be had"),
-            None => TokenError::Invalid("its key is not known"),
-        })
+        Err(flight.refusal())
+    }
+
+    /// What is answered to a token whose key is not known, or not confirmed.
+    pub(super) fn refusal(&self) -> TokenError {
+        self.flight().refusal()
     }
 
     /// Whether a worker should fetch the keys: three quarters of their lifetime are over, or the last try failed.
@@ -162,15 +164,20 @@ impl Issuer {
         wanted && since(flight.tried_at, FLOOR_S) && flight.running.is_none()
     }
 
-    /// Waits for the fetch that is under way, or for one that this begins.
-    pub(super) async fn refresh(self: &Arc<Self>, outside: &Arc<dyn Outside>, clock: &Arc<dyn Clock>, cause: Cause) {
-        let mut ended = {
+    /// Waits for the fetch that is under way, or for one that this begins; whether it did.
+    pub(super) async fn refresh(
+        self: &Arc<Self>,
+        outside: &Arc<dyn Outside>,
+        clock: &Arc<dyn Clock>,
+        cause: Cause,
+    ) -> bool {
+        let (mut ended, begun) = {
             let mut flight = self.flight();
             let now = clock.now();
             // One whose sender is gone without a word has ended badly.
             match flight.running.clone().filter(|running| running.has_changed().is_ok()) {
-                Some(running) => running,
-                _ if cause == Cause::Token && !flight.has_spare(now) => return,
+                Some(running) => (running, false),
+                _ if cause == Cause::Token && !flight.has_spare(now) => return false,
                 _ => {
                     let (end, ended) = watch::channel(());
                     flight.running = Some(ended.clone());
@@ -182,12 +189,13 @@ impl Issuer {
                         this.fetch(&*with, &*clock).await;
                         drop(end);
                     }));
-                    ended
+                    (ended, true)
                 }
             }
         };
         // An error is the end.
         while ended.changed().await.is_ok() {}
+        begun
     }
 
     async fn fetch(&self, outside: &dyn Outside, clock: &dyn Clock) {
@@ -290,6 +298,13 @@ impl Issuer {
 }
 
 impl Flight {
+    fn refusal(&self) -> TokenError {
+        match self.error {
+            Some(_) => TokenError::Unavailable("its issuer's keys cannot be had"),
+            None => TokenError::Invalid("its key is not known"),
+        }
+    }
+
     /// Whether a token may cause a fetch now: of the last ones, not all were within the floor.
     fn has_spare(&self, now: Timestamp) -> bool {
         self.begun.iter().filter(|at| is_recent(**at, now)).count() < SPARE

@@ -6,6 +6,7 @@
 
 mod claims;
 mod config;
+mod introspect;
 mod issuer;
 mod jwks;
 mod outside;
@@ -37,7 +38,8 @@ use crate::{
     kernel::{Clock, ExternalId, Timestamp, fault::chain},
     store::Store,
 };
-use claims::Said;
+use claims::{Expiry, Said};
+use places::Stage;
 
 use TokenError::{Invalid, Unavailable};
 
@@ -47,8 +49,12 @@ pub(super) struct Foreign {
     store: Store,
     issuers: ArcSwap<Table>,
     places: Arc<places::Places>,
+    opaque: introspect::Opaque,
     outside: OnceLock<Arc<dyn Outside>>,
 }
+
+/// A tenant whose making failed is tried again by a token after this long, in seconds.
+const RETRY_S: i64 = 30;
 
 type Table = HashMap<Arc<str>, Arc<Issuer>>;
 
@@ -71,6 +77,31 @@ enum WaitFor {
     Keys(Arc<Issuer>),
     /// The tenant that it names.
     Place(Arc<Issuer>, String),
+    /// What its issuer says of it.
+    Introspection(Arc<Issuer>, String),
+}
+
+impl Wait {
+    /// What is answered to a token for whose keys its issuer has just been asked.
+    pub(super) fn in_vain(&self) -> Option<TokenError> {
+        match &self.0 {
+            WaitFor::Keys(issuer) => Some(issuer.refusal()),
+            WaitFor::Place(..) | WaitFor::Introspection(..) => None,
+        }
+    }
+}
+
+/// What waiting gave.
+pub(super) enum Waited {
+    /// The keys were fetched, or that was tried: for this token, or for another before it.
+    Keys {
+        /// For this one: there is nothing more to be had for it.
+        for_this: bool,
+    },
+    /// What the tenant's name means.
+    Place(String, Arc<Place>),
+    /// The issuer says that the token is good.
+    Access(Box<Access>),
 }
 
 /// What came of looking at a token.
@@ -84,7 +115,7 @@ pub(super) enum Attempt {
 impl Foreign {
     pub(super) fn new(configs: &[IssuerConfig], clock: Arc<dyn Clock>, store: Store, named: NamedTenants) -> Self {
         let issuers = ArcSwap::from_pointee(table(configs, &Table::new()));
-        Self { clock, store, issuers, places: named.0, outside: OnceLock::new() }
+        Self { clock, store, issuers, places: named.0, opaque: introspect::Opaque::default(), outside: OnceLock::new() }
     }
 
     /// Connects the rest of the program; a second call changes nothing.
@@ -132,10 +163,7 @@ impl Foreign {
         }
         let Some(key) = keys.named(jws.header.kid.as_deref()) else { return Err(Invalid("its key is not known")) };
         jws.is_signed_by(&key.verifying)?;
-        let said = claims::read(&issuer.config, claims, now)?;
-        if now >= said.expires_at {
-            return Err(TokenError::Expired);
-        }
+        let said = claims::read(&issuer.config, claims, Expiry::Required, now)?;
         let place = match place {
             Some((name, place)) if *name == said.tenant => Some(Arc::clone(place)),
             _ => self.places.known(&said.tenant),
@@ -147,17 +175,21 @@ impl Foreign {
         access(issuer, &said, life).map(Attempt::Good)
     }
 
-    /// Waits for what a token waits for; the tenant that it names, if it was that.
-    pub(super) async fn wait(&self, wait: Wait) -> Result<Option<(String, Arc<Place>)>, TokenError> {
+    /// Waits for what a token waits for.
+    pub(super) async fn wait(&self, wait: Wait) -> Result<Waited, TokenError> {
         let Some(outside) = self.outside.get() else { return Err(Unavailable("the server is starting")) };
         match wait.0 {
             WaitFor::Keys(issuer) => {
-                issuer.refresh(outside, &self.clock, Cause::Token).await;
-                Ok(None)
+                let for_this = issuer.refresh(outside, &self.clock, Cause::Token).await;
+                Ok(Waited::Keys { for_this })
             }
             WaitFor::Place(issuer, name) => {
                 let place = self.place(&**outside, &issuer, &name).await?;
-                Ok(Some((name, place)))
+                Ok(Waited::Place(name, place))
+            }
+            WaitFor::Introspection(issuer, token) => {
+                let access = self.introspect(&**outside, &issuer, &token).await?;
+                Ok(Waited::Access(Box::new(access)))
             }
         }
     }
@@ -172,16 +204,27 @@ impl Foreign {
                 LOST
             })
         };
-        if let Some(place) = find().await? {
-            return Ok(place);
+        let creates = issuer.config.on_unknown_tenant == UnknownTenant::Create;
+        let may = creates && issuer.config.may_speak_for(name, name, Some(name));
+        let external_id = name.parse::<ExternalId>().ok().filter(|id| may && id.as_str() == name);
+        match find().await? {
+            // Where it is not to be made, what becomes of it is not this issuer's affair.
+            Some((place, stage)) if stage == Stage::Made || !creates => return Ok(place),
+            None if external_id.is_none() => return Err(UNKNOWN),
+            _ => {}
         }
-        let may = issuer.config.on_unknown_tenant == UnknownTenant::Create
-            && issuer.config.may_speak_for(name, name, Some(name));
-        let external_id = name.parse::<ExternalId>().ok().filter(|id| may && id.as_str() == name).ok_or(UNKNOWN)?;
-        let _one = self.places.making.lock().await;
-        if let Some(place) = find().await? {
-            return Ok(place);
+        let mut tried_at = self.places.making.lock().await;
+        let (found, now) = (find().await?, self.clock.now().as_secs());
+        // Whoever was before has made it meanwhile; one that failed is tried again now and then.
+        match found {
+            Some((place, Stage::Failed)) if (now - RETRY_S..=now).contains(&*tried_at) || external_id.is_none() => {
+                return Ok(place);
+            }
+            Some((place, Stage::Made | Stage::UnderWay)) => return Ok(place),
+            Some((_, Stage::Failed)) => *tried_at = now,
+            None => {}
         }
+        let external_id = external_id.ok_or(UNKNOWN)?;
         match outside.make_tenant(external_id, &issuer.name).await {
             Ok(Made::Exists) => {}
             Ok(Made::Gone) => return Err(Invalid("its tenant is gone")),
@@ -190,7 +233,7 @@ impl Foreign {
                 return Err(Unavailable("its tenant cannot be made"));
             }
         }
-        find().await?.ok_or(UNKNOWN)
+        Ok(find().await?.ok_or(UNKNOWN)?.0)
     }
 
     /// Every issuer, by name.
@@ -210,12 +253,14 @@ impl Foreign {
     }
 
     /// Fetches keys whose lifetime is nearly over, so that no request waits for that.
-    pub(super) async fn keep_fresh(&self) {
-        let Some(outside) = self.outside.get() else { return };
+    ///
+    /// Whether any were fetched.
+    pub(super) async fn keep_fresh(&self) -> bool {
+        let Some(outside) = self.outside.get() else { return false };
         let now = self.clock.now();
         let issuers: Vec<_> = self.issuers.load().values().filter(|issuer| issuer.is_due(now)).cloned().collect();
         let fetches = issuers.iter().map(|issuer| issuer.refresh(outside, &self.clock, Cause::Us));
-        futures_util::future::join_all(fetches).await;
+        !futures_util::future::join_all(fetches).await.is_empty()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     identity::access::Place,
     kernel::{ExternalId, TenantId, TenantObserver},
     store::{Scope, Store, StoreError},
+    tenants::Status,
 };
 
 /// A place that is good for one request alone.
@@ -35,8 +36,19 @@ pub(super) struct Places {
     changes: DashMap<TenantId, Arc<AtomicU64>>,
     /// Grows with every change of any tenant.
     generation: AtomicU64,
-    /// One is made at a time.
-    pub(super) making: tokio::sync::Mutex<()>,
+    /// One is made at a time; when one that failed was last tried again, in seconds.
+    pub(super) making: tokio::sync::Mutex<i64>,
+}
+
+/// How far a tenant is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It exists, in whatever state.
+    Made,
+    /// It is being made.
+    UnderWay,
+    /// A step of that failed.
+    Failed,
 }
 
 impl Places {
@@ -55,7 +67,7 @@ impl Places {
     }
 
     /// Looks a name up: the id of a tenant, or its external id.
-    pub(super) async fn find(&self, store: &Store, name: &str) -> Result<Option<Arc<Place>>, StoreError> {
+    pub(super) async fn find(&self, store: &Store, name: &str) -> Result<Option<(Arc<Place>, Stage)>, StoreError> {
         let generation = self.generation.load(Ordering::Acquire);
         let mut tx = store.read(Scope::Job("foreign-issuers")).await?;
         let by_id = match name.parse::<TenantId>() {
@@ -76,9 +88,14 @@ impl Places {
         let as_of = changes.load(Ordering::Acquire);
         // A change that was made meanwhile may have been to this tenant, before there was anything to note it on.
         let as_of = if self.generation.load(Ordering::Acquire) == generation { as_of } else { NEVER_SURE };
+        let stage = match tenant.status {
+            Status::Provisioning => Stage::UnderWay,
+            Status::Failed(_) => Stage::Failed,
+            _ => Stage::Made,
+        };
         let external_id = tenant.external_id.map(|id| id.as_str().to_owned());
         let place = Arc::new(Place { tenant: tenant.id, external_id, changes, as_of });
         self.by_name.insert(name.into(), Arc::clone(&place));
-        Ok(Some(place))
+        Ok(Some((place, stage)))
     }
 }

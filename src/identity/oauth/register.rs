@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse as _, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,7 @@ pub struct RegistrationView {
     responses((status = 201, body = RegistrationView), (status = 400), (status = 401)))]
 pub(super) async fn register(State(identity): State<Identity>, request: Request) -> Result<Response, OAuthError> {
     let (parts, body) = request.into_parts();
-    let token = initial_token(&parts.headers)?;
+    let token = initial_token(&parts.uri, &parts.headers)?;
     let lets_in = identity.initial_token(&token).await?;
     let body = axum::body::to_bytes(body, MAX_BODY).await;
     let new = metadata(&body.map_err(|_| invalid("the body is too large"))?, lets_in.tenant_id)?;
@@ -58,11 +58,11 @@ pub(super) async fn register(State(identity): State<Identity>, request: Request)
     Ok(not_stored((StatusCode::CREATED, Json(view)).into_response()))
 }
 
-fn initial_token(headers: &HeaderMap) -> Result<Secret, OAuthError> {
+fn initial_token(uri: &Uri, headers: &HeaderMap) -> Result<Secret, OAuthError> {
     if !headers.contains_key(header::AUTHORIZATION) {
         return Err(OAuthError::no_token());
     }
-    let token = bearer(headers).map_err(|_| OAuthError::invalid_token("one bearer token is needed"))?;
+    let token = bearer(uri, headers).map_err(|_| OAuthError::invalid_token("one bearer token is needed"))?;
     Ok(Secret::new(token.to_owned()))
 }
 
