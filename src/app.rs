@@ -2,38 +2,33 @@
 
 use std::{fs::File, future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    extract::FromRef,
-    middleware::{from_fn, from_fn_with_state},
-};
+use axum::{Router, extract::FromRef};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tokio::net::TcpListener;
-use tower_http::catch_panic::CatchPanicLayer;
-use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     billing::{self, Billing, UsageSource},
     data_folder::lock_data,
+    foreign,
     gateway::{self, Directory, Gateway},
-    identity::{self, Identity, KnownClients, Verifier},
+    identity::{self, Identity, KnownClients, NamedTenants, Verifier},
     kernel::{Act, Actor, Clock, Observers, Rng, Secret, TenantObserver, rng::random_bytes},
-    lab::{self, Lab, LabClock},
+    lab::{self, LabClock},
     mail::{self, Mail},
     metering::{self, Metering},
-    onboarding::{self, Onboarding, SignUps},
-    operations,
+    onboarding::{self, Onboarding},
     outbound::Outbound,
-    provisioning::{self, Driver, Provisioning, SqliteDriver},
-    server,
-    settings::{DriverChoice, Settings},
+    provisioning::Provisioning,
+    server::{self, Front, OwnPaths},
+    settings::Settings,
     setup,
     shutdown::Shutdown,
     store::{Scope, Store, StoreError},
-    tenants::{self, Tenants},
+    surface::{Routers, routers},
+    tenants::Tenants,
     upkeep,
     users::Users,
-    web::{self, docs::Description, idempotency::Idempotency},
+    web::idempotency::Idempotency,
 };
 
 /// Connections that were cut get this long to go.
@@ -80,6 +75,9 @@ pub enum BuildError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The threads that serve.
+    #[error("connections cannot be served")]
+    Workers(#[source] io::Error),
     /// The identity service.
     #[error(transparent)]
     Identity(#[from] identity::Error),
@@ -118,6 +116,7 @@ struct Services {
     onboarding: Onboarding,
     mail: Mail,
     directory: Directory,
+    gateway: Gateway,
     store: Store,
     clock: Arc<dyn Clock>,
 }
@@ -142,6 +141,7 @@ parts_of_state!(
     Onboarding = onboarding,
     Mail = mail,
     Directory = directory,
+    Gateway = gateway,
     Store = store,
     Arc<dyn Clock> = clock
 );
@@ -152,9 +152,11 @@ pub struct App {
     store: Store,
     state: AppState,
     shutdown: Shutdown,
-    parts: gateway::Parts,
     public: Router,
     admin: Option<Router>,
+    /// What answers before the router does, and the paths that it leaves to the router. Not where an embedding program has
+    /// routes that nobody here knows.
+    direct: Option<(Gateway, OwnPaths)>,
     /// A password that was made up for the first administrator: to be shown once.
     made_up_password: Option<Secret>,
     /// Held for as long as the data folder is ours.
@@ -190,21 +192,19 @@ impl App {
             tenants: state.0.tenants.clone(),
             billing: state.0.billing.clone(),
             metering: state.0.metering.clone(),
+            runtime: tokio::runtime::Handle::current(),
         };
         directory.connect(Arc::new(source));
         directory.set_max_in_flight(settings.gateway.max_in_flight);
-        state.0.verifier.connect(Arc::new(directory.clone()));
-        let parts = gateway::Parts {
-            verifier: state.0.verifier.clone(),
-            directory,
-            metering: state.0.metering.clone(),
-            clock: Arc::clone(&clock),
-            rng,
-        };
-        let gateway = Gateway::new(&settings.gateway.routes, &parts);
+        state.0.verifier.connect(Arc::new(directory));
+        let rest = foreign::Rest::new(state.0.onboarding.clone(), shutdown.tasks.clone());
+        state.0.verifier.connect_outside(rest);
+        let gateway = state.0.gateway.clone();
         let idempotency = Arc::new(Idempotency { store: store.clone(), clock, identity: state.0.identity.clone() });
-        let (public, admin) = routers(&state, &gateway, &idempotency, lab, settings.server.admin_listen.is_some());
-        Ok(Self { settings, store, state, shutdown, parts, public, admin, made_up_password, _lock: lock })
+        let split = settings.server.admin_listen.is_some();
+        let Routers { public, admin, own_paths } = routers(&state, &gateway, &idempotency, lab, split);
+        let direct = Some((gateway, own_paths));
+        Ok(Self { settings, store, state, shutdown, public, admin, direct, made_up_password, _lock: lock })
     }
 
     /// The whole surface as one service, for tests in process.
@@ -213,14 +213,22 @@ impl App {
     }
 
     /// What the gateway's layers need, to put them round routes of an embedding program.
-    pub const fn gateway_parts(&self) -> &gateway::Parts {
-        &self.parts
+    pub fn gateway_parts(&self) -> &gateway::Parts {
+        self.state.0.gateway.parts()
     }
 
     /// Serves an embedding program's own routes beside ours, and before them where both have a path. Their fallback is
     /// this server.
     pub fn mount(&mut self, own: Router) {
         self.public = own.fallback_service(std::mem::take(&mut self.public));
+        self.direct = None;
+    }
+
+    fn front(&self) -> Front {
+        match self.direct.clone() {
+            Some((gateway, own)) => Front::with_gateway(self.public.clone(), gateway, own),
+            None => Front::new(self.public.clone()),
+        }
     }
 
     /// The services, for tests and the demo.
@@ -250,18 +258,20 @@ impl App {
     /// the store.
     pub async fn run(self, listeners: Listeners, stop: impl Future<Output = ()>) -> Result<(), BuildError> {
         let Shutdown { stop: token, cut, tasks } = self.shutdown.clone();
-        let server = server::Config::from(&self.settings.server);
+        let config = server::Config::from(&self.settings.server);
         tasks.spawn(self.state.0.metering.clone().run(self.settings.metering.roll, token.clone()));
         tasks.spawn(self.state.0.mail.clone().run(token.clone()));
-        let (directory, store) = (self.parts.directory.clone(), self.store.clone());
+        let (directory, store) = (self.state.0.directory.clone(), self.store.clone());
         tasks.spawn(gateway::crossings::tell(directory, store, self.state.0.identity.clone(), token.clone()));
+        tasks.spawn(foreign::keep_keys_fresh(self.state.0.verifier.clone(), token.clone()));
         tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));
         let outbound = Outbound::new(self.settings.webhooks.reach());
         tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound, token.clone()));
+        let mut served = vec![(listeners.public, self.front())];
         if let (Some(router), Some(listener)) = (self.admin.clone(), listeners.admin) {
-            tasks.spawn(server::serve(listener, router, server.clone(), self.shutdown.clone()));
+            served.push((listener, Front::new(router)));
         }
-        tasks.spawn(server::serve(listeners.public, self.public.clone(), server, self.shutdown.clone()));
+        server::start(served, &config, &self.shutdown).map_err(BuildError::Workers)?;
         stop.await;
         tracing::info!("draining");
         token.cancel();
@@ -301,7 +311,9 @@ async fn build_state(
     metering.define_meters(&settings.metering.meters).await?;
     metering.check_routed_meters()?;
     let known_clients = KnownClients::default();
-    let observers: [Arc<dyn TenantObserver>; 2] = [Arc::new(directory.clone()), Arc::new(known_clients.clone())];
+    let named = NamedTenants::default();
+    let observers: [Arc<dyn TenantObserver>; 3] =
+        [Arc::new(directory.clone()), Arc::new(known_clients.clone()), Arc::new(named.clone())];
     let observer: Arc<dyn TenantObserver> = Arc::new(Observers(observers.into()));
     let billing = Billing::open(
         store.clone(),
@@ -317,12 +329,8 @@ async fn build_state(
     let users = Users::new(store.clone(), clock(), rng());
     let mail = Mail::new(store.clone(), clock(), rng(), &setup::mailer(settings), &settings.mail.from)?;
     let config = setup::identity(settings);
-    let identity = Identity::open(store.clone(), clock(), rng(), mail.clone(), config, known_clients).await?;
-    let driver = match settings.provisioning.driver {
-        DriverChoice::Sqlite => Driver::Sqlite(SqliteDriver::new(settings.store.data.join("infrastructure"))),
-        DriverChoice::None => Driver::None,
-    };
-    let provisioning = Provisioning::new(store.clone(), driver, clock(), rng());
+    let identity = Identity::open(store.clone(), clock(), rng(), mail.clone(), config, (known_clients, named)).await?;
+    let provisioning = Provisioning::new(store.clone(), setup::driver(settings), clock(), rng());
     let services = onboarding::Services {
         tenants: tenants.clone(),
         users: users.clone(),
@@ -331,13 +339,22 @@ async fn build_state(
         provisioning: provisioning.clone(),
         mail: mail.clone(),
     };
-    let sign_ups = SignUps {
-        allowed: settings.identity.allow_signup,
-        // Where mail goes to a folder, whoever signs up has no way to it.
-        verify_email: settings.identity.verify_email.unwrap_or(settings.mail.smtp.is_some()),
-    };
-    let onboarding = Onboarding::new(store.clone(), services, clock(), rng(), shutdown.tasks.clone(), sign_ups);
+    let onboarding =
+        Onboarding::new(store.clone(), services, clock(), rng(), shutdown.tasks.clone(), setup::sign_ups(settings));
     let verifier = identity.verifier().clone();
+    let parts = gateway::Parts {
+        verifier: verifier.clone(),
+        directory: directory.clone(),
+        metering: metering.clone(),
+        clock: clock(),
+        rng: rng(),
+    };
+    let gateway = Gateway::new(
+        &settings.gateway.routes,
+        settings.gateway.route_names(),
+        parts,
+        shutdown.background(clock(), rng()),
+    );
     let directory = directory.clone();
     let clock = clock();
     let store = store.clone();
@@ -352,6 +369,7 @@ async fn build_state(
         onboarding,
         mail,
         directory,
+        gateway,
         store,
         clock,
     })))
@@ -381,51 +399,4 @@ async fn first_admin(
     state.0.identity.note(&mut tx, Act { actor, action: "admin.made", tenant: None, subject, detail: None }).await?;
     tx.commit().await?;
     Ok(made_up)
-}
-
-/// The public surface, and the administrator's when it has a listener of its own.
-fn routers(
-    state: &AppState,
-    gateway: &Gateway,
-    idempotency: &Arc<Idempotency>,
-    lab: Option<Lab>,
-    split: bool,
-) -> (Router, Option<Router>) {
-    let lab_routes = lab.clone().map_or_else(OpenApiRouter::new, lab::http::routes);
-    let (api, description) = OpenApiRouter::with_openapi(web::docs::base())
-        .merge(tenants::http::routes())
-        .merge(onboarding::http::routes())
-        .merge(provisioning::http::routes())
-        .merge(billing::http::routes())
-        .merge(metering::http::routes())
-        .merge(metering::openmeter_http::routes())
-        .merge(identity::http::routes())
-        .merge(mail::http::routes())
-        .merge(web::audit::routes())
-        .merge(gateway::quota_http::routes())
-        .merge(lab_routes)
-        .split_for_parts();
-    let api = api
-        .layer(from_fn_with_state(idempotency.clone(), web::idempotency::idempotent))
-        .merge(operations::routes())
-        .with_state(state.clone())
-        .merge(web::docs::routes(Description::new(description)))
-        .layer(from_fn_with_state(state.0.identity.clone(), identity::cors))
-        .layer(CatchPanicLayer::custom(web::instance::panicked))
-        .layer(from_fn(web::instance::write_problems))
-        .layer(from_fn(web::instance::stored_nowhere));
-    let api = match lab {
-        Some(lab) => api
-            .layer(from_fn_with_state(lab.clone(), lab::letters::on_the_log_in_page))
-            .layer(from_fn(lab::layers::banner))
-            .layer(from_fn_with_state(lab, lab::layers::own_faults)),
-        None => api,
-    };
-    let gateway = gateway.clone();
-    let fallback = tower::service_fn(move |request| gateway.clone().handle(request));
-    if !split {
-        return (api.fallback_service(fallback), None);
-    }
-    let public = api.clone().layer(from_fn(server::without_admin)).fallback_service(fallback);
-    (public, Some(api))
 }

@@ -9,12 +9,12 @@ use axum::{
 
 use crate::{app::AppState, metering::Metering};
 
+/// Where they ask.
+pub const PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
 /// Liveness, readiness, and numbers for Prometheus.
 pub fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+    Router::new().route(PATHS[0], get(|| async { "ok\n" })).route(PATHS[1], get(ready)).route(PATHS[2], get(metrics))
 }
 
 /// Ready is who can record usage, count it and reach the store: what `GET /admin/v1/metering/health` calls `ok`.

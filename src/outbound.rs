@@ -13,8 +13,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header};
-use http_body_util::Full;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{
@@ -28,8 +29,12 @@ use hyper_util::{
 };
 use tower::Service;
 
+type BoxError = Box<dyn StdError + Send + Sync>;
+
 /// A call takes this long at most.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// The largest answer that is read, in bytes.
+const MAX_ANSWER: usize = 512 * 1024;
 
 /// Why a call came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +48,12 @@ pub enum OutboundError {
     /// There was no answer in time.
     #[error("there was no answer within {} seconds", DEADLINE.as_secs())]
     Deadline,
+    /// It answered otherwise than with 200.
+    #[error("the answer was {0}")]
+    Status(StatusCode),
+    /// The answer broke off, or is larger than anything that was asked for.
+    #[error("the answer broke off, or has more than {MAX_ANSWER} bytes")]
+    Body(#[source] BoxError),
     /// The connection failed.
     #[error("the call failed")]
     Failed(#[from] hyper_util::client::legacy::Error),
@@ -79,22 +90,71 @@ impl Outbound {
 
     /// Posts a form; the status of the answer. The body of the answer is not read.
     pub async fn post_form(&self, address: &str, form: String) -> Result<StatusCode, OutboundError> {
+        let request = form_to(self.uri(address)?, form)?;
+        in_time(async { Ok(self.answer(request).await?.status()) }).await
+    }
+
+    /// Posts a form with an `Authorization` of its own; the body of a 200.
+    pub async fn post_form_for(
+        &self,
+        address: &str,
+        form: String,
+        authorization: HeaderValue,
+    ) -> Result<Bytes, OutboundError> {
+        let mut request = form_to(self.uri(address)?, form)?;
+        request.headers_mut().insert(header::AUTHORIZATION, authorization);
+        self.read(request).await
+    }
+
+    /// Gets a document; the body of a 200.
+    pub async fn get(&self, address: &str) -> Result<Bytes, OutboundError> {
+        let request = Request::get(self.uri(address)?).body(Full::default()).map_err(|_| OutboundError::Address)?;
+        self.read(request).await
+    }
+
+    fn uri(&self, address: &str) -> Result<Uri, OutboundError> {
         let uri: Uri = address.parse().map_err(|_| OutboundError::Address)?;
         let host = uri.host().ok_or(OutboundError::Address)?.trim_start_matches('[').trim_end_matches(']');
         // An address that is written out is not resolved.
         if host.parse::<IpAddr>().is_ok_and(|address| !self.reach.covers(address)) {
             return Err(OutboundError::Private);
         }
-        let request = Request::post(uri)
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Full::from(form))
-            .map_err(|_| OutboundError::Address)?;
-        match tokio::time::timeout(DEADLINE, self.client.request(request)).await {
-            Err(_) => Err(OutboundError::Deadline),
-            Ok(Err(error)) if is_refusal(&error) => Err(OutboundError::Private),
-            Ok(answer) => Ok(answer?.status()),
+        Ok(uri)
+    }
+
+    async fn answer(
+        &self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<impl Body<Data = Bytes, Error: Into<BoxError>>>, OutboundError> {
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        match self.client.request(request).await {
+            Err(error) if is_refusal(&error) => Err(OutboundError::Private),
+            answer => Ok(answer?),
         }
     }
+
+    async fn read(&self, request: Request<Full<Bytes>>) -> Result<Bytes, OutboundError> {
+        in_time(async {
+            let answer = self.answer(request).await?;
+            if answer.status() != StatusCode::OK {
+                return Err(OutboundError::Status(answer.status()));
+            }
+            let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+            Ok(body.map_err(OutboundError::Body)?.to_bytes())
+        })
+        .await
+    }
+}
+
+fn form_to(uri: Uri, form: String) -> Result<Request<Full<Bytes>>, OutboundError> {
+    Request::post(uri)
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Full::from(form))
+        .map_err(|_| OutboundError::Address)
+}
+
+async fn in_time<T>(call: impl Future<Output = Result<T, OutboundError>>) -> Result<T, OutboundError> {
+    tokio::time::timeout(DEADLINE, call).await.unwrap_or(Err(OutboundError::Deadline))
 }
 
 fn is_refusal(error: &(dyn StdError + 'static)) -> bool {

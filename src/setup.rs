@@ -4,7 +4,9 @@ use crate::{
     identity::IdentityConfig,
     mail::Mailer,
     metering::{self, journal},
-    settings::Settings,
+    onboarding::SignUps,
+    provisioning::{Driver, SqliteDriver},
+    settings::{DriverChoice, Settings},
 };
 
 /// Who takes letters.
@@ -17,9 +19,8 @@ pub(crate) fn mailer(settings: &Settings) -> Mailer {
 
 /// How identity is set up.
 pub(crate) fn identity(settings: &Settings) -> IdentityConfig {
-    let issuer = settings.server.issuer.clone().unwrap_or_else(|| format!("http://{}", settings.server.listen));
     IdentityConfig {
-        issuer,
+        issuer: settings.server.issuer(),
         signing_alg: settings.identity.signing_alg,
         published_algs: settings.identity.published_algs.clone(),
         key_wait_s: settings.identity.key_wait_s,
@@ -30,7 +31,25 @@ pub(crate) fn identity(settings: &Settings) -> IdentityConfig {
         allow_password_grant: settings.identity.allow_password_grant,
         audit_days: settings.identity.audit_days,
         login_throttle: settings.identity.login_throttle,
+        issuers: settings.identity.issuers.clone(),
         key_file: settings.store.data.join("identity.key"),
+    }
+}
+
+/// Who may sign up.
+pub(crate) fn sign_ups(settings: &Settings) -> SignUps {
+    SignUps {
+        allowed: settings.identity.allow_signup,
+        // Where mail goes to a folder, whoever signs up has no way to it.
+        verify_email: settings.identity.verify_email.unwrap_or(settings.mail.smtp.is_some()),
+    }
+}
+
+/// Who makes infrastructure.
+pub(crate) fn driver(settings: &Settings) -> Driver {
+    match settings.provisioning.driver {
+        DriverChoice::Sqlite => Driver::Sqlite(SqliteDriver::new(settings.store.data.join("infrastructure"))),
+        DriverChoice::None => Driver::None,
     }
 }
 

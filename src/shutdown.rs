@@ -1,7 +1,14 @@
 //! The way down: one token that says "stop", one tracker that knows what still runs.
 
+use std::sync::Arc;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    gateway::upstream::Background,
+    kernel::{Clock, Rng},
+};
 
 /// Tasks and the signal that ends them; cheap to clone.
 #[derive(Clone, Default)]
@@ -12,6 +19,14 @@ pub struct Shutdown {
     pub cut: CancellationToken,
     /// Work that a drain waits for.
     pub tasks: TaskTracker,
+}
+
+impl Shutdown {
+    /// What upstreams need of it.
+    pub fn background(&self, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Background {
+        let Self { stop, cut, tasks } = self.clone();
+        Background { tasks, stop, cut, clock, rng }
+    }
 }
 
 /// Takes signals from the call on, before anybody waits: whoever is told that a server listens may stop it at once.

@@ -19,8 +19,10 @@ pub const TOLLGATE_USAGE: HeaderName = HeaderName::from_static("tollgate-usage")
 const OURS: [&str; 4] = ["x-tenant-id", "x-tenant-tier", "x-user-id", "x-request-id"];
 
 /// Hop-by-hop headers (RFC 9110 section 7.6.1, and what is hop-by-hop by custom).
-const HOP_BY_HOP: [&str; 10] = [
+/// `Expect` is answered by us, when the upstream's side begins to read the body.
+const HOP_BY_HOP: [&str; 11] = [
     "connection",
+    "expect",
     "keep-alive",
     "proxy-connection",
     "proxy-authenticate",
@@ -31,6 +33,11 @@ const HOP_BY_HOP: [&str; 10] = [
     "upgrade",
     "http2-settings",
 ];
+
+/// Whether a header concerns one hop alone.
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(&name.as_str())
+}
 
 /// Servers that turn headers into variables fold `-`, `_` and `.` into one; so do we, before comparing.
 fn folded(name: &HeaderName) -> String {

@@ -6,8 +6,9 @@
 //! Invariants: a refused request is never billed; a hard quota is never overrun by concurrent calls; a request is settled
 //! exactly once, before its response's last byte; an upstream never sees an identity that the client made up.
 //!
-//! Not here: retries, circuit breaking, caching, WebSocket.
+//! Not here: caching.
 
+pub mod admin_http;
 pub mod admission;
 pub mod crossings;
 pub mod directory;
@@ -16,7 +17,6 @@ pub mod headers;
 pub mod layers;
 mod limit_headers;
 pub mod path;
-pub mod proxy;
 pub mod quota_http;
 pub mod reading;
 pub mod routes;
@@ -27,7 +27,9 @@ mod stack;
 pub mod table;
 mod terms;
 pub mod units;
+pub mod upstream;
 pub mod usage;
+pub mod worker;
 
 pub use crate::kernel::Standing;
 pub use admission::RateTerms;
@@ -37,4 +39,4 @@ pub use routes::{Durability, Gateway, Parts, RouteConfig, Upstream};
 pub use source::Services;
 pub use table::HostRule;
 pub use terms::QuotaTerms;
-pub use units::{Billed, MeterRule, Unit};
+pub use units::{Billed, MeterRule, RouteMeter, Unit};

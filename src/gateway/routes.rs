@@ -1,28 +1,34 @@
 //! Which request goes where: routes by path, host and method, and the service that puts them behind the layers.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 
+use arc_swap::ArcSwap;
 use axum::{
     body::Body,
     http::{HeaderValue, Method, Request, Response, header},
 };
+use tokio::sync::Mutex;
 use tower::ServiceExt as _;
 
 use super::{
     admission::RateTerms,
     directory::Directory,
     layers::{AdmitLayer, AuthenticateLayer, MeterLayer, RouteMeters, RouteTerms, limited},
-    path,
-    proxy::{self, Targets},
-    sample, stack,
+    path, sample, stack,
     table::{HostRule, Match, Pattern, Table},
-    units::{Billed, MeterRule},
+    units::{Billed, MeterRule, RouteMeter},
+    upstream::{Background, Clusters, Destination, UpstreamState},
     usage,
 };
 use crate::{
     identity::Verifier,
     kernel::{Clock, Rng},
-    metering::Metering,
+    metering::{self, Metering},
     users::Role,
     web::{Kind, Problem},
 };
@@ -47,7 +53,7 @@ pub struct RouteConfig {
     /// Whether the upstream gets the client's token.
     pub forward_token: bool,
     /// The meters it counts.
-    pub meters: Arc<[MeterRule]>,
+    pub meters: Vec<RouteMeter>,
     /// Which answers are billed.
     pub billed: Billed,
     /// How safe its records are.
@@ -74,7 +80,7 @@ impl RouteConfig {
             roles: Vec::new(),
             features: Vec::new(),
             forward_token: false,
-            meters: MeterRule::requests(),
+            meters: RouteMeter::stock("apis").into_iter().collect(),
             billed: Billed::default(),
             durability: Durability::Relaxed,
             body_limit: None,
@@ -88,10 +94,25 @@ impl RouteConfig {
         Pattern { path: &self.path, host: self.host.as_ref(), methods: &self.methods }
     }
 
-    fn terms(&self, route: u16) -> RouteTerms {
+    /// Its meters by their numbers; whoever calls has named them all.
+    fn rules(&self, metering: &Metering) -> Arc<[MeterRule]> {
+        let rule = |meter: &RouteMeter| Some(meter.rule(metering.meter_number(meter.key.as_str())?));
+        self.meters.iter().filter_map(rule).collect()
+    }
+
+    /// Tells it from routes of the same path, which share a number in the journal; the same when routes are changed.
+    fn own_key(&self) -> u64 {
+        let host = self.host.as_ref().map(ToString::to_string);
+        let methods: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
+        let mut hasher = DefaultHasher::new();
+        (&self.path, host, methods).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn terms(&self, meters: &Arc<[MeterRule]>) -> RouteTerms {
         RouteTerms {
-            route,
-            meters: Arc::clone(&self.meters),
+            key: self.own_key(),
+            meters: Arc::clone(meters),
             features: self.features.clone(),
             rate: self.rate_limit,
             max_concurrency: self.max_concurrency,
@@ -106,7 +127,7 @@ pub enum Upstream {
     /// `builtin:sample`.
     Sample,
     /// Over HTTP.
-    Http(Targets),
+    Http(Destination),
 }
 
 /// How safe a route's usage records are when its answer is released.
@@ -147,44 +168,122 @@ impl Parts {
 }
 
 struct Route {
+    config: RouteConfig,
     service: stack::Upstream,
 }
 
-/// All routes; cheap to clone.
+/// The routes of a moment.
+struct Routes {
+    /// In the order of the settings.
+    all: Vec<Route>,
+    table: Table,
+    clusters: Clusters,
+}
+
+/// All routes; cheap to clone. They can be changed while requests are under way, which end as they began.
 #[derive(Clone)]
-pub struct Gateway {
-    /// A route's place is its number in the journal.
-    routes: Arc<[Route]>,
-    table: Arc<Table>,
+pub struct Gateway(Arc<Live>);
+
+struct Live {
+    routes: ArcSwap<Routes>,
+    parts: Parts,
+    background: Background,
+    /// The routes' names by their numbers in the journal. A number never means another name.
+    names: Mutex<Vec<String>>,
 }
 
 impl Gateway {
-    /// Puts every route behind its layers. A route's place in `configs` is its number in the journal.
-    pub fn new(configs: &[RouteConfig], parts: &Parts) -> Self {
-        let client = proxy::client();
-        let numbered = (0_u16..).zip(configs);
-        let routes = numbered.map(|(number, config)| {
-            let upstream = match &config.upstream {
-                Upstream::Sample => sample::service(),
-                Upstream::Http(targets) => proxy::forward(client.clone(), targets.clone()),
-            };
-            Route { service: service(number, config, parts, upstream) }
-        });
-        let table = Table::new(configs.iter().map(RouteConfig::pattern));
-        Self { routes: routes.collect(), table: Arc::new(table) }
+    /// Puts every route behind its layers. `names` are what the journal was opened with.
+    pub fn new(configs: &[RouteConfig], names: Vec<String>, parts: Parts, background: Background) -> Self {
+        let routes = Routes::new(configs, &names, &parts, &background, &Clusters::default());
+        Self(Arc::new(Live { routes: ArcSwap::from_pointee(routes), parts, background, names: Mutex::new(names) }))
+    }
+
+    /// What its layers need.
+    pub fn parts(&self) -> &Parts {
+        &self.0.parts
+    }
+
+    /// Has other routes from the next request on. A name that is new, of a route or a meter, gets a number of its own first, in
+    /// the journal, too; when that cannot be, or a meter is none that routes can count, nothing is changed.
+    pub async fn change(&self, configs: &[RouteConfig]) -> Result<(), metering::Error> {
+        let live = &*self.0;
+        let mut names = live.names.lock().await;
+        let mut all = names.clone();
+        for config in configs {
+            if !all.contains(&config.path) {
+                all.push(config.path.clone());
+            }
+        }
+        let metering = &live.parts.metering;
+        let mut meters: Vec<&str> =
+            configs.iter().flat_map(|config| &config.meters).map(|own| own.key.as_str()).collect();
+        meters.retain(|key| metering.meter_number(key).is_none());
+        metering.check_routable(&meters)?;
+        if all.len() > names.len() || !meters.is_empty() {
+            metering.name(&meters, all.clone()).await?;
+            *names = all;
+        }
+        let before = live.routes.load_full();
+        let routes = Routes::new(configs, &names, &live.parts, &live.background, &before.clusters);
+        live.routes.store(Arc::new(routes));
+        Ok(())
     }
 
     /// Answers a request that no other part of the server has a path for.
-    pub async fn handle(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    pub async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
         let path = request.uri().path();
         if let Some(why) = path::fault(path) {
             return Ok(Problem::new(Kind::MALFORMED, format!("the path has {why}")).render(path));
         }
-        match self.table.find(request.uri(), request.headers(), request.method()) {
-            Match::Route(place) => self.routes[place].service.clone().oneshot(request).await,
-            Match::Method(allowed) => Ok(other_method(&allowed).render(path)),
-            Match::None => Ok(Problem::new(Kind::NOT_FOUND, "no route has this path").render(path)),
-        }
+        let routes = self.0.routes.load();
+        let service = match routes.table.find(request.uri(), request.headers(), request.method()) {
+            Match::Route(place) => routes.all[place].service.clone(),
+            Match::Method(allowed) => return Ok(other_method(&allowed).render(path)),
+            Match::None => return Ok(Problem::new(Kind::NOT_FOUND, "no route has this path").render(path)),
+        };
+        drop(routes);
+        service.oneshot(request).await
+    }
+
+    /// The routes as they are now, the longest prefix first.
+    pub fn routes(&self) -> Vec<RouteConfig> {
+        let routes = self.0.routes.load();
+        let mut configs: Vec<RouteConfig> = routes.all.iter().map(|route| route.config.clone()).collect();
+        let rank = |route: &RouteConfig| {
+            (route.path.trim_end_matches('/').len(), route.host.is_some(), !route.methods.is_empty())
+        };
+        configs.sort_by_key(|route| std::cmp::Reverse(rank(route)));
+        configs
+    }
+
+    /// The upstreams that routes lead to, and how their targets fare.
+    pub fn upstreams(&self) -> Vec<UpstreamState> {
+        self.0.routes.load().clusters.states()
+    }
+}
+
+impl Routes {
+    fn new(
+        configs: &[RouteConfig],
+        names: &[String],
+        parts: &Parts,
+        background: &Background,
+        before: &Clusters,
+    ) -> Self {
+        let mut clusters = Clusters::default();
+        let mut route = |config: &RouteConfig| {
+            let upstream = match &config.upstream {
+                Upstream::Sample => sample::service(),
+                Upstream::Http(destination) => stack::forwarding(clusters.forward(destination, background, before)),
+            };
+            // Whoever calls has named them all; routes of one path share its number.
+            let number = names.iter().position(|name| *name == config.path);
+            let number = number.and_then(|number| u16::try_from(number).ok()).unwrap_or(u16::MAX);
+            Route { service: service(number, config, parts, upstream), config: config.clone() }
+        };
+        let all = configs.iter().map(&mut route).collect();
+        Self { all, table: Table::new(configs.iter().map(RouteConfig::pattern)), clusters }
     }
 }
 
@@ -212,14 +311,11 @@ fn service(number: u16, config: &RouteConfig, parts: &Parts, upstream: stack::Up
             None => service,
         };
     }
-    let meters = RouteMeters {
-        route: number,
-        rules: Arc::clone(&config.meters),
-        billed: config.billed.clone(),
-        durability: config.durability,
-    };
+    let rules = config.rules(&parts.metering);
+    let terms = config.terms(&rules);
+    let meters = RouteMeters { route: number, rules, billed: config.billed.clone(), durability: config.durability };
     let (authenticate, admit, meter) = parts.layers(&config.scopes, meters);
-    let (authenticate, admit) = (authenticate.require_roles(&config.roles), admit.for_route(config.terms(number)));
+    let (authenticate, admit) = (authenticate.require_roles(&config.roles), admit.for_route(terms));
     stack::metered(&authenticate, &admit, &meter, identified)
 }
 

@@ -1,5 +1,8 @@
 //! Where the directory's facts come from: the services that own them.
 
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
+
 use super::{
     admission::RateTerms,
     directory::{BoxFuture, Facts, SourceError, TenantSource, UsageAsOf},
@@ -22,22 +25,28 @@ pub struct Services {
     pub billing: Billing,
     /// What was used.
     pub metering: Metering,
+    /// Where the store's connections live: a call may be on a thread of its own.
+    pub runtime: Handle,
 }
 
 impl TenantSource for Services {
     fn load(&self, tenant: TenantId, usage: UsageAsOf) -> BoxFuture<'_, Result<Option<Facts>, SourceError>> {
-        Box::pin(async move {
-            let scope = Scope::Job("gateway");
-            match self.tenants.find(scope, tenant).await {
-                Ok(tenant) => self.facts(scope, tenant, usage).await.map(Some),
-                Err(tenants::Error::Unknown(_)) => Ok(None),
-                Err(error) => Err(SourceError(error.into())),
-            }
-        })
+        let own = self.clone();
+        let loading = AbortOnDropHandle::new(self.runtime.spawn(async move { own.find(tenant, usage).await }));
+        Box::pin(async move { loading.await.map_err(|error| SourceError(error.into()))? })
     }
 }
 
 impl Services {
+    async fn find(&self, tenant: TenantId, usage: UsageAsOf) -> Result<Option<Facts>, SourceError> {
+        let scope = Scope::Job("gateway");
+        match self.tenants.find(scope, tenant).await {
+            Ok(tenant) => self.facts(scope, tenant, usage).await.map(Some),
+            Err(tenants::Error::Unknown(_)) => Ok(None),
+            Err(error) => Err(SourceError(error.into())),
+        }
+    }
+
     async fn facts(&self, scope: Scope, tenant: Tenant, usage: UsageAsOf) -> Result<Facts, SourceError> {
         let standing = match &tenant.status {
             Status::Active | Status::ChangingTier { .. } => Standing::Active,

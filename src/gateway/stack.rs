@@ -1,12 +1,12 @@
 //! The order of the layers, outermost first, each with its reason.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::Body,
     http::{HeaderValue, Request, Response, header},
 };
-use tower::{Layer, Service, util::BoxCloneSyncService};
+use tower::{Layer, Service, service_fn, util::BoxCloneSyncService};
 
 use super::{
     headers::{
@@ -14,6 +14,7 @@ use super::{
         strip_our_cookies,
     },
     layers::{AdmitLayer, AuthenticateLayer, MeterLayer, Ticket},
+    upstream::{Forward, Hop},
 };
 use crate::{
     identity::{Access, Subject},
@@ -48,8 +49,8 @@ where
 pub(super) struct Identify<S> {
     pub(super) inner: S,
     pub(super) forward_token: bool,
-    pub(super) clock: std::sync::Arc<dyn Clock>,
-    pub(super) rng: std::sync::Arc<dyn Rng>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) rng: Arc<dyn Rng>,
 }
 
 impl<S> Service<Request<Body>> for Identify<S>
@@ -65,9 +66,10 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> S::Future {
-        let access = request.extensions().get::<std::sync::Arc<Access>>().cloned();
-        let tier = request.extensions().get::<std::sync::Arc<Ticket>>().map(|ticket| ticket.tier.to_string());
+        let access = request.extensions().get::<Arc<Access>>().cloned();
+        let tier = request.extensions().get::<Arc<Ticket>>().map(|ticket| ticket.tier.to_string());
         let id = uuid_v7(self.clock.now(), &*self.rng);
+        Hop::note(&mut request);
         let headers = request.headers_mut();
         // Before anything is added: `Connection` may name any header, and must not name ours away.
         strip_hop_by_hop(headers);
@@ -86,8 +88,11 @@ where
             if let Some(tenant) = access.tenant {
                 set(TENANT_ID, tenant.to_string());
             }
-            if let Subject::User(user) = access.subject {
-                set(USER_ID, user.to_string());
+            match &access.subject {
+                Subject::User(user) => set(USER_ID, user.to_string()),
+                // Any text; one that is no value of a header is not passed on.
+                Subject::Foreign(subject) => set(USER_ID, subject.sub.to_string()),
+                Subject::Client(_) => {}
             }
         }
         if let Some(tier) = tier {
@@ -103,6 +108,15 @@ where
         }
         self.inner.call(request)
     }
+}
+
+/// An upstream over HTTP.
+pub(super) fn forwarding(forward: Forward) -> Upstream {
+    let forward = Arc::new(forward);
+    boxed(service_fn(move |request: Request<Body>| {
+        let forward = Arc::clone(&forward);
+        async move { Ok::<_, Infallible>(forward.call(request).await) }
+    }))
 }
 
 /// An upstream that never fails: what cannot be reached is answered with a problem.

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use subtle::ConstantTimeEq as _;
 
 use super::{
-    access::{ScopeSet, Subject},
+    access::ScopeSet,
     error::Error,
     model::{AuthMethod, Client, ClientMetadata, GrantType, TokenSet},
     revocation::Revoked,
@@ -182,7 +182,7 @@ impl Identity {
         let granted = client.scope.intersect(&ScopeSet::parse(&rules::MACHINE_SCOPES.join(" ")));
         let scope = rules::narrowed(&granted, asked)?;
         let grant = Grant {
-            subject: Subject::Client(client.id),
+            sub: client.id.as_uuid(),
             tenant: Some(tenant_id),
             role: None,
             scope: scope.clone(),

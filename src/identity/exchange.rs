@@ -34,7 +34,7 @@ impl Identity {
         }
         let access = self.verifier().verify(subject_token.expose()).map_err(|_| SUBJECT)?;
         let own = client.map_or_else(|| FIRST_PARTY.to_owned(), |client| client.id.to_string());
-        let (Subject::User(user_id), Some(_), Some(from)) = (access.subject, access.tenant, access.session) else {
+        let (&Subject::User(user_id), Some(_), Some(from)) = (&access.subject, access.tenant, access.session) else {
             return Err(Error::InvalidRequest("subject_token must be a user's, and name a tenant"));
         };
         if access.client_id != own {

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::{
-    access::{ScopeSet, Subject},
+    access::ScopeSet,
     clients::NewClient,
     error::Error,
     model::{Client, SigningAlg},
@@ -31,7 +31,7 @@ impl Identity {
     /// The claims of a person's access token: in a tenant with a role, or as platform administrator.
     pub fn claims_of_person(&self, user: UserId, place: Option<(TenantId, Role)>) -> Result<Value, Error> {
         let grant = Grant {
-            subject: Subject::User(user),
+            sub: user.as_uuid(),
             tenant: place.map(|(tenant, _)| tenant),
             role: place.map(|(_, role)| role),
             scope: place.map_or_else(rules::admin_scope, |(_, role)| rules::user_scope(role)),
@@ -45,7 +45,7 @@ impl Identity {
     /// The claims of a client's access token of its own.
     pub fn claims_of_client(&self, client: &Client) -> Result<Value, Error> {
         let grant = Grant {
-            subject: Subject::Client(client.id),
+            sub: client.id.as_uuid(),
             tenant: client.tenant_id,
             role: None,
             scope: client.scope.intersect(&ScopeSet::parse(&rules::MACHINE_SCOPES.join(" "))),

@@ -12,7 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Identity, LoginRequest, Origin, Session, StoredKey, Verifier,
     client_http::{ClientRequest, ClientView, Registrar},
-    me_http,
+    issuers_http, me_http,
     oauth::{self, TokenView, token_response},
     pages,
 };
@@ -33,6 +33,7 @@ where
         .merge(oauth::routes())
         .merge(pages::routes())
         .merge(me_http::routes())
+        .merge(issuers_http::routes())
         .routes(routes!(login))
         .routes(routes!(list_clients, create_client))
         .routes(routes!(delete_client))

@@ -3,16 +3,15 @@
 
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::decode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     error::Error,
+    jws::Jws,
     model::{Client, LogoutNotice, Session, SigningAlg},
     service::Identity,
-    verifier::{header, validation},
 };
 use crate::kernel::{ClientId, Secret, SessionId, TenantId, UserId, ids::uuid_v7};
 
@@ -50,14 +49,6 @@ pub struct IdTokenHint {
     pub session: SessionId,
 }
 
-#[derive(Deserialize)]
-struct HintClaims {
-    iss: String,
-    sub: Uuid,
-    aud: ClientId,
-    sid: SessionId,
-}
-
 impl Identity {
     pub(super) fn id_token(
         &self,
@@ -93,18 +84,19 @@ impl Identity {
 
     /// What an ID token of ours says, expired or not; nothing when it is none.
     pub fn id_token_hint(&self, token: &str) -> Option<IdTokenHint> {
-        let head = header(token).ok().filter(|head| head.crit.is_none())?;
-        let algorithm: SigningAlg = head.alg.parse().ok()?;
+        let jws = Jws::parse(token).ok()?;
         // Access and logout tokens have types of their own.
-        if head.typ.is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
+        if jws.header.typ.is_some() && !jws.header.is_of_type("JWT") {
             return None;
         }
         let keys = self.verifier().keys();
-        let (own, key) = keys.verifying(head.kid.as_deref()?)?;
-        let claims =
-            decode::<HintClaims>(token, key, &validation(algorithm)).ok().filter(|_| *own == algorithm)?.claims;
-        let (user, client, session) = (UserId::from_uuid(claims.sub), claims.aud, claims.sid);
-        (claims.iss == self.issuer()).then_some(IdTokenHint { user, client, session })
+        jws.is_signed_by(keys.verifying(jws.header.kid.as_deref()?)?).ok()?;
+        let claims = jws.claims().ok()?;
+        let text = |name| claims.text(name).ok().flatten();
+        let id = |name| text(name)?.parse::<Uuid>().ok();
+        let (user, client) = (UserId::from_uuid(id("sub")?), ClientId::from_uuid(id("aud")?));
+        let session = SessionId::from_uuid(id("sid")?);
+        (text("iss")? == self.issuer()).then_some(IdTokenHint { user, client, session })
     }
 
     /// Tells a client, signed, that a session is over.

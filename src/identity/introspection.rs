@@ -53,7 +53,7 @@ impl Identity {
                 token_type: "Bearer",
                 expires_at: access.expires_at,
                 issued_at: access.issued_at,
-                subject: subject_text(access.subject),
+                subject: subject_text(&access.subject),
                 tenant_id: access.tenant,
                 token_id: Some(access.token_id.clone()),
                 session: access.session,
@@ -104,7 +104,7 @@ impl Identity {
 
     /// Withdraws a token that no session stands behind: the end of a transaction.
     async fn revoke_lone_token(&self, mut tx: Tx, access: &Access) -> Result<(), Error> {
-        let (Subject::Client(client), Ok(token)) = (access.subject, access.token_id.parse()) else { return Ok(()) };
+        let (&Subject::Client(client), Ok(token)) = (&access.subject, access.token_id.parse()) else { return Ok(()) };
         let (actor, action, subject) = (Actor::Client(client), "token.revoked", access.token_id.clone());
         self.note(&mut tx, Act { actor, action, tenant: access.tenant, subject, detail: None }).await?;
         let withdrawal = self.revoke_in(&mut tx, Revoked::Token(token)).await?;
@@ -134,6 +134,7 @@ impl Identity {
         let usable = tx.tenant_by_id(tenant_id).await?.is_some_and(|tenant| tenant.status.is_usable());
         Ok(usable
             && match access.subject {
+                Subject::Foreign(_) => false,
                 Subject::User(user) => {
                     let member = tx.member(tenant_id, user).await?;
                     member.is_some_and(|member| member.membership.status == MembershipStatus::Active)
@@ -157,9 +158,10 @@ fn client_text(session: &Session) -> String {
     session.client_id.map_or_else(|| FIRST_PARTY.to_owned(), |client| client.to_string())
 }
 
-fn subject_text(subject: Subject) -> String {
+fn subject_text(subject: &Subject) -> String {
     match subject {
         Subject::User(user) => user.to_string(),
         Subject::Client(client) => client.to_string(),
+        Subject::Foreign(subject) => subject.sub.to_string(),
     }
 }

@@ -9,12 +9,13 @@ use std::{
 };
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use jsonwebtoken::{DecodingKey, jwk::Jwk};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::{
     error::Error,
+    jws::VerifyingKey,
+    members::Members,
     model::{SigningAlg, StoredKey},
     signing::SigningPair,
 };
@@ -139,7 +140,7 @@ struct Signing {
 pub(super) struct KeyRing {
     /// The newest first.
     signing: Vec<Signing>,
-    verifying: HashMap<String, (SigningAlg, DecodingKey)>,
+    verifying: HashMap<String, VerifyingKey>,
     jwks: Value,
 }
 
@@ -150,9 +151,9 @@ impl KeyRing {
         let mut ring = Self { signing: Vec::new(), verifying: HashMap::new(), jwks: Value::Null };
         let mut public = Vec::new();
         for key in stored {
-            let jwk: Jwk = serde_json::from_str(&key.public_jwk).map_err(|_| BROKEN)?;
-            let decoding = DecodingKey::from_jwk(&jwk).map_err(|_| BROKEN)?;
-            ring.verifying.insert(key.kid.clone(), (key.algorithm, decoding));
+            let jwk = Members::parse(key.public_jwk.as_bytes()).map_err(|_| BROKEN)?;
+            let verifying = VerifyingKey::from_jwk(&jwk, key.algorithm.into()).map_err(|_| BROKEN)?;
+            ring.verifying.insert(key.kid.clone(), verifying);
             public.push(serde_json::from_str(&key.public_jwk).map_err(|_| BROKEN)?);
             let private = master.unseal(&key.kid, &key.sealed_private)?;
             ring.signing.push(Signing {
@@ -188,8 +189,8 @@ impl KeyRing {
         self.signing.iter().any(|key| key.algorithm == algorithm && key.until.is_none())
     }
 
-    /// The key with an id, and its algorithm.
-    pub(super) fn verifying(&self, kid: &str) -> Option<&(SigningAlg, DecodingKey)> {
+    /// The key with an id, for checking.
+    pub(super) fn verifying(&self, kid: &str) -> Option<&VerifyingKey> {
         self.verifying.get(kid)
     }
 

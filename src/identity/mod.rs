@@ -18,12 +18,16 @@ pub mod error;
 mod exchange;
 mod factors;
 mod fixtures;
+mod foreign;
 pub mod http;
 mod id_tokens;
 mod introspection;
+mod issuers_http;
+mod jws;
 mod keys;
 mod known_clients;
 mod me_http;
+mod members;
 pub mod model;
 mod noting;
 pub mod oauth;
@@ -46,7 +50,7 @@ mod throttle;
 mod totp;
 mod verifier;
 
-pub use access::{ADMIN_SCOPE, Access, ScopeSet, Subject, TokenError};
+pub use access::{ADMIN_SCOPE, Access, ForeignSubject, ScopeSet, Subject, TokenError};
 pub use client_http::ClientRequest;
 pub use clients::{ClientCredentials, ClientKind, NewClient};
 pub(crate) use codes::check_verifier;
@@ -55,7 +59,12 @@ pub use devices::DeviceStart;
 pub use error::{Error, Waiting};
 pub use factors::{FactorChange, TotpOffer};
 pub use fixtures::KeyChoice;
+pub use foreign::{
+    ACCEPT_TYP, INTROSPECTION_CACHE_S, IntrospectionConfig, IssuerConfig, IssuerState, KEYS_LIFETIME_S, KEYS_STALE_S,
+    KeysState, Made, Named, NamedTenants, Outside, OutsideError, SCOPE_CLAIMS, UnknownTenant, UnusedKey, Work,
+};
 pub use id_tokens::IdTokenHint;
+pub use jws::{JwsAlgorithm, JwsAlgorithmError};
 pub use known_clients::KnownClients;
 pub use model::{
     About, Allowed, AuthMethod, AuthorizationCode, Browser, Client, ClientMetadata, DeviceGrant, DeviceState, Factors,

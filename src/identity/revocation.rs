@@ -90,10 +90,12 @@ impl Revocations {
         let dead = |revoked: Revoked| self.until.get(&revoked).is_some_and(|at| issued <= *at);
         // A session that ended stays so, whenever its last token was signed.
         let over = |revoked: Revoked| self.until.contains_key(&revoked);
-        let by_subject = match (access.subject, access.tenant) {
-            (Subject::User(user), Some(tenant)) => dead(Revoked::User(tenant, user)) || dead(Revoked::Person(user)),
-            (Subject::User(user), None) => dead(Revoked::Person(user)),
-            (Subject::Client(client), _) => dead(Revoked::Client(client)),
+        let by_subject = match (&access.subject, access.tenant) {
+            (&Subject::User(user), Some(tenant)) => dead(Revoked::User(tenant, user)) || dead(Revoked::Person(user)),
+            (&Subject::User(user), None) => dead(Revoked::Person(user)),
+            (&Subject::Client(client), _) => dead(Revoked::Client(client)),
+            // Their ids are their issuer's, whatever they look like; their tenant is ours.
+            (Subject::Foreign(_), tenant) => return tenant.is_some_and(|tenant| dead(Revoked::Tenant(tenant))),
         };
         by_subject
             || access.tenant.is_some_and(|tenant| dead(Revoked::Tenant(tenant)))

@@ -4,12 +4,14 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde::Serialize;
 use serde_json::Value;
+use uuid::Uuid;
 use webauthn_rs::Webauthn;
 use zeroize::Zeroizing;
 
 use super::{
-    access::{ScopeSet, Subject},
+    access::ScopeSet,
     error::Error,
+    foreign::{Foreign, IssuerConfig, NamedTenants},
     keys::{self, KeyRing, MasterKey},
     known_clients::KnownClients,
     model::{PasswordHash, SigningAlg, StoredKey},
@@ -56,6 +58,8 @@ pub struct IdentityConfig {
     pub audit_days: i64,
     /// Whether wrong tries are slowed down; off in a laboratory alone.
     pub login_throttle: bool,
+    /// Issuers whose tokens open routes of the gateway.
+    pub issuers: Vec<IssuerConfig>,
     /// The file under whose key private keys are sealed.
     pub key_file: PathBuf,
 }
@@ -86,7 +90,7 @@ pub struct Identity {
 
 /// Who an access token is for.
 pub(super) struct Grant {
-    pub(super) subject: Subject,
+    pub(super) sub: Uuid,
     pub(super) tenant: Option<TenantId>,
     pub(super) role: Option<Role>,
     pub(super) scope: ScopeSet,
@@ -96,14 +100,14 @@ pub(super) struct Grant {
 }
 
 impl Identity {
-    /// Over a store; `known_clients` must hear of every change of a tenant. The first start makes the key file and a signing key.
+    /// Over a store; `known_clients` and `named` must hear of every change of a tenant. The first start makes the key file and a signing key.
     pub async fn open(
         store: Store,
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
         mail: Mail,
         config: IdentityConfig,
-        known_clients: KnownClients,
+        (known_clients, named): (KnownClients, NamedTenants),
     ) -> Result<Self, Error> {
         let stored = store.read(Scope::Job("identity")).await?.signing_keys().await?;
         let master = MasterKey::open(&config.key_file, stored.is_empty(), &*rng)?;
@@ -114,7 +118,8 @@ impl Identity {
             missing => Self::first_keys(&store, &master, missing, &*clock, &*rng).await?,
         };
         let master = Arc::new(master);
-        let verifier = Verifier::new(config.issuer.clone(), Arc::clone(&clock), Arc::clone(&master), keys);
+        let foreign = Foreign::new(&config.issuers, Arc::clone(&clock), store.clone(), named);
+        let verifier = Verifier::new(config.issuer.clone(), Arc::clone(&clock), Arc::clone(&master), keys, foreign);
         let mut tx = store.begin(Scope::Job("identity")).await?;
         tx.token_life_begins(config.access_token_ttl_s, clock.now()).await?;
         tx.commit().await?;
@@ -268,10 +273,7 @@ impl Identity {
         Claims {
             iss: self.config.issuer.clone(),
             aud: self.config.issuer.clone(),
-            sub: match grant.subject {
-                Subject::User(user) => user.as_uuid(),
-                Subject::Client(client) => client.as_uuid(),
-            },
+            sub: grant.sub,
             client_id: grant.client_id.clone(),
             iat: now.as_secs(),
             exp: grant.expires_at.as_secs(),

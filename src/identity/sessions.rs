@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
-    access::{ScopeSet, Subject},
+    access::ScopeSet,
     error::Error,
     model::{Client, RefreshToken, Session, TokenSet},
     rules::{self, FIRST_PARTY, Reuse},
@@ -165,7 +165,7 @@ impl Identity {
         let expires_at = now.plus_secs(self.config.access_token_ttl_s);
         let expires_at = also.until.map_or(expires_at, |until| until.min(expires_at));
         let grant = Grant {
-            subject: Subject::User(session.user_id),
+            sub: session.user_id.as_uuid(),
             tenant: session.tenant_id,
             role,
             scope: scope.clone(),

@@ -30,7 +30,7 @@ const CODE_TTL_S: i64 = 60;
 
 /// The routes.
 pub fn routes() -> Router<Lab> {
-    Router::new().route("/lab/issuers/{name}/{*path}", any(serve))
+    Router::new().route(super::PATHS[0], any(serve))
 }
 
 async fn serve(State(lab): State<Lab>, Path((name, path)): Path<(String, String)>, request: Request) -> Response {

@@ -47,6 +47,9 @@ use clock::Turn;
 use faults::Faults;
 use issuers::Issuers;
 
+/// Where the issuers that the lab plays answer.
+pub const PATHS: [&str; 1] = ["/lab/issuers/{name}/{*path}"];
+
 /// What keeps the lab from opening.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

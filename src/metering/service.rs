@@ -158,6 +158,21 @@ impl Metering {
         self.journal.durable(seq).await
     }
 
+    /// Gives names to route numbers, those that had one and more behind them, and to numbers of further meters. With a new
+    /// number nothing may be recorded before this returned.
+    pub async fn name(&self, more_meters: &[&str], routes: Vec<String>) -> Result<(), JournalError> {
+        let journal = self.journal.clone();
+        let mut meters = journal.meter_names();
+        for meter in more_meters {
+            if !meters.iter().any(|known| known == meter) {
+                meters.push((*meter).to_owned());
+            }
+        }
+        let done = tokio::task::spawn_blocking(move || journal.name(&meters, &routes)).await;
+        // A thread that panicked has said so.
+        done.unwrap_or(Err(JournalError::Unavailable))
+    }
+
     /// Counts everything that was recorded on this node before the call. Whoever waits for one round shares the next.
     pub async fn catch_up(&self) -> Result<(), Error> {
         let asked = self.rounds.now();

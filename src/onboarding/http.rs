@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Entrance, Onboarding, Registration, RegistrationStatus, Request, SignedUp, customer_http, invitation_http, me_http,
-    pages, people_http, portal_http, tier_change_http,
+    pages, people_http, portal_http, rules::DEFAULT_TIER, tier_change_http,
 };
 use crate::{
     billing::{AddressBody, Billing, BillingAddress},
@@ -89,9 +89,6 @@ pub struct SignUpRequest {
     tier: Option<String>,
 }
 
-/// The tier of a sign-up that names none.
-pub(super) const SIGN_UP_TIER: &str = "free";
-
 impl RegistrationRequest {
     fn parse(self, actor: Actor) -> Result<Request, Problem> {
         let entrance = Entrance::Administrator { actor, allow_membership: self.allow_membership };
@@ -123,7 +120,7 @@ impl SignUpRequest {
         let email = faults.require("email", self.email.as_deref());
         let customer_name = faults.require("customer_name", self.customer_name.as_deref());
         let billing_address = require_address(&mut faults, self.billing_address);
-        let tier = faults.parse("tier", self.tier.as_deref().unwrap_or(SIGN_UP_TIER));
+        let tier = faults.parse("tier", self.tier.as_deref().unwrap_or(DEFAULT_TIER));
         if self.password.is_none() {
             faults.add("password", "is required");
         }

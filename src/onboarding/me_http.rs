@@ -106,7 +106,7 @@ async fn read_me(
 ) -> Result<Json<MeView>, Problem> {
     let user = match call.access.subject {
         Subject::User(id) => Some(MeUser::new(users.find((&call).into(), call.tenant, id).await?, &call)),
-        Subject::Client(_) => None,
+        Subject::Client(_) | Subject::Foreign(_) => None,
     };
     let (tenant, features) = if call.is_of_client_for_person() && call.require_scope("usage:read").is_err() {
         (MeTenant::Named { tenant_id: call.tenant }, None)

@@ -14,6 +14,7 @@ mod invitation_http;
 pub mod invitations;
 mod me_http;
 pub mod model;
+mod named;
 mod offboard;
 mod pages;
 pub mod people;
@@ -27,6 +28,7 @@ mod tier_change_http;
 
 pub use error::Error;
 pub use model::{Entrance, Invitation, Registration, RegistrationStatus, Request, Step, StepName, StepStatus};
+pub use named::Named;
 pub use people::NewMember;
 pub use service::{Onboarding, Services, SignUps};
 pub use sign_up::SignedUp;

@@ -3,6 +3,9 @@
 use super::model::{Registration, RegistrationStatus, Step, StepName, StepStatus};
 use crate::kernel::Timestamp;
 
+/// The tier of whoever came by themselves and named none.
+pub const DEFAULT_TIER: &str = "free";
+
 impl Registration {
     /// The steps of a registration whose facts are committed: all done but provisioning.
     pub fn steps_after_facts() -> Vec<Step> {

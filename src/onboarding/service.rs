@@ -151,6 +151,7 @@ impl Onboarding {
         for registration in running {
             self.finish(scope, registration).await?;
         }
+        resumed += self.resume_named(scope).await?;
         resumed += self.resume_tier_changes(scope).await?;
         resumed += self.resume_offboardings(scope).await?;
         resumed += self.services.provisioning.sweep().await?;
@@ -321,6 +322,12 @@ impl Onboarding {
     async fn finish(&self, scope: Scope, registration: Registration) -> Result<Registration, Error> {
         let id = registration.tenant_id;
         let registration = self.save(scope, registration.provisioning_begins(self.clock.now())).await?;
+        let made = self.provision(scope, id).await?;
+        self.save(scope, registration.provisioning_ends(made, self.clock.now())).await
+    }
+
+    /// Sees to a tenant's infrastructure, with which it becomes active; why there is none, where there is none.
+    pub(super) async fn provision(&self, scope: Scope, id: TenantId) -> Result<Result<(), String>, Error> {
         let tenant = self.services.tenants.find(scope, id).await?;
         let made = match self.services.billing.plan(&tenant.tier) {
             Some(plan) => self.services.provisioning.ensure(scope, id, plan.isolation).await.map_err(|error| {
@@ -341,7 +348,7 @@ impl Onboarding {
                 _ => Ok(tenant),
             })
             .await?;
-        self.save(scope, registration.provisioning_ends(made.map(drop), self.clock.now())).await
+        Ok(made.map(drop))
     }
 
     async fn save(&self, scope: Scope, registration: Registration) -> Result<Registration, Error> {

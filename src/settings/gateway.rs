@@ -1,10 +1,9 @@
 //! `[gateway]`: upstreams, and the whole; routes have a file of their own.
 
-use axum::http::Uri;
-
 use super::{
     read::Reader,
     routes::{meter_number, read_routes, stock_meters},
+    upstreams::read_upstreams,
 };
 use crate::gateway::RouteConfig;
 
@@ -23,15 +22,6 @@ pub struct GatewaySettings {
 
 /// Requests under way at once unless something else is said: half of the connections that are served.
 const MAX_IN_FLIGHT: i64 = 8_192;
-
-/// `[[gateway.upstreams]]`
-#[derive(Debug, Clone)]
-pub struct UpstreamSettings {
-    /// What routes call it.
-    pub name: String,
-    /// Its addresses, taken in turn.
-    pub targets: Vec<Uri>,
-}
 
 impl GatewaySettings {
     /// Names a route that an embedding program serves itself; the number by which its layers record it. Call it before
@@ -61,33 +51,4 @@ impl GatewaySettings {
         let max_in_flight = u32::try_from(max_in_flight?).unwrap_or(0);
         Some(Self { routes: routes?, mounted: Vec::new(), meters, max_in_flight })
     }
-}
-
-fn read_upstreams(reader: &mut Reader) -> Vec<UpstreamSettings> {
-    let mut upstreams: Vec<UpstreamSettings> = Vec::new();
-    for (prefix, mut item) in reader.tables("gateway.upstreams") {
-        let name = item.string(".name", "").unwrap_or_default();
-        if name.is_empty() {
-            item.fault(".name", "is required");
-        } else if upstreams.iter().any(|other| other.name == name) {
-            item.fault(".name", "is used by another upstream");
-        }
-        let targets = item.strings(".targets", &[]).unwrap_or_default();
-        if targets.is_empty() {
-            item.fault(".targets", "must name at least one address");
-        }
-        let targets = targets.iter().filter_map(|text| target(&mut item, text)).collect();
-        reader.finish_item(&prefix, item);
-        upstreams.push(UpstreamSettings { name, targets });
-    }
-    upstreams
-}
-
-fn target(item: &mut Reader, text: &str) -> Option<Uri> {
-    let uri: Option<Uri> = text.parse().ok();
-    let fine = uri.filter(|uri| uri.scheme_str() == Some("http") && uri.authority().is_some() && uri.query().is_none());
-    if fine.is_none() {
-        item.fault(".targets", &format!("{text:?} is not an address such as http://127.0.0.1:9001"));
-    }
-    fine
 }

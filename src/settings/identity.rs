@@ -1,7 +1,7 @@
-//! `[identity]`: lives of tokens, and who may sign up.
+//! `[identity]`: lives of tokens, who may sign up, and which foreign issuers are believed.
 
-use super::read::Reader;
-use crate::identity::SigningAlg;
+use super::{issuers, read::Reader};
+use crate::identity::{IssuerConfig, SigningAlg};
 
 /// Life of an access token, in seconds.
 const ACCESS_TOKEN_TTL_S: i64 = 600;
@@ -43,6 +43,8 @@ pub struct IdentitySettings {
     pub audit_days: i64,
     /// Whether wrong passwords slow sign-ins down; off in a laboratory alone.
     pub login_throttle: bool,
+    /// `[[identity.issuers]]`
+    pub issuers: Vec<IssuerConfig>,
 }
 
 impl IdentitySettings {
@@ -70,6 +72,7 @@ impl IdentitySettings {
         let published_algs = published.and_then(|names| names.into_iter().map(algorithm).collect());
         let key_wait = reader.number("identity.key_wait_s", KEY_WAIT_S, 0, 86_400);
         let audit_days = reader.number("identity.audit_days", AUDIT_DAYS, 1, 36_500);
+        let issuers = issuers::read(reader);
         Some(Self {
             signing_alg: signing_alg?,
             published_algs: published_algs?,
@@ -81,6 +84,7 @@ impl IdentitySettings {
             verify_email,
             audit_days: audit_days?,
             login_throttle: login_throttle?,
+            issuers: issuers?,
             hash_concurrency: usize::try_from(concurrency?).unwrap_or(1),
             allow_password_grant: password_grant?,
         })

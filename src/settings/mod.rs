@@ -5,6 +5,7 @@
 
 mod gateway;
 mod identity;
+mod issuers;
 mod lab;
 mod mail;
 mod metering;
@@ -13,13 +14,14 @@ mod routes;
 mod seed;
 mod server;
 mod store;
+mod upstreams;
 mod webhooks;
 
 use std::{ffi::OsString, fs, path::PathBuf};
 
 use toml::{Table, Value};
 
-pub use gateway::{GatewaySettings, UpstreamSettings};
+pub use gateway::GatewaySettings;
 pub use identity::IdentitySettings;
 pub use lab::LabSettings;
 pub use mail::MailSettings;
@@ -186,6 +188,9 @@ impl Settings {
         let server = ServerSettings::read(reader);
         let store = StoreSettings::read(reader, sources.flags.accept_loss);
         let identity = IdentitySettings::read(reader);
+        if let (Some(server), Some(identity)) = (&server, &identity) {
+            issuers::must_be_foreign(reader, &identity.issuers, &server.issuer());
+        }
         let mail = MailSettings::read(reader);
         let gateway = GatewaySettings::read(reader);
         let metering = MeteringSettings::read(reader);

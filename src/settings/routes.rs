@@ -4,14 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use axum::http::Method;
 
-use super::{
-    gateway::UpstreamSettings,
-    read::{Reader, TextOrTable},
-};
+use super::read::{Reader, TextOrTable};
 use crate::{
     gateway::{
-        Billed, Durability, HostRule, MeterRule, RateTerms, RouteConfig, Unit, Upstream, path, proxy::Targets,
+        Billed, Durability, HostRule, RateTerms, RouteConfig, RouteMeter, Unit, Upstream, path,
         routes::TIMEOUT,
+        upstream::{Destination, UpstreamConfig},
     },
     metering::{MeterKey, STOCK_METERS, journal::MAX_AMOUNTS},
     users::Role,
@@ -42,7 +40,7 @@ pub(super) fn meter_number(meters: &mut Vec<String>, key: &str) -> u16 {
 /// The routes, with their upstreams resolved; the sample API is always among them.
 pub(super) fn read_routes(
     reader: &mut Reader,
-    upstreams: &[UpstreamSettings],
+    upstreams: &[Arc<UpstreamConfig>],
     meters: &mut Vec<String>,
 ) -> Option<Vec<RouteConfig>> {
     let mut routes: Vec<RouteConfig> = Vec::new();
@@ -83,10 +81,10 @@ fn is_twin(one: &RouteConfig, other: &RouteConfig) -> bool {
 
 /// `/sample/`, counting every stock meter.
 fn sample_route() -> RouteConfig {
-    RouteConfig { meters: MeterRule::everything(), ..RouteConfig::new("/sample/", Upstream::Sample) }
+    RouteConfig { meters: RouteMeter::everything(), ..RouteConfig::new("/sample/", Upstream::Sample) }
 }
 
-fn read_route(item: &mut Reader, upstreams: &[UpstreamSettings], meters: &mut Vec<String>) -> Option<RouteConfig> {
+fn read_route(item: &mut Reader, upstreams: &[Arc<UpstreamConfig>], meters: &mut Vec<String>) -> Option<RouteConfig> {
     let path = item.string(".path", "");
     if let Some(path) = &path {
         if !path.starts_with('/') {
@@ -148,7 +146,7 @@ fn refuse_conditions(item: &mut Reader, route: &RouteConfig) {
     }
 }
 
-fn read_upstream(item: &mut Reader, upstreams: &[UpstreamSettings], path: Option<&str>) -> Option<Upstream> {
+fn read_upstream(item: &mut Reader, upstreams: &[Arc<UpstreamConfig>], path: Option<&str>) -> Option<Upstream> {
     let name = item.string(".upstream", "");
     let strip_prefix = item.optional_string(".strip_prefix");
     if let (Some(strip), Some(path)) = (&strip_prefix, path)
@@ -166,7 +164,7 @@ fn read_upstream(item: &mut Reader, upstreams: &[UpstreamSettings], path: Option
         item.fault(".upstream", &format!("{name:?} is neither an upstream nor {SAMPLE}"));
     }
     let timeout = Duration::from_secs(timeout_s?.unsigned_abs());
-    Some(Upstream::Http(Targets { addresses: found?.targets.clone(), strip_prefix, timeout }))
+    Some(Upstream::Http(Destination { upstream: Arc::clone(found?), strip_prefix, timeout }))
 }
 
 fn read_methods(item: &mut Reader) -> Option<Vec<Method>> {
@@ -200,7 +198,7 @@ fn optional_number(item: &mut Reader, path: &str, least: i64, most: i64) -> Opti
 
 /// A rate that may be absent; one that is wrong is a fault, and counts as absent.
 fn read_rate_limit(item: &mut Reader) -> Option<RateTerms> {
-    let mut table = item.inner(".rate_limit")?;
+    let mut table = item.table(".rate_limit")?;
     let mut number = |path: &str, most: i64| {
         if !table.has(path) {
             table.fault(path, "is required");
@@ -214,15 +212,17 @@ fn read_rate_limit(item: &mut Reader) -> Option<RateTerms> {
     Some(RateTerms { requests: requests?, per_s: per_s?, burst: burst? })
 }
 
-fn read_meters(item: &mut Reader, names: &mut Vec<String>) -> Option<Arc<[MeterRule]>> {
-    let Some(given) = item.texts_and_tables(".meters") else { return Some(MeterRule::requests()) };
-    let mut rules: Vec<MeterRule> = Vec::new();
+fn read_meters(item: &mut Reader, names: &mut Vec<String>) -> Option<Vec<RouteMeter>> {
+    let Some(given) = item.texts_and_tables(".meters") else {
+        return RouteMeter::stock("apis").map(|apis| vec![apis]);
+    };
+    let mut rules: Vec<RouteMeter> = Vec::new();
     let mut fine = true;
     let count = given.len();
     for (prefix, one) in given {
         let rule = match one {
             TextOrTable::Text(name) => {
-                let rule = stock_rule(&name);
+                let rule = RouteMeter::stock(&name);
                 if rule.is_none() {
                     let known = STOCK_METERS.map(|meter| meter.key).join(", ");
                     let detail = format!("{name:?} is not one of {known}; another meter needs a table with a value");
@@ -238,7 +238,7 @@ fn read_meters(item: &mut Reader, names: &mut Vec<String>) -> Option<Arc<[MeterR
         };
         fine &= rule.is_some();
         let Some(rule) = rule else { continue };
-        if rules.iter().any(|other| other.meter == rule.meter) {
+        if rules.iter().any(|other| other.key == rule.key) {
             item.fault(&prefix, "is counted by this route already");
         }
         rules.push(rule);
@@ -246,27 +246,22 @@ fn read_meters(item: &mut Reader, names: &mut Vec<String>) -> Option<Arc<[MeterR
     if count > MAX_AMOUNTS {
         item.fault(".meters", &format!("can be at most {MAX_AMOUNTS}"));
     }
-    fine.then(|| rules.into())
+    fine.then_some(rules)
 }
 
-fn stock_rule(name: &str) -> Option<MeterRule> {
-    let number = STOCK_METERS.iter().position(|meter| meter.key == name)?;
-    u16::try_from(number).ok().map(MeterRule::stock)
-}
-
-fn read_rule(table: &mut Reader, names: &mut Vec<String>) -> Option<MeterRule> {
+fn read_rule(table: &mut Reader, names: &mut Vec<String>) -> Option<RouteMeter> {
     let key = table.parsed::<MeterKey>(".meter", "");
     let has_value = table.has(".value");
     let unit = if has_value { table.parsed::<Unit>(".value", "") } else { None };
     let hold = optional_number(table, ".hold", 1, MOST_HELD);
     let key = key?;
-    let stock = stock_rule(key.as_str());
+    let stock = RouteMeter::stock(key.as_str());
     if stock.is_none() && !has_value {
         table.fault(".value", "is required");
     }
-    let number = meter_number(names, key.as_str());
+    meter_number(names, key.as_str());
     let mut rule = match (unit, stock) {
-        (Some(unit), _) => MeterRule::new(number, unit),
+        (Some(unit), _) => RouteMeter::new(key, unit),
         (None, Some(stock)) if !has_value => stock,
         _ => return None,
     };

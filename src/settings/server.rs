@@ -68,6 +68,13 @@ impl ServerSettings {
     }
 }
 
+impl ServerSettings {
+    /// `iss` of our tokens.
+    pub fn issuer(&self) -> String {
+        self.issuer.clone().unwrap_or_else(|| format!("http://{}", self.listen))
+    }
+}
+
 /// An issuer is an address without query or fragment (OIDC Discovery section 3); without a slash at the end, so that
 /// paths can be put behind it.
 fn issuer(reader: &mut Reader, text: &str) -> Option<String> {

@@ -190,6 +190,21 @@ impl Tx {
         .await
     }
 
+    /// Whether a tenant that was taken out had an external id.
+    pub async fn external_id_is_buried(&mut self, id: &ExternalId) -> Result<bool, StoreError> {
+        let scope = self.tenant();
+        let buried = self
+            .query(
+                "SELECT tenant_id FROM tenants
+                 WHERE external_id = $1 AND deleted_at IS NOT NULL AND ($2 IS NULL OR tenant_id = $2) LIMIT 1",
+            )
+            .bind(id.as_str())
+            .bind(scope)
+            .map_one(|row| row.get::<TenantId>("tenant_id"))
+            .await?;
+        Ok(buried.is_some())
+    }
+
     /// The tenants that some texts name: by id, else by external id; without those that are deleted.
     pub async fn tenants_by_subject<'s>(
         &mut self,

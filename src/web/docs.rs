@@ -23,6 +23,9 @@ use super::kinds::Kind;
 
 const PAGE: &str = include_str!("docs.html");
 
+/// What these pages are at.
+pub const PATHS: [&str; 3] = ["/openapi.json", "/docs", "/docs/problems"];
+
 /// The description before any route is in it.
 pub fn base() -> OpenApi {
     let info = InfoBuilder::new()
@@ -93,9 +96,9 @@ fn guard(path: &str, open: bool, operation: &mut Operation) {
 pub fn routes(description: Description) -> Router {
     let (reference, kinds) = (Page::new(PAGE.to_owned()), Page::new(problems()));
     Router::new()
-        .route("/openapi.json", get(openapi))
-        .route("/docs", get(move || async move { reference }))
-        .route("/docs/problems", get(move || async move { kinds }))
+        .route(PATHS[0], get(openapi))
+        .route(PATHS[1], get(move || async move { reference }))
+        .route(PATHS[2], get(move || async move { kinds }))
         .with_state(description)
 }
 

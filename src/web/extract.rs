@@ -67,6 +67,8 @@ impl TenantAccess {
         match self.access.subject {
             Subject::User(user) => Actor::User(user),
             Subject::Client(client) => Actor::Client(client),
+            // Their tokens do not come here: the verifier of our own takes none of theirs.
+            Subject::Foreign(_) => Actor::Anonymous,
         }
     }
 
@@ -76,8 +78,8 @@ impl TenantAccess {
         self.must_be_direct()?;
         // The least that every sign-in has: a token that was switched here may have no more.
         self.must_be_whole(Role::Member)?;
-        match (self.access.subject, self.access.session) {
-            (Subject::User(user), Some(session)) => Ok((user, session)),
+        match (&self.access.subject, self.access.session) {
+            (&Subject::User(user), Some(session)) => Ok((user, session)),
             _ => Err(Problem::new(Kind::FORBIDDEN, "this is a person's own; the token is a machine's")),
         }
     }
@@ -228,9 +230,12 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     })
 }
 
-/// 401 with the challenge of RFC 6750 section 3.
+/// 401 with the challenge of RFC 6750 section 3; 503 for a token of which nothing can be told now.
 pub fn unauthenticated(error: &TokenError) -> Problem {
     let text = error.to_string();
+    if matches!(error, TokenError::Unavailable(_)) {
+        return Problem::new(Kind::UNAVAILABLE, text).retry_after(1);
+    }
     let challenge = format!("Bearer realm=\"tollgate\", error=\"invalid_token\", error_description=\"{text}\"");
     let challenge = HeaderValue::try_from(challenge).unwrap_or(HeaderValue::from_static("Bearer"));
     Problem::new(Kind::UNAUTHENTICATED, text).header(header::WWW_AUTHENTICATE, challenge)
@@ -279,8 +284,8 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let access = access(parts, state)?;
-        match (access.subject, access.tenant) {
-            (Subject::User(admin), None) if access.scope.contains(ADMIN_SCOPE) => Ok(Self { admin }),
+        match (&access.subject, access.tenant) {
+            (&Subject::User(admin), None) if access.scope.contains(ADMIN_SCOPE) => Ok(Self { admin }),
             _ => Err(insufficient_scope(ADMIN_SCOPE)),
         }
     }

@@ -102,6 +102,7 @@ async fn things_of(app: &TestApp, name: &str) -> Vec<(&'static str, String)> {
         ("tenant_id", tenant_id),
         ("client_id", client.text("/client_id")),
         ("user_id", user.text("/user_id")),
+        ("issuer_id", "nobody".into()),
         ("browser_id", "01900000-0000-7000-8000-000000000000".into()),
         ("session_id", sessions.text("/items/0/session_id")),
         ("registration_id", registrations.text("/items/0/registration_id")),

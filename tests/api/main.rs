@@ -14,6 +14,7 @@ mod coverage;
 mod customers;
 mod dialects;
 mod events;
+mod foreign;
 mod gateway;
 mod invitations;
 mod lab;

@@ -84,6 +84,7 @@ fn doubled(object: &Value, member: &str) -> String {
 }
 
 const MALFORMED: &str = "it is malformed";
+const TWICE: &str = "a member is there twice";
 const CLAIM: &str = "a claim is missing or malformed";
 
 /// What must be refused, with the reason that the caller is told.
@@ -120,11 +121,22 @@ fn forgeries(forge: &Forge, now: i64) -> Vec<(&'static str, String, &'static str
         (
             "duplicate sub",
             forge.signed(&header, &doubled(&forge.claims, r#""sub":"00000000-0000-7000-8000-000000000000""#)),
-            CLAIM,
+            TWICE,
         ),
-        ("duplicate alg", forge.signed(&doubled(&forge.header, r#""alg":"none""#), &claims), MALFORMED),
+        ("duplicate alg", forge.signed(&doubled(&forge.header, r#""alg":"none""#), &claims), TWICE),
+        (
+            "duplicate of a claim that is not ours",
+            forge.signed(&header, &doubled(&with(&forge.claims, "x", 1.into()), r#""x":2"#)),
+            TWICE,
+        ),
+        ("b64", forge.header("b64", false.into()), "it has critical extensions"),
+        (
+            "JSON serialisation",
+            json!({"payload": parts[1], "protected": parts[0], "signature": parts[2]}).to_string(),
+            MALFORMED,
+        ),
         ("header no object", forge.signed("[]", &claims), MALFORMED),
-        ("claims no object", forge.signed(&header, "[]"), CLAIM),
+        ("claims no object", forge.signed(&header, "[]"), MALFORMED),
         ("another signature", resigned(&BASE64.encode(flipped)), "its signature is wrong"),
         ("an empty signature", resigned(""), "its signature is wrong"),
         ("a signature of zeros", resigned(&BASE64.encode([0; 64])), "its signature is wrong"),

@@ -1,5 +1,7 @@
 //! An upstream that answers when the test says so.
 
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},

@@ -5,6 +5,7 @@
 pub mod actors;
 pub mod app;
 pub mod audit;
+pub mod issuer;
 pub mod postgres;
 pub mod totp;
 

@@ -138,7 +138,7 @@ enum Unprivileged {
 
 impl Unprivileged {
     fn when_root(folder: &Path) -> Self {
-        if std::fs::metadata(folder).unwrap().uid() != 0 {
+        if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
             return Self::Same;
         }
         // 65534 is `nobody` and `nogroup` on every Linux distribution that PostgreSQL is packaged for.

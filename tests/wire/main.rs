@@ -11,9 +11,16 @@ mod configured;
 #[path = "../process/customer.rs"]
 mod customer;
 mod edge;
+mod exchange;
+mod flow;
+mod scripted;
 #[path = "../process/server.rs"]
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
+mod target;
+mod targets;
+mod tunnels;
 #[path = "../process/upstream.rs"]
 mod upstream;
+mod wait;

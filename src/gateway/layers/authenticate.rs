@@ -13,8 +13,8 @@ use tower::{Layer, Service};
 
 use super::refuse;
 use crate::{
-    gateway::headers::strip_identity,
-    identity::Verifier,
+    gateway::{directory::BoxFuture, headers::strip_identity},
+    identity::{Access, TokenError, Verifier},
     users::Role,
     web::{
         Kind, Problem,
@@ -50,9 +50,18 @@ impl AuthenticateLayer {
         self
     }
 
-    fn check<B>(&self, request: &mut Request<B>) -> Result<(), Problem> {
+    /// Takes away what only we may say, and looks at the token: decided at once, unless that takes waiting.
+    fn check<B>(&self, request: &mut Request<B>) -> Result<Decision, Problem> {
         strip_identity(request.headers_mut());
-        let access = self.verifier.verify(bearer(request.headers())?).map_err(|error| unauthenticated(&error))?;
+        let token = bearer(request.headers())?;
+        match self.verifier.decide(token) {
+            Some(verdict) => self.let_in(request, verdict).map(|()| Decision::Known),
+            None => Ok(Decision::Waits(token.to_owned())),
+        }
+    }
+
+    fn let_in<B>(&self, request: &mut Request<B>, verdict: Result<Arc<Access>, TokenError>) -> Result<(), Problem> {
+        let access = verdict.map_err(|error| unauthenticated(&error))?;
         if access.tenant.is_none() {
             return Err(Problem::new(Kind::FORBIDDEN, "the token names no tenant"));
         }
@@ -66,6 +75,14 @@ impl AuthenticateLayer {
         request.extensions_mut().insert(access);
         Ok(())
     }
+}
+
+/// What was decided of a token without waiting.
+enum Decision {
+    /// Whom it lets in is in the request's extensions.
+    Known,
+    /// This token is to be resolved.
+    Waits(String),
 }
 
 impl<S> Layer<S> for AuthenticateLayer {
@@ -85,11 +102,11 @@ pub struct Authenticate<S> {
 
 impl<S, B> Service<Request<B>> for Authenticate<S>
 where
-    S: Service<Request<B>, Response = Response<Body>>,
+    S: Service<Request<B>, Response = Response<Body>> + Clone,
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = AuthenticateFuture<S::Future>;
+    type Future = AuthenticateFuture<S, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -97,7 +114,15 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.layer.check(&mut request) {
-            Ok(()) => AuthenticateFuture::Inner { future: self.inner.call(request) },
+            Ok(Decision::Known) => AuthenticateFuture::Inner { future: self.inner.call(request) },
+            Ok(Decision::Waits(token)) => {
+                let verifier = self.layer.verifier.clone();
+                let resolving = Box::pin(async move { verifier.resolve(&token).await });
+                // The instance that was polled ready goes with the request; a clone takes its place.
+                let clone = self.inner.clone();
+                let inner = std::mem::replace(&mut self.inner, clone);
+                AuthenticateFuture::Waiting { resolving, waiting: Some((self.layer.clone(), inner, request)) }
+            }
             Err(problem) => AuthenticateFuture::Refused { response: Some(refuse(problem, &request)) },
         }
     }
@@ -106,26 +131,43 @@ where
 pin_project! {
     /// The future of [`Authenticate`].
     #[project = AuthenticateProjection]
-    pub enum AuthenticateFuture<F> {
+    pub enum AuthenticateFuture<S, B> where S: Service<Request<B>> {
+        /// An issuer's keys are being fetched, or a tenant is looked up or made.
+        Waiting {
+            resolving: BoxFuture<'static, Result<Arc<Access>, TokenError>>,
+            waiting: Option<(AuthenticateLayer, S, Request<B>)>,
+        },
         /// The inner service answers.
-        Inner { #[pin] future: F },
+        Inner { #[pin] future: S::Future },
         /// The layer does.
         Refused { response: Option<Response<Body>> },
     }
 }
 
-impl<F, E> Future for AuthenticateFuture<F>
+impl<S, B> Future for AuthenticateFuture<S, B>
 where
-    F: Future<Output = Result<Response<Body>, E>>,
+    S: Service<Request<B>, Response = Response<Body>>,
 {
-    type Output = Result<Response<Body>, E>;
+    type Output = Result<Response<Body>, S::Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            AuthenticateProjection::Inner { future } => Poll::Ready(ready!(future.poll(cx))),
-            AuthenticateProjection::Refused { response } => {
-                Poll::Ready(Ok(response.take().expect("a future is not polled after it is done")))
-            }
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let next = match self.as_mut().project() {
+                AuthenticateProjection::Inner { future } => return future.poll(cx),
+                AuthenticateProjection::Refused { response } => {
+                    return Poll::Ready(Ok(response.take().expect("a future is not polled after it is done")));
+                }
+                AuthenticateProjection::Waiting { resolving, waiting } => {
+                    let verdict = ready!(resolving.as_mut().poll(cx));
+                    let (layer, mut inner, mut request) =
+                        waiting.take().expect("a future is not polled after it is done");
+                    match layer.let_in(&mut request, verdict) {
+                        Ok(()) => Self::Inner { future: inner.call(request) },
+                        Err(problem) => Self::Refused { response: Some(refuse(problem, &request)) },
+                    }
+                }
+            };
+            self.set(next);
         }
     }
 }

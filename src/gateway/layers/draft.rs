@@ -10,6 +10,7 @@ use crate::{
     gateway::{
         reading::Reading,
         units::{MeterRule, ONE, Unit, Unread},
+        upstream::Tunnel,
         usage::Reported,
     },
     metering::{Amounts, Record, Reservation},
@@ -23,6 +24,8 @@ pub(super) struct Draft {
     /// Absent when the request has no body.
     pub(super) ingress: Option<Arc<Ingress>>,
     pub(super) egress: u64,
+    /// What goes on counting after a change of protocol.
+    pub(super) tunnel: Option<Tunnel>,
     pub(super) reported: Reported,
     pub(super) reading: Option<Box<Reading>>,
     pub(super) started: Instant,
@@ -88,9 +91,10 @@ impl Draft {
         Ok(match &rule.unit {
             Unit::Count => ONE,
             Unit::RequestBytes => {
-                self.ingress.as_ref().map_or(0, |ingress| whole(ingress.bytes.load(Ordering::Relaxed)))
+                let of_body = self.ingress.as_ref().map_or(0, |ingress| ingress.bytes.load(Ordering::Relaxed));
+                whole(of_body.saturating_add(self.tunnel.as_ref().map_or(0, Tunnel::ingress)))
             }
-            Unit::ResponseBytes => whole(self.egress),
+            Unit::ResponseBytes => whole(self.egress.saturating_add(self.tunnel.as_ref().map_or(0, Tunnel::egress))),
             Unit::Milliseconds => worked,
             Unit::Reported => reported().unwrap_or(0),
             Unit::ReportedOrMilliseconds => reported().unwrap_or(worked),

@@ -16,7 +16,7 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Request, Response, Uri, header},
 };
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
@@ -26,7 +26,7 @@ use super::{
     Ticket,
     admit::{RouteTerms, body_too_large},
     draft::{Draft, stopwatch},
-    metered_body::{Ingress, IngressBody, MeteredBody},
+    metered_body::{Ingress, IngressBody, MeteredBody, Settle},
     refuse,
 };
 use crate::{
@@ -35,6 +35,7 @@ use crate::{
         reading::Reading,
         routes::Durability,
         units::{Billed, MeterRule, Unit},
+        upstream::Tunnel,
         usage::{self, Reported},
     },
     kernel::Clock,
@@ -73,7 +74,7 @@ impl RouteMeters {
 
     /// What the admit layer must know of them.
     pub fn terms(&self) -> RouteTerms {
-        RouteTerms::counting(self.route, Arc::clone(&self.rules))
+        RouteTerms::counting(self.route.into(), Arc::clone(&self.rules))
     }
 }
 
@@ -167,6 +168,7 @@ where
             reservation,
             ingress,
             egress: 0,
+            tunnel: None,
             reported: Reported::default(),
             reading: None,
             started: stopwatch(),
@@ -252,8 +254,12 @@ fn answered(mut draft: Draft, mut response: Response<Body>, limited: Option<(Uri
         draft.ticket.release();
         return Answered::Now(response);
     }
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        draft.ticket.upgrade();
+    if let Some(tunnel) = response.extensions_mut().remove::<Tunnel>() {
+        // Settled when the tunnel lets go of it; until then it is under way.
+        draft.ticket.watch();
+        draft.tunnel = Some(tunnel.clone());
+        tunnel.hold(Settle::new(draft));
+        return Answered::Now(response);
     }
     if shared.reads {
         draft.reading = Reading::begin(&shared.meters.rules, response.headers());

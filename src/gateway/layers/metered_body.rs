@@ -21,9 +21,13 @@ use super::{
 use crate::{gateway::directory::BoxFuture, metering::JournalError};
 
 /// Settles on drop what was not settled before: a response that the client or the upstream broke off.
-struct Settle(Option<Draft>);
+pub(super) struct Settle(Option<Draft>);
 
 impl Settle {
+    pub(super) const fn new(draft: Draft) -> Self {
+        Self(Some(draft))
+    }
+
     fn now(&mut self) -> Result<Option<(u64, Arc<Shared>)>, NotRecorded> {
         let Some(draft) = self.0.take() else { return Ok(None) };
         let shared = Arc::clone(&draft.shared);
@@ -59,7 +63,7 @@ pin_project! {
 
 impl MeteredBody {
     pub(super) const fn new(inner: Body, draft: Draft) -> Self {
-        Self { inner, settle: Settle(Some(draft)), state: Ending::Running }
+        Self { inner, settle: Settle::new(draft), state: Ending::Running }
     }
 }
 

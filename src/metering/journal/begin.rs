@@ -45,7 +45,7 @@ impl Journal {
                 header.number += 1;
             }
         }
-        let (content, last) = opening(&header, &names(&options), std::iter::empty());
+        let (content, last) = opening(&header, &names(&options.meters, &options.routes), std::iter::empty());
         let file = prepare(&*disk, &options, identity)?;
         segment::begin(&*disk, &*file, identity.boot, header.number, &content)?;
         let offset = content.len() as u64;
@@ -58,6 +58,8 @@ impl Journal {
             unsynced: Vec::new(),
             syncing: false,
             reserved: 0,
+            routes: options.routes.clone(),
+            meters: options.meters.clone(),
             prepared: None,
             making: false,
             state: State::Open,
@@ -137,8 +139,8 @@ pub(super) fn opening<'a>(
 }
 
 /// What the numbers of this process stand for.
-pub(super) fn names(options: &Options) -> Vec<Name> {
-    let meters = (0_u16..).zip(&options.meters).map(|(number, name)| (true, number, name));
-    let routes = (0_u16..).zip(&options.routes).map(|(number, name)| (false, number, name));
+pub(super) fn names(meters: &[String], routes: &[String]) -> Vec<Name> {
+    let meters = (0_u16..).zip(meters).map(|(number, name)| (true, number, name));
+    let routes = (0_u16..).zip(routes).map(|(number, name)| (false, number, name));
     meters.chain(routes).map(|(is_meter, number, name)| Name { is_meter, number, text: name.clone() }).collect()
 }

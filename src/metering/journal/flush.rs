@@ -179,7 +179,7 @@ impl Shared {
     }
 
     /// Makes the next segment's file ahead of need. One at a time, because they have one name.
-    fn make_room(&self) {
+    pub(super) fn make_room(&self) {
         let inner = self.synced.wait_while(self.lock(), |inner| inner.making);
         let mut inner = inner.unwrap_or_else(PoisonError::into_inner);
         if inner.prepared.is_some() {

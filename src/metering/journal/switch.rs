@@ -8,13 +8,41 @@
 use std::sync::{Arc, MutexGuard};
 
 use super::{
-    JournalError,
+    Journal, JournalError,
     begin::{names, opening},
     frame::{self, Chain, MAX_USAGE_FRAME, Place},
     reader,
     segment::{self, Header},
     writer::{Inner, Shared, State, Synced},
 };
+
+/// A segment that was made ahead may be taken by the flusher; then another is made.
+const TRIES: usize = 3;
+
+impl Journal {
+    /// Gives names to numbers of meters and routes, from 0: those that it had, and more behind them. The names are in a segment's beginning,
+    /// so another is begun; nothing may be recorded with a new number before this returned.
+    pub fn name(&self, meters: &[String], routes: &[String]) -> Result<(), JournalError> {
+        let shared = &*self.shared;
+        for _ in 0..TRIES {
+            shared.make_room();
+            let mut inner = shared.wait_synced(shared.lock());
+            if inner.closed || inner.state != State::Open {
+                return Err(JournalError::Unavailable);
+            }
+            if inner.prepared.is_none() {
+                continue;
+            }
+            let before = inner.number;
+            inner.routes = routes.to_vec();
+            inner.meters = meters.to_vec();
+            let inner = shared.next_segment(inner);
+            let begun = inner.number > before && inner.state == State::Open;
+            return if begun { Ok(()) } else { Err(JournalError::Unavailable) };
+        }
+        Err(JournalError::Unavailable)
+    }
+}
 
 impl Shared {
     /// Ends the current segment and begins another, whose header says how much of the old one holds: what was on disk
@@ -35,8 +63,9 @@ impl Shared {
             previous_holds: inner.synced.offset,
         };
         let (records, taken) = (reader::usage_in(&inner.unsynced), inner.unsynced.len());
+        let names = names(&inner.meters, &inner.routes);
         drop(inner);
-        let (content, last) = opening(&header, &names(&self.options), records.iter());
+        let (content, last) = opening(&header, &names, records.iter());
         let opening = Synced { offset: content.len() as u64, last };
         let written = file.write_at(&content, 0).and_then(|()| file.sync());
         let mut inner = self.lock();

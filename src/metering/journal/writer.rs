@@ -69,6 +69,10 @@ pub(super) struct Inner {
     pub(super) syncing: bool,
     /// Records promised to requests under way.
     pub(super) reserved: u64,
+    /// What route numbers stand for from the next segment on.
+    pub(super) routes: Vec<String>,
+    /// What the numbers of meters stand for.
+    pub(super) meters: Vec<String>,
     /// The next segment, made ahead of need.
     pub(super) prepared: Option<Arc<dyn DiskFile>>,
     /// Somebody makes its file.
@@ -115,13 +119,19 @@ impl Journal {
     }
 
     /// What the numbers of meters stand for.
-    pub fn meter_names(&self) -> &[String] {
-        &self.shared.options.meters
+    pub fn meter_names(&self) -> Vec<String> {
+        self.shared.lock().meters.clone()
+    }
+
+    /// A meter's number.
+    pub fn meter_number(&self, name: &str) -> Option<u16> {
+        let place = self.shared.lock().meters.iter().position(|own| own == name)?;
+        u16::try_from(place).ok()
     }
 
     /// What the numbers of routes stand for.
-    pub fn route_names(&self) -> &[String] {
-        &self.shared.options.routes
+    pub fn route_names(&self) -> Vec<String> {
+        self.shared.lock().routes.clone()
     }
 
     /// Room for one record: taken before a request is forwarded, so that writing its record cannot fail for lack of it.

@@ -12,7 +12,7 @@ use crate::{
     billing::AddressBody,
     identity::{self, Identity, Origin, not_ours, same_origin},
     kernel::{Faults, Secret},
-    onboarding::{Entrance, Error, Onboarding, Request, SignedUp, http::SIGN_UP_TIER},
+    onboarding::{Entrance, Error, Onboarding, Request, SignedUp, rules::DEFAULT_TIER},
     web::{
         form::Form,
         html::{Page, alert, field, hidden},
@@ -89,7 +89,7 @@ fn parse(form: &Form) -> Result<Request, String> {
     let customer_name = faults.require("organization", Some(form.text("customer_name")));
     let address = AddressBody::Text(form.text("billing_address").to_owned());
     let billing_address = address.parse("billing address", &mut faults);
-    let tier = faults.parse("tier", SIGN_UP_TIER);
+    let tier = faults.parse("tier", DEFAULT_TIER);
     let password = form.secret("password");
     if password.is_none() {
         faults.add("password", "is required");
