@@ -368,8 +368,8 @@ async fn build_state(
         clock: clock(),
         rng: rng(),
     };
-    let numbers = gateway::Names { routes: settings.gateway.route_names(), meters: settings.gateway.meters.clone() };
-    let gateway = Gateway::new(&settings.gateway.routes, numbers, parts, shutdown.background(clock(), rng()));
+    let routes = settings.gateway.route_names();
+    let gateway = Gateway::new(&settings.gateway.routes, routes, parts, shutdown.background(clock(), rng()));
     let issuers = verifier.clone();
     let issuers: reload::Hook = Box::new(move |settings| issuers.replace_issuers(&settings.identity.issuers));
     let reload = Reload::new(settings.clone(), gateway.clone(), billing.clone(), tls.cloned(), vec![issuers]);

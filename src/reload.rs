@@ -11,9 +11,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     billing::{self, Billing, Effective},
-    gateway::{Gateway, NotPrepared},
+    gateway::Gateway,
     identity::Verifier,
     kernel::{Fault, fault::chain},
+    metering,
     settings::{SettingFault, SettingFaults, Settings},
     store::Scope,
     tls::Acceptor,
@@ -47,7 +48,7 @@ pub enum ReloadError {
     Given,
     /// The routes cannot be had.
     #[error(transparent)]
-    Routes(#[from] NotPrepared),
+    Routes(#[from] metering::Error),
     /// A new plan could not be stored.
     #[error("the plans could not be stored")]
     Plans(#[source] billing::Error),
@@ -84,7 +85,7 @@ impl Reload {
         let read = tokio::task::spawn_blocking(move || before.again()).await;
         // A thread that panicked has said so.
         let next = read.ok().flatten().ok_or(ReloadError::Given)??;
-        let prepared = live.gateway.prepare(&next.gateway.routes, &next.gateway.meters).await?;
+        let prepared = live.gateway.prepare(&next.gateway.routes).await?;
         let plans = self.change_plans(&current, &next).await.map_err(ReloadError::Plans)?;
         live.gateway.change(prepared);
         if let (Some(acceptor), Some(pair)) = (&live.tls, &next.server.tls) {
@@ -134,8 +135,7 @@ fn problem(error: ReloadError) -> Problem {
             Problem::invalid(&faults.into_iter().map(fault).collect::<Vec<_>>())
         }
         ReloadError::Given => Problem::new(Kind::CONFLICT, text),
-        ReloadError::Routes(NotPrepared::NewMeter(_)) => Problem::invalid_field("gateway.routes", text),
-        ReloadError::Routes(error) => Problem::new(Kind::UNAVAILABLE, text).retry_after(1).caused_by(error),
+        ReloadError::Routes(error) => error.into(),
         ReloadError::Plans(error) => error.into(),
     }
 }

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Durability, Gateway, MeterRule, RouteConfig, Upstream,
+    Durability, Gateway, RouteConfig, Upstream,
     upstream::{Protocol, Standing, TargetState, UpstreamState},
 };
 use crate::{
@@ -45,9 +45,25 @@ pub struct RouteView {
     timeout_s: Option<u64>,
     scopes: Vec<String>,
     forward_token: bool,
-    meters: Vec<String>,
+    /// One of these roles is needed, when there are any.
+    roles: Vec<&'static str>,
+    /// What the tier must have.
+    features: Vec<String>,
+    meters: Vec<CountedView>,
+    /// The largest body of a request, in bytes.
+    body_limit: Option<u64>,
+    /// Each tenant's requests under way on the route.
+    max_concurrency: Option<u32>,
     durability: &'static str,
     public: bool,
+}
+
+/// A meter that a route counts.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CountedView {
+    meter: String,
+    /// Where the quantity comes from: `count`, `json:/usage/total_tokens`, …
+    value: String,
 }
 
 /// The upstreams that routes lead to.
@@ -80,13 +96,17 @@ pub struct TargetView {
     in_flight: Option<u32>,
 }
 
-impl RouteView {
-    fn of(config: RouteConfig, meters: &[String]) -> Self {
+impl From<RouteConfig> for RouteView {
+    fn from(config: RouteConfig) -> Self {
         let (upstream, strip_prefix, timeout_s) = match config.upstream {
             Upstream::Sample => ("builtin:sample".to_owned(), None, None),
             Upstream::Http(to) => (to.upstream.name.clone(), to.strip_prefix, Some(to.timeout.as_secs())),
         };
-        let name = |rule: &MeterRule| meters.get(usize::from(rule.meter)).cloned().unwrap_or_default();
+        let meters = config
+            .meters
+            .iter()
+            .filter(|_| !config.public)
+            .map(|meter| CountedView { meter: meter.key.to_string(), value: meter.unit.to_string() });
         Self {
             path: config.path,
             host: config.host.map(|host| host.to_string()),
@@ -95,8 +115,12 @@ impl RouteView {
             strip_prefix,
             timeout_s,
             scopes: config.scopes,
+            roles: config.roles.iter().map(|role| role.name()).collect(),
+            features: config.features,
+            body_limit: config.body_limit,
+            max_concurrency: config.max_concurrency,
             forward_token: config.forward_token,
-            meters: if config.public { Vec::new() } else { config.meters.iter().map(name).collect() },
+            meters: meters.collect(),
             durability: match config.durability {
                 Durability::Relaxed => "relaxed",
                 Durability::Durable => "durable",
@@ -134,7 +158,7 @@ impl From<UpstreamState> for UpstreamView {
 /// Lists the routes as they are now.
 #[utoipa::path(get, path = "/admin/v1/routes", tag = "gateway", responses((status = 200, body = RouteList)))]
 async fn list_routes(_: AdminScope, State(gateway): State<Gateway>) -> Json<RouteList> {
-    let items = gateway.routes().into_iter().map(|route| RouteView::of(route, gateway.meters())).collect();
+    let items = gateway.routes().into_iter().map(RouteView::from).collect();
     Json(RouteList { items, next_cursor: None })
 }
 

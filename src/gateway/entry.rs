@@ -32,8 +32,8 @@ pub(super) struct Entry {
     noted: Mutex<Vec<Note>>,
     pub(super) rate: Rate,
     pub(super) in_flight: InFlight,
-    /// By the route's number: only of routes that have limits of their own.
-    routes: Mutex<Vec<(u16, Arc<OnRoute>)>>,
+    /// By the route's key: only of routes that have limits of their own.
+    routes: Mutex<Vec<(u64, Arc<OnRoute>)>>,
 }
 
 /// What a tenant does on one route that has limits of its own.
@@ -109,7 +109,7 @@ impl Entry {
     }
 
     /// What the tenant does on a route.
-    pub(super) fn on_route(&self, route: u16) -> Arc<OnRoute> {
+    pub(super) fn on_route(&self, route: u64) -> Arc<OnRoute> {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, known)) = routes.iter().find(|(own, _)| *own == route) {
             return Arc::clone(known);

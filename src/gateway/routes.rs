@@ -1,6 +1,11 @@
 //! Which request goes where: routes by path, host and method, and the service that puts them behind the layers.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use axum::{
@@ -17,13 +22,13 @@ use super::{
     path, sample,
     stack::{self, Identify, Metered, Way},
     table::{HostRule, Match, Pattern, Table},
-    units::{Billed, MeterRule},
+    units::{Billed, MeterRule, RouteMeter},
     upstream::{Background, Clusters, Destination, UpstreamState},
 };
 use crate::{
     identity::Verifier,
     kernel::{Clock, Rng},
-    metering::{JournalError, Metering},
+    metering::{self, Metering},
     users::Role,
     web::{Kind, Problem},
 };
@@ -48,7 +53,7 @@ pub struct RouteConfig {
     /// Whether the upstream gets the client's token.
     pub forward_token: bool,
     /// The meters it counts.
-    pub meters: Arc<[MeterRule]>,
+    pub meters: Vec<RouteMeter>,
     /// Which answers are billed.
     pub billed: Billed,
     /// How safe its records are.
@@ -75,7 +80,7 @@ impl RouteConfig {
             roles: Vec::new(),
             features: Vec::new(),
             forward_token: false,
-            meters: MeterRule::requests(),
+            meters: RouteMeter::stock("apis").into_iter().collect(),
             billed: Billed::default(),
             durability: Durability::Relaxed,
             body_limit: None,
@@ -89,10 +94,25 @@ impl RouteConfig {
         Pattern { path: &self.path, host: self.host.as_ref(), methods: &self.methods }
     }
 
-    fn terms(&self, route: u16) -> RouteTerms {
+    /// Its meters by their numbers; whoever calls has named them all.
+    fn rules(&self, metering: &Metering) -> Arc<[MeterRule]> {
+        let rule = |meter: &RouteMeter| Some(meter.rule(metering.meter_number(meter.key.as_str())?));
+        self.meters.iter().filter_map(rule).collect()
+    }
+
+    /// Tells it from routes of the same path, which share a number in the journal; the same when routes are changed.
+    fn own_key(&self) -> u64 {
+        let host = self.host.as_ref().map(ToString::to_string);
+        let methods: Vec<&str> = self.methods.iter().map(Method::as_str).collect();
+        let mut hasher = DefaultHasher::new();
+        (&self.path, host, methods).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn terms(&self, meters: &Arc<[MeterRule]>) -> RouteTerms {
         RouteTerms {
-            route,
-            meters: Arc::clone(&self.meters),
+            key: self.own_key(),
+            meters: Arc::clone(meters),
             features: self.features.clone(),
             rate: self.rate_limit,
             max_concurrency: self.max_concurrency,
@@ -152,31 +172,12 @@ struct Route {
     way: Arc<Way>,
 }
 
-/// What numbers in the journal stand for: what it was opened with.
-#[derive(Debug, Clone)]
-pub struct Names {
-    /// Routes.
-    pub routes: Vec<String>,
-    /// Meters.
-    pub meters: Vec<String>,
-}
-
 /// The routes of a moment.
 struct Moment {
+    /// In the order of the settings.
     routes: Vec<Route>,
     table: Table,
     clusters: Clusters,
-}
-
-/// Why other routes cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum NotPrepared {
-    /// A new route could not get a number.
-    #[error("the journal takes no names of routes now")]
-    Journal(#[from] JournalError),
-    /// A meter has no number.
-    #[error("no route counted the meter {0:?} when the program started; restart to count it")]
-    NewMeter(String),
 }
 
 /// Routes that were made ready and are not in force yet.
@@ -192,21 +193,13 @@ struct Live {
     background: Background,
     /// The routes' names by their numbers in the journal. A number never means another name.
     names: Mutex<Vec<String>>,
-    /// The meters' names by theirs.
-    meters: Vec<String>,
 }
 
 impl Gateway {
-    /// Puts every route behind its layers.
-    pub fn new(configs: &[RouteConfig], names: Names, parts: Parts, background: Background) -> Self {
-        let Names { routes, meters } = names;
-        let moment = ArcSwap::from_pointee(Moment::new(configs, &routes, &parts, &background, &Clusters::default()));
-        Self(Arc::new(Live { moment, parts, background, names: Mutex::new(routes), meters }))
-    }
-
-    /// The names of meters by their numbers.
-    pub fn meters(&self) -> &[String] {
-        &self.0.meters
+    /// Puts every route behind its layers. `names` are what the journal was opened with.
+    pub fn new(configs: &[RouteConfig], names: Vec<String>, parts: Parts, background: Background) -> Self {
+        let moment = Moment::new(configs, &names, &parts, &background, &Clusters::default());
+        Self(Arc::new(Live { moment: ArcSwap::from_pointee(moment), parts, background, names: Mutex::new(names) }))
     }
 
     /// What its layers need.
@@ -214,11 +207,10 @@ impl Gateway {
         &self.0.parts
     }
 
-    /// Makes other routes ready; `meters` is what the numbers of their meters stand for. A route's name that is new gets a
-    /// number of its own, in the journal first. Meters keep the numbers that they began with, and a new one needs a restart.
-    pub async fn prepare(&self, configs: &[RouteConfig], meters: &[String]) -> Result<Prepared, NotPrepared> {
+    /// Makes other routes ready. A name that is new, of a route or a meter, gets a number of its own first, in the journal,
+    /// too; when that cannot be, or a meter is none that routes can count, nothing is changed.
+    pub async fn prepare(&self, configs: &[RouteConfig]) -> Result<Prepared, metering::Error> {
         let live = &*self.0;
-        let configs = &self.by_own_numbers(configs, meters)?;
         let mut names = live.names.lock().await;
         let mut all = names.clone();
         for config in configs {
@@ -226,26 +218,17 @@ impl Gateway {
                 all.push(config.path.clone());
             }
         }
-        if all.len() > names.len() {
-            live.parts.metering.name_routes(all.clone()).await?;
+        let metering = &live.parts.metering;
+        let mut meters: Vec<&str> =
+            configs.iter().flat_map(|config| &config.meters).map(|own| own.key.as_str()).collect();
+        meters.retain(|key| metering.meter_number(key).is_none());
+        metering.check_routable(&meters)?;
+        if all.len() > names.len() || !meters.is_empty() {
+            metering.name(&meters, all.clone()).await?;
             *names = all;
         }
         let before = live.moment.load_full();
         Ok(Prepared(Moment::new(configs, &names, &live.parts, &live.background, &before.clusters)))
-    }
-
-    fn by_own_numbers(&self, configs: &[RouteConfig], meters: &[String]) -> Result<Vec<RouteConfig>, NotPrepared> {
-        let own = |rule: &MeterRule| {
-            let name = meters.get(usize::from(rule.meter)).map_or("", String::as_str);
-            let number = self.0.meters.iter().position(|known| known == name).and_then(|own| u16::try_from(own).ok());
-            let number = number.ok_or_else(|| NotPrepared::NewMeter(name.to_owned()))?;
-            Ok::<_, NotPrepared>(MeterRule { meter: number, ..rule.clone() })
-        };
-        let with_own = |config: &RouteConfig| {
-            let meters = config.meters.iter().map(own).collect::<Result<Vec<_>, NotPrepared>>()?;
-            Ok::<_, NotPrepared>(RouteConfig { meters: meters.into(), ..config.clone() })
-        };
-        configs.iter().map(with_own).collect()
     }
 
     /// Has other routes from the next request on.
@@ -278,9 +261,15 @@ impl Gateway {
         }
     }
 
-    /// The routes as they are now, in the order in which they are tried.
+    /// The routes as they are now, the longest prefix first.
     pub fn routes(&self) -> Vec<RouteConfig> {
-        self.0.moment.load().routes.iter().map(|route| route.config.clone()).collect()
+        let moment = self.0.moment.load();
+        let mut configs: Vec<RouteConfig> = moment.routes.iter().map(|route| route.config.clone()).collect();
+        let rank = |route: &RouteConfig| {
+            (route.path.trim_end_matches('/').len(), route.host.is_some(), !route.methods.is_empty())
+        };
+        configs.sort_by_key(|route| std::cmp::Reverse(rank(route)));
+        configs
     }
 
     /// The upstreams that routes lead to, and how their targets fare.
@@ -330,14 +319,11 @@ fn way(number: u16, config: &RouteConfig, parts: &Parts, upstream: stack::Upstre
     if config.public {
         return Way::Public { limit: config.body_limit.map(Limit), identify, upstream };
     }
-    let meters = RouteMeters {
-        route: number,
-        rules: Arc::clone(&config.meters),
-        billed: config.billed.clone(),
-        durability: config.durability,
-    };
+    let rules = config.rules(&parts.metering);
+    let terms = config.terms(&rules);
+    let meters = RouteMeters { route: number, rules, billed: config.billed.clone(), durability: config.durability };
     let (authenticate, admit, meter) = parts.layers(&config.scopes, meters);
-    let (authenticate, admit) = (authenticate.require_roles(&config.roles), admit.for_route(config.terms(number)));
+    let (authenticate, admit) = (authenticate.require_roles(&config.roles), admit.for_route(terms));
     Way::Metered(Metered { authenticate, admit, meter, identify, upstream })
 }
 

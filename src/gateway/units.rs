@@ -1,6 +1,6 @@
 //! What a route counts: its meters, how a request's quantity of each is found, and which answers are billed.
 
-use std::{str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use axum::http::{HeaderName, StatusCode};
 use rust_decimal::prelude::ToPrimitive as _;
@@ -8,7 +8,7 @@ use rust_decimal::prelude::ToPrimitive as _;
 use super::reading::Pointer;
 use crate::{
     kernel::QuantityError,
-    metering::{self, STOCK_METERS},
+    metering::{self, MeterKey, STOCK_METERS},
 };
 
 /// One unit of a meter, in the journal's thousandths.
@@ -67,6 +67,21 @@ impl FromStr for Unit {
     }
 }
 
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count => f.write_str("count"),
+            Self::RequestBytes => f.write_str("request_bytes"),
+            Self::ResponseBytes => f.write_str("response_bytes"),
+            Self::Milliseconds => f.write_str("milliseconds"),
+            Self::Reported => f.write_str("reported"),
+            Self::ReportedOrMilliseconds => f.write_str("reported or milliseconds"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Json(pointer) => write!(f, "json:{pointer:?}"),
+        }
+    }
+}
+
 impl Unit {
     /// How a stock meter is counted where nothing else is said.
     pub const fn of_stock(number: u16) -> Self {
@@ -112,6 +127,41 @@ impl MeterRule {
     /// Every stock meter.
     pub fn everything() -> Arc<[Self]> {
         (0_u16..).zip(STOCK_METERS).map(|(number, _)| Self::stock(number)).collect()
+    }
+}
+
+/// A meter that a route of the settings counts, by its key: its number is the journal's affair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteMeter {
+    /// Which.
+    pub key: MeterKey,
+    /// Where the quantity comes from.
+    pub unit: Unit,
+    /// Held of its quotas until the quantity is known, in thousandths, as in [`MeterRule`].
+    pub held: i64,
+}
+
+impl RouteMeter {
+    /// Counts a meter by a unit, of which nothing but a count is known beforehand.
+    pub fn new(key: MeterKey, unit: Unit) -> Self {
+        let MeterRule { unit, held, .. } = MeterRule::new(0, unit);
+        Self { key, unit, held }
+    }
+
+    /// A stock meter as it is usually counted; `None` when there is none of that name.
+    pub fn stock(key: &str) -> Option<Self> {
+        let number = STOCK_METERS.iter().position(|meter| meter.key == key)?;
+        Some(Self::new(key.parse().ok()?, Unit::of_stock(u16::try_from(number).ok()?)))
+    }
+
+    /// Every stock meter.
+    pub fn everything() -> Vec<Self> {
+        STOCK_METERS.iter().filter_map(|meter| Self::stock(meter.key)).collect()
+    }
+
+    /// With its number.
+    pub fn rule(&self, meter: u16) -> MeterRule {
+        MeterRule { meter, unit: self.unit.clone(), held: self.held }
     }
 }
 

@@ -62,20 +62,25 @@ pub(super) fn is_of_route(meter: &Meter, group: &str) -> bool {
 impl Metering {
     /// A meter's number in the journal, if the gateway may count it.
     pub fn meter_number(&self, key: &str) -> Option<u16> {
-        let place = self.journal.meter_names().iter().position(|name| name == key)?;
-        u16::try_from(place).ok()
+        self.journal.meter_number(key)
     }
 
     /// Whether the gateway counts a meter, so that some of it waits in the journal.
     pub(super) fn is_routed(&self, key: &MeterKey) -> bool {
-        self.journal.meter_names().iter().any(|name| name == key.as_str())
+        self.journal.meter_number(key.as_str()).is_some()
     }
 
     /// An error unless every meter that routes name is there, and is one that requests can be added to.
     pub fn check_routed_meters(&self) -> Result<(), Error> {
-        for name in self.journal.meter_names() {
-            let unroutable = |why| Error::UnroutableMeter(name.clone(), why);
-            let meter = self.meter(name).filter(|meter| meter.key.as_str() == name);
+        let names = self.journal.meter_names();
+        self.check_routable(&names.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// An error unless each of these is a meter that requests can be added to.
+    pub fn check_routable(&self, names: &[&str]) -> Result<(), Error> {
+        for name in names {
+            let unroutable = |why| Error::UnroutableMeter((*name).to_owned(), why);
+            let meter = self.meter(name).filter(|meter| meter.key.as_str() == *name);
             let meter = meter.ok_or_else(|| {
                 unroutable("there is no such meter: define it in [[metering.meters]] or by POST /admin/v1/meters")
             })?;

@@ -158,11 +158,17 @@ impl Metering {
         self.journal.durable(seq).await
     }
 
-    /// Gives names to route numbers: those that had one, and more behind them. With a new number nothing may be recorded
-    /// before this returned.
-    pub async fn name_routes(&self, names: Vec<String>) -> Result<(), JournalError> {
+    /// Gives names to route numbers, those that had one and more behind them, and to numbers of further meters. With a new
+    /// number nothing may be recorded before this returned.
+    pub async fn name(&self, more_meters: &[&str], routes: Vec<String>) -> Result<(), JournalError> {
         let journal = self.journal.clone();
-        let done = tokio::task::spawn_blocking(move || journal.name_routes(&names)).await;
+        let mut meters = journal.meter_names();
+        for meter in more_meters {
+            if !meters.iter().any(|known| known == meter) {
+                meters.push((*meter).to_owned());
+            }
+        }
+        let done = tokio::task::spawn_blocking(move || journal.name(&meters, &routes)).await;
         // A thread that panicked has said so.
         done.unwrap_or(Err(JournalError::Unavailable))
     }

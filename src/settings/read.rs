@@ -136,6 +136,13 @@ impl Reader {
         }
     }
 
+    /// Whether a key is there, which from then on is known to be a setting.
+    pub fn has(&mut self, path: &str) -> bool {
+        self.known.push(path.to_owned());
+        let Some((section, key)) = path.split_once('.') else { return false };
+        self.table.get(section).and_then(Value::as_table).is_some_and(|table| table.contains_key(key))
+    }
+
     /// A text; `default` when absent.
     pub fn string(&mut self, path: &str, default: &str) -> Option<String> {
         match self.take(path) {
@@ -203,13 +210,6 @@ impl Reader {
         }
     }
 
-    /// Whether a key is there.
-    pub fn has(&mut self, path: &str) -> bool {
-        self.known.push(path.to_owned());
-        let Some((section, key)) = path.split_once('.') else { return false };
-        self.table.get(section).and_then(Value::as_table).is_some_and(|table| table.contains_key(key))
-    }
-
     /// An array of tables, each to be read by a reader of its own.
     pub fn tables(&mut self, path: &str) -> Vec<(String, Self)> {
         let items = match self.take(path) {
@@ -229,20 +229,6 @@ impl Reader {
         readers
     }
 
-    /// A table that may be absent, to be read by a reader of its own.
-    pub fn table(&mut self, path: &str) -> Option<Self> {
-        let value = self.take(path)?;
-        self.part(path, value)
-    }
-
-    fn part(&mut self, path: &str, value: Value) -> Option<Self> {
-        let Value::Table(table) = value else {
-            self.wrong_type(path, "a table", &value);
-            return None;
-        };
-        Some(self.of(table))
-    }
-
     /// An array of texts and tables, the tables each to be read by a reader of its own; `None` when absent.
     pub fn texts_and_tables(&mut self, path: &str) -> Option<Vec<(String, TextOrTable)>> {
         let items = match self.take(path)? {
@@ -257,18 +243,31 @@ impl Reader {
             let prefix = format!("{path}[{index}]");
             match item {
                 Value::String(text) => found.push((prefix, TextOrTable::Text(text))),
-                Value::Table(table) => found.push((prefix, TextOrTable::Table(self.of(table)))),
+                table @ Value::Table(_) => {
+                    let reader = self.part(&prefix, table);
+                    found.extend(reader.map(|reader| (prefix, TextOrTable::Table(reader))));
+                }
                 other => self.wrong_type(&prefix, "a text or a table", &other),
             }
         }
         Some(found)
     }
 
-    fn of(&self, table: Table) -> Self {
+    /// A table that may be absent, to be read by a reader of its own.
+    pub fn table(&mut self, path: &str) -> Option<Self> {
+        let value = self.take(path)?;
+        self.part(path, value)
+    }
+
+    fn part(&mut self, path: &str, value: Value) -> Option<Self> {
+        let Value::Table(table) = value else {
+            self.wrong_type(path, "a table", &value);
+            return None;
+        };
         let mut reader = Self::new();
         reader.file.clone_from(&self.file);
         reader.table.insert(String::new(), Value::Table(table));
-        reader
+        Some(reader)
     }
 
     /// Takes over what was wrong with an item of [`Self::tables`] or with a [`Self::table`], its unknown keys too.

@@ -7,7 +7,7 @@ use axum::http::Method;
 use super::read::{Reader, TextOrTable};
 use crate::{
     gateway::{
-        Billed, Durability, HostRule, MeterRule, RateTerms, RouteConfig, Unit, Upstream, path,
+        Billed, Durability, HostRule, RateTerms, RouteConfig, RouteMeter, Unit, Upstream, path,
         routes::TIMEOUT,
         upstream::{Destination, UpstreamConfig},
     },
@@ -81,7 +81,7 @@ fn is_twin(one: &RouteConfig, other: &RouteConfig) -> bool {
 
 /// `/sample/`, counting every stock meter.
 fn sample_route() -> RouteConfig {
-    RouteConfig { meters: MeterRule::everything(), ..RouteConfig::new("/sample/", Upstream::Sample) }
+    RouteConfig { meters: RouteMeter::everything(), ..RouteConfig::new("/sample/", Upstream::Sample) }
 }
 
 fn read_route(item: &mut Reader, upstreams: &[Arc<UpstreamConfig>], meters: &mut Vec<String>) -> Option<RouteConfig> {
@@ -212,15 +212,17 @@ fn read_rate_limit(item: &mut Reader) -> Option<RateTerms> {
     Some(RateTerms { requests: requests?, per_s: per_s?, burst: burst? })
 }
 
-fn read_meters(item: &mut Reader, names: &mut Vec<String>) -> Option<Arc<[MeterRule]>> {
-    let Some(given) = item.texts_and_tables(".meters") else { return Some(MeterRule::requests()) };
-    let mut rules: Vec<MeterRule> = Vec::new();
+fn read_meters(item: &mut Reader, names: &mut Vec<String>) -> Option<Vec<RouteMeter>> {
+    let Some(given) = item.texts_and_tables(".meters") else {
+        return RouteMeter::stock("apis").map(|apis| vec![apis]);
+    };
+    let mut rules: Vec<RouteMeter> = Vec::new();
     let mut fine = true;
     let count = given.len();
     for (prefix, one) in given {
         let rule = match one {
             TextOrTable::Text(name) => {
-                let rule = stock_rule(&name);
+                let rule = RouteMeter::stock(&name);
                 if rule.is_none() {
                     let known = STOCK_METERS.map(|meter| meter.key).join(", ");
                     let detail = format!("{name:?} is not one of {known}; another meter needs a table with a value");
@@ -236,7 +238,7 @@ fn read_meters(item: &mut Reader, names: &mut Vec<String>) -> Option<Arc<[MeterR
         };
         fine &= rule.is_some();
         let Some(rule) = rule else { continue };
-        if rules.iter().any(|other| other.meter == rule.meter) {
+        if rules.iter().any(|other| other.key == rule.key) {
             item.fault(&prefix, "is counted by this route already");
         }
         rules.push(rule);
@@ -244,27 +246,22 @@ fn read_meters(item: &mut Reader, names: &mut Vec<String>) -> Option<Arc<[MeterR
     if count > MAX_AMOUNTS {
         item.fault(".meters", &format!("can be at most {MAX_AMOUNTS}"));
     }
-    fine.then(|| rules.into())
+    fine.then_some(rules)
 }
 
-fn stock_rule(name: &str) -> Option<MeterRule> {
-    let number = STOCK_METERS.iter().position(|meter| meter.key == name)?;
-    u16::try_from(number).ok().map(MeterRule::stock)
-}
-
-fn read_rule(table: &mut Reader, names: &mut Vec<String>) -> Option<MeterRule> {
+fn read_rule(table: &mut Reader, names: &mut Vec<String>) -> Option<RouteMeter> {
     let key = table.parsed::<MeterKey>(".meter", "");
     let has_value = table.has(".value");
     let unit = if has_value { table.parsed::<Unit>(".value", "") } else { None };
     let hold = optional_number(table, ".hold", 1, MOST_HELD);
     let key = key?;
-    let stock = stock_rule(key.as_str());
+    let stock = RouteMeter::stock(key.as_str());
     if stock.is_none() && !has_value {
         table.fault(".value", "is required");
     }
-    let number = meter_number(names, key.as_str());
+    meter_number(names, key.as_str());
     let mut rule = match (unit, stock) {
-        (Some(unit), _) => MeterRule::new(number, unit),
+        (Some(unit), _) => RouteMeter::new(key, unit),
         (None, Some(stock)) if !has_value => stock,
         _ => return None,
     };

@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{HeaderMap, Request, StatusCode, header},
+    http::{HeaderMap, Request, header},
     response::Response,
 };
 use http_body::Body as _;
@@ -19,7 +19,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::{
-    held_body::HeldBody,
+    held_body::{Held, HeldBody},
     limits::{LimitHeaders, Limits},
     refuse,
     ticket::{Abandoned, Ticket},
@@ -31,6 +31,7 @@ use crate::{
         entry::Loaded,
         limit_headers,
         units::MeterRule,
+        upstream::Tunnel,
     },
     identity::{Access, TokenError},
     kernel::{Standing, TenantId, Timestamp},
@@ -40,8 +41,8 @@ use crate::{
 /// What a route asks of a tenant, besides what its plan says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteTerms {
-    /// The route's number: its own limits are counted by it.
-    pub route: u16,
+    /// Which route: its own limits are counted by it.
+    pub key: u64,
     /// The meters it counts; quotas of others do not matter here.
     pub meters: Arc<[MeterRule]>,
     /// Features that the tier must have.
@@ -56,8 +57,8 @@ pub struct RouteTerms {
 
 impl RouteTerms {
     /// A route that counts some meters and asks for nothing else.
-    pub const fn counting(route: u16, meters: Arc<[MeterRule]>) -> Self {
-        Self { route, meters, features: Vec::new(), rate: None, max_concurrency: None, body_limit: None }
+    pub const fn counting(key: u64, meters: Arc<[MeterRule]>) -> Self {
+        Self { key, meters, features: Vec::new(), rate: None, max_concurrency: None, body_limit: None }
     }
 
     /// How much of a meter each request holds until it is settled; `None` for a meter that the route does not count.
@@ -81,7 +82,7 @@ pub(super) struct Gate {
 impl AdmitLayer {
     /// Asks `directory`. The route counts `apis`, until [`Self::for_route`] says otherwise.
     pub fn new(directory: Directory) -> Self {
-        let route = RouteTerms::counting(u16::MAX, MeterRule::requests());
+        let route = RouteTerms::counting(u64::MAX, MeterRule::requests());
         Self { gate: Arc::new(Gate { directory, route }) }
     }
 
@@ -193,7 +194,7 @@ impl AdmitLayer {
             left[0] = most.map(|most| (limit_headers::CONCURRENCY, most.saturating_sub(has + 1)));
         }
         if route.rate.is_some() || route.max_concurrency.is_some() {
-            ticket.on_route = Some(ticket.entry.on_route(route.route));
+            ticket.on_route = Some(ticket.entry.on_route(route.key));
         }
         if let (Some(most), Some(on_route)) = (route.max_concurrency, &ticket.on_route) {
             let has = on_route.in_flight.enter(Some(most));
@@ -411,8 +412,9 @@ impl Admitted {
 
 /// Holds the slots of an answered request until its body ends, where nobody else does.
 fn keep_under_way(ticket: Arc<Ticket>, response: Response<Body>) -> Response<Body> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        ticket.upgrade();
+    if let Some(tunnel) = response.extensions().get::<Tunnel>().filter(|_| ticket.is_unwatched()) {
+        tunnel.hold(Held::new(ticket));
+        return response;
     }
     if !ticket.is_unwatched() {
         return response;

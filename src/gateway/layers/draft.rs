@@ -91,14 +91,10 @@ impl Draft {
         Ok(match &rule.unit {
             Unit::Count => ONE,
             Unit::RequestBytes => {
-                let tunnelled = self.tunnel.as_ref().map_or(0, Tunnel::ingress);
-                let body = self.ingress.as_ref().map_or(0, |ingress| ingress.bytes.load(Ordering::Relaxed));
-                whole(body.saturating_add(tunnelled))
+                let of_body = self.ingress.as_ref().map_or(0, |ingress| ingress.bytes.load(Ordering::Relaxed));
+                whole(of_body.saturating_add(self.tunnel.as_ref().map_or(0, Tunnel::ingress)))
             }
-            Unit::ResponseBytes => {
-                let tunnelled = self.tunnel.as_ref().map_or(0, Tunnel::egress);
-                whole(self.egress.saturating_add(tunnelled))
-            }
+            Unit::ResponseBytes => whole(self.egress.saturating_add(self.tunnel.as_ref().map_or(0, Tunnel::egress))),
             Unit::Milliseconds => worked,
             Unit::Reported => reported().unwrap_or(0),
             Unit::ReportedOrMilliseconds => reported().unwrap_or(worked),

@@ -22,7 +22,14 @@ pin_project! {
     }
 }
 
-struct Held(Arc<Ticket>);
+/// Leaves when it is dropped.
+pub(super) struct Held(Arc<Ticket>);
+
+impl Held {
+    pub(super) const fn new(ticket: Arc<Ticket>) -> Self {
+        Self(ticket)
+    }
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
@@ -32,7 +39,7 @@ impl Drop for Held {
 
 impl HeldBody {
     pub(super) const fn new(inner: Body, ticket: Arc<Ticket>) -> Self {
-        Self { inner, held: Held(ticket) }
+        Self { inner, held: Held::new(ticket) }
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Request, Response, Uri, header},
 };
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
@@ -74,7 +74,7 @@ impl RouteMeters {
 
     /// What the admit layer must know of them.
     pub fn terms(&self) -> RouteTerms {
-        RouteTerms::counting(self.route, Arc::clone(&self.rules))
+        RouteTerms::counting(self.route.into(), Arc::clone(&self.rules))
     }
 }
 
@@ -290,8 +290,12 @@ fn answered(begun: Begun, mut response: Response<Body>) -> Answered {
         draft.ticket.release();
         return Answered::Now(response);
     }
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        draft.ticket.upgrade();
+    if let Some(tunnel) = response.extensions_mut().remove::<Tunnel>() {
+        // Settled when the tunnel lets go of it; until then it is under way.
+        draft.ticket.watch();
+        draft.tunnel = Some(tunnel.clone());
+        tunnel.hold(Settle::new(draft));
+        return Answered::Now(response);
     }
     if shared.reads {
         draft.reading = Reading::begin(&shared.meters.rules, response.headers());
@@ -300,7 +304,7 @@ fn answered(begun: Begun, mut response: Response<Body>) -> Answered {
         // Settled when the tunnel lets go of it.
         draft.tunnel = Some(tunnel.clone());
         draft.ticket.watch();
-        tunnel.hold(Settle::of(draft));
+        tunnel.hold(Settle::new(draft));
         return Answered::Now(response);
     }
     if !response.body().is_end_stream() {

@@ -24,7 +24,7 @@ use crate::{gateway::directory::BoxFuture, metering::JournalError};
 pub(super) struct Settle(Option<Draft>);
 
 impl Settle {
-    pub(super) const fn of(draft: Draft) -> Self {
+    pub(super) const fn new(draft: Draft) -> Self {
         Self(Some(draft))
     }
 
@@ -63,7 +63,7 @@ pin_project! {
 
 impl MeteredBody {
     pub(super) const fn new(inner: Body, draft: Draft) -> Self {
-        Self { inner, settle: Settle(Some(draft)), state: Ending::Running }
+        Self { inner, settle: Settle::new(draft), state: Ending::Running }
     }
 }
 

@@ -30,8 +30,6 @@ pub struct Ticket {
     left: AtomicBool,
     /// Somebody watches the body, and gives slots back when it ends.
     watched: AtomicBool,
-    /// The connection goes on as something else: slots are held for as long as somebody keeps the ticket.
-    upgraded: AtomicBool,
 }
 
 /// What a request took on its way in, to be given back.
@@ -65,7 +63,6 @@ impl Ticket {
             settled: AtomicBool::new(false),
             left: AtomicBool::new(false),
             watched: AtomicBool::new(false),
-            upgraded: AtomicBool::new(false),
         }
     }
 
@@ -83,15 +80,13 @@ impl Ticket {
     }
 
     /// Replaces what was held by what was used, as record `seq` of the journal has it; only the first call counts. The request
-    /// is over with it, unless it was upgraded.
+    /// is over with it.
     pub fn settle(&self, record: &Record, seq: u64) {
         if !self.settled.swap(true, Ordering::AcqRel) {
             let to = self.gate.directory.crossings();
             self.entry.settle(&self.loaded, |place| self.held(place), record, seq, to);
         }
-        if !self.upgraded.load(Ordering::Acquire) {
-            self.leave();
-        }
+        self.leave();
     }
 
     /// Gives the quotas back: the request is not billed. It may still be under way.
@@ -142,12 +137,6 @@ impl Ticket {
     /// Whoever says so settles it when the body ends.
     pub(super) fn watch(&self) {
         self.watched.store(true, Ordering::Release);
-    }
-
-    /// The connection goes on as something else. Whoever has it keeps the ticket, from the request's extensions, until it ends.
-    pub(super) fn upgrade(&self) {
-        self.upgraded.store(true, Ordering::Release);
-        self.watch();
     }
 
     /// Whether nobody watches the body, and there is something to give back when it ends.

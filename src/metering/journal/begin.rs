@@ -59,6 +59,7 @@ impl Journal {
             syncing: false,
             reserved: 0,
             routes: options.routes.clone(),
+            meters: options.meters.clone(),
             prepared: None,
             making: false,
             state: State::Open,

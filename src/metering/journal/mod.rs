@@ -64,7 +64,7 @@ pub struct Options {
     pub flush_ms: u64,
     /// What a record's meter numbers stand for.
     pub meters: Vec<String>,
-    /// What a record's route numbers stand for, to begin with; [`Journal::name_routes`] adds to them.
+    /// What a record's route numbers stand for, to begin with; [`Journal::name`] adds to them.
     pub routes: Vec<String>,
 }
 

@@ -20,11 +20,11 @@ use super::{
 const TRIES: usize = 3;
 
 impl Journal {
-    /// Gives names to route numbers, from 0: those that it had, and more behind them. The names are in a segment's beginning,
+    /// Gives names to numbers of meters and routes, from 0: those that it had, and more behind them. The names are in a segment's beginning,
     /// so another is begun; nothing may be recorded with a new number before this returned.
-    pub fn name_routes(&self, names: &[String]) -> Result<(), JournalError> {
+    pub fn name(&self, meters: &[String], routes: &[String]) -> Result<(), JournalError> {
         let shared = &*self.shared;
-        if names.len() > usize::from(u16::MAX) {
+        if meters.len().max(routes.len()) > usize::from(u16::MAX) {
             return Err(JournalError::Unavailable);
         }
         for _ in 0..TRIES {
@@ -37,7 +37,8 @@ impl Journal {
                 continue;
             }
             let before = inner.number;
-            inner.routes = names.to_vec();
+            inner.routes = routes.to_vec();
+            inner.meters = meters.to_vec();
             let inner = shared.next_segment(inner);
             let begun = inner.number > before && inner.state == State::Open;
             return if begun { Ok(()) } else { Err(JournalError::Unavailable) };
@@ -65,7 +66,7 @@ impl Shared {
             previous_holds: inner.synced.offset,
         };
         let (records, taken) = (reader::usage_in(&inner.unsynced), inner.unsynced.len());
-        let names = names(&self.options.meters, &inner.routes);
+        let names = names(&inner.meters, &inner.routes);
         drop(inner);
         let (content, last) = opening(&header, &names, records.iter());
         let opening = Synced { offset: content.len() as u64, last };

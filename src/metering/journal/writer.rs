@@ -71,6 +71,8 @@ pub(super) struct Inner {
     pub(super) reserved: u64,
     /// What route numbers stand for from the next segment on.
     pub(super) routes: Vec<String>,
+    /// What the numbers of meters stand for.
+    pub(super) meters: Vec<String>,
     /// The next segment, made ahead of need.
     pub(super) prepared: Option<Arc<dyn DiskFile>>,
     /// Somebody makes its file.
@@ -117,8 +119,14 @@ impl Journal {
     }
 
     /// What the numbers of meters stand for.
-    pub fn meter_names(&self) -> &[String] {
-        &self.shared.options.meters
+    pub fn meter_names(&self) -> Vec<String> {
+        self.shared.lock().meters.clone()
+    }
+
+    /// A meter's number.
+    pub fn meter_number(&self, name: &str) -> Option<u16> {
+        let place = self.shared.lock().meters.iter().position(|own| own == name)?;
+        u16::try_from(place).ok()
     }
 
     /// What the numbers of routes stand for.
