@@ -15,7 +15,7 @@ pub struct Given(BTreeMap<String, Value>);
 
 impl fmt::Debug for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.write_str("Given")
     }
 }
 

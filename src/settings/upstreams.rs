@@ -138,3 +138,41 @@ fn optional_secs(item: &mut Reader, path: &str) -> Option<Duration> {
 const fn secs(secs: i64) -> Duration {
     Duration::from_secs(secs.unsigned_abs())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::settings::{SettingFaults, Settings, Sources};
+
+    fn load(of_upstream: &str) -> Result<Settings, SettingFaults> {
+        let text = format!("[[gateway.upstreams]]\nname = \"x\"\n{of_upstream}\n");
+        Settings::load(&Sources { file: Some(("tollgate.toml".to_owned(), text)), ..Sources::default() })
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_upstream_is_named_by_its_key() {
+        let good = "targets = [\"http://127.0.0.1:1\"]\n";
+        let many = format!("targets = [{}]", vec!["\"http://127.0.0.1:1\""; 65].join(", "));
+        for (wrong, expected) in [
+            ("targets = [\"ftp://a\"]", "[0].targets: \"ftp://a\" is not an address"),
+            ("targets = [\"http://user@a\"]", "[0].targets: "),
+            ("targets = [\"http://a/?b=1\"]", "[0].targets: "),
+            (&many, "[0].targets: can name 64"),
+            (&format!("{good}http = \"3\""), "[0].http: must be one of 1, 2"),
+            (&format!("{good}ca = \"/nowhere.pem\""), "[0].ca: /nowhere.pem cannot be read"),
+            (&format!("{good}ca = \"Cargo.toml\""), "[0].ca: Cargo.toml has no certificate"),
+            (&format!("{good}connect_timeout_s = 0"), "[0].connect_timeout_s: must be from 1 to 300"),
+            (&format!("{good}idle_timeout_s = -1"), "[0].idle_timeout_s: must be from 0"),
+            (&format!("{good}retry_budget_percent = 101"), "[0].retry_budget_percent: must be from 0 to 100"),
+            (&format!("{good}fail_fast = \"yes\""), "[0].fail_fast: must be true or false"),
+            (&format!("{good}max_waiting = 3"), "[0].max_waiting: needs max_requests"),
+            (&format!("{good}health = true"), "[0].health: must be a table"),
+            (&format!("{good}health = {{ interval_s = 5 }}"), "[0].health.path: must be a path"),
+            (&format!("{good}health = {{ path = \"/h\", every = 5 }}"), "[0].health.every: is not a setting"),
+            (&format!("{good}retry = 5"), "[0].retry: is not a setting"),
+        ] {
+            let faults = load(wrong).unwrap_err().to_string();
+            assert!(faults.contains(&format!("gateway.upstreams{expected}")), "{wrong}: {faults}");
+        }
+        assert!(load(&format!("{good}health = {{ path = \"/h?deep=1\" }}")).is_ok());
+    }
+}

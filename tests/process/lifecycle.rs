@@ -49,7 +49,7 @@ fn an_interrupt_drains_as_well_and_a_hangup_ends_nothing() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), &[]);
     server.signal("HUP");
-    server.line_with("settings are not read again");
+    server.line_with("settings were read again");
     assert_eq!(server.get("/healthz", "").status, 200);
     server.signal("INT");
     assert_eq!(server.ended().code(), Some(0));

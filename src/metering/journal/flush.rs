@@ -140,7 +140,7 @@ impl Shared {
     }
 
     /// Syncs the current segment, without the lock: records go on being written meanwhile.
-    fn sync<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+    pub(super) fn sync<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
         if let Err(error) = self.pad(&mut inner) {
             inner.suspect("writing to the journal failed", &error);
             return inner;

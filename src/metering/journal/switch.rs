@@ -16,8 +16,8 @@ use super::{
     writer::{Inner, Shared, State, Synced},
 };
 
-/// A segment that was made ahead may be taken by the flusher; then another is made.
-const TRIES: usize = 3;
+/// A segment that was made ahead may be taken by the flusher, which then begins it with the names; or another follows.
+const TRIES: usize = 50;
 
 impl Journal {
     /// Gives names to numbers of meters and routes, from 0: those that it had, and more behind them. The names are in a segment's beginning,
@@ -27,21 +27,32 @@ impl Journal {
         if meters.len().max(routes.len()) > usize::from(u16::MAX) {
             return Err(JournalError::Unavailable);
         }
+        let mut without = None;
         for _ in 0..TRIES {
             shared.make_room();
             let mut inner = shared.wait_synced(shared.lock());
-            if inner.closed || inner.state != State::Open {
-                return Err(JournalError::Unavailable);
+            // What the disk has need not be written again into the next one.
+            if inner.state == State::Open && inner.last.seq != inner.synced.last.seq {
+                inner = shared.sync(inner);
             }
-            if inner.prepared.is_none() {
-                continue;
+            // Nobody begins a segment now, so whichever comes after this one has the names.
+            let without = *without.get_or_insert_with(|| {
+                inner.routes = routes.to_vec();
+                inner.meters = meters.to_vec();
+                inner.number
+            });
+            if inner.state == State::Open && inner.number == without && inner.prepared.is_some() && !inner.closed {
+                inner = shared.next_segment(inner);
+                // The flusher looks for work when it is woken, and this was not its doing: records that came meanwhile are to be
+                // synced, and the next segment's file is to be made.
+                shared.wake.notify_all();
             }
-            let before = inner.number;
-            inner.routes = routes.to_vec();
-            inner.meters = meters.to_vec();
-            let inner = shared.next_segment(inner);
-            let begun = inner.number > before && inner.state == State::Open;
-            return if begun { Ok(()) } else { Err(JournalError::Unavailable) };
+            if inner.closed {
+                break;
+            }
+            if inner.state == State::Open && inner.number > without {
+                return Ok(());
+            }
         }
         Err(JournalError::Unavailable)
     }

@@ -76,6 +76,51 @@ fn records_come_back_in_order_across_segments_and_restarts() {
     assert_eq!(second.identity().epoch, 2);
 }
 
+#[test]
+fn routes_that_are_named_under_load_keep_their_names_for_whoever_reads_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path());
+    let flusher = Flusher::start(&journal).unwrap();
+    let mut names = vec!["/sample/".to_owned()];
+    let append = |route: u16| {
+        // Without room for a moment, as a request would be told; then it comes again.
+        let reservation = std::iter::repeat_with(|| {
+            std::thread::yield_now();
+            journal.reserve()
+        });
+        let mut reservation = reservation.take(3_000_000);
+        let found = reservation.find_map(Result::ok);
+        found
+            .unwrap_or_else(|| panic!("no room: {:?}", journal.health()))
+            .append(&Record { route, ..record(1) })
+            .unwrap();
+    };
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| (0..3_000).for_each(|_| append(0)));
+        (1..=20).try_for_each(|number| {
+            names.push(format!("/route-{number}/"));
+            journal.name(&journal.meter_names(), &names)?;
+            // A number is used at once.
+            (0..10).for_each(|_| append(number));
+            Ok::<_, JournalError>(())
+        })
+    });
+    outcome.unwrap();
+    drop((flusher, journal));
+    // By a process that has other names.
+    let entries = read_all(&open(folder.path()));
+    assert!(entries.iter().all(|entry| *entry.route == *names[usize::from(entry.record.route)]));
+    assert_eq!(entries.iter().filter(|entry| entry.record.route > 0).count(), 200);
+}
+
+#[test]
+fn a_closed_journal_takes_no_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path());
+    journal.close();
+    assert!(matches!(journal.name(&journal.meter_names(), &["/a/".to_owned()]), Err(JournalError::Unavailable)));
+}
+
 /// The last segment and where its last frame ends.
 fn tail(folder: &Path) -> (std::path::PathBuf, u64) {
     let past = recover(&Folder::open(folder.to_owned()).unwrap(), &Counted::new(), false).unwrap();
