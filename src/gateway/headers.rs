@@ -19,10 +19,8 @@ pub const TOLLGATE_USAGE: HeaderName = HeaderName::from_static("tollgate-usage")
 const OURS: [&str; 4] = ["x-tenant-id", "x-tenant-tier", "x-user-id", "x-request-id"];
 
 /// Hop-by-hop headers (RFC 9110 section 7.6.1, and what is hop-by-hop by custom).
-/// `Expect` is answered by us, when the upstream's side begins to read the body.
-const HOP_BY_HOP: [&str; 11] = [
+const HOP_BY_HOP: [&str; 10] = [
     "connection",
-    "expect",
     "keep-alive",
     "proxy-connection",
     "proxy-authenticate",

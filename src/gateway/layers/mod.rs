@@ -2,6 +2,7 @@
 //! that it polled ready.
 
 mod admit;
+mod admitted;
 mod authenticate;
 mod draft;
 mod form;

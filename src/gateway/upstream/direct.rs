@@ -105,7 +105,11 @@ impl Direct {
                 Ok(head) => return Ok(answer(head, line, upload, &self.idle)),
                 // It was closed while it was idle, as far as anybody can tell (RFC 9110 section 9.2.2).
                 Err(Broken::Silent(_)) if used && upload.is_empty() && parts.method.is_idempotent() => {}
-                Err(error) => return Err(SendError::Broken(Failed::with(error, whole(parts, upload)))),
+                // Of a connection that was idle, nobody knows whether the request arrived; whoever sent something else had it.
+                Err(error @ Broken::Silent(_)) if used => {
+                    return Err(SendError::Broken(Failed::with(error, whole(parts, upload))));
+                }
+                Err(error) => return Err(SendError::Broken(Failed::with(error, None))),
             }
         }
     }

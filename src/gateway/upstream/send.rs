@@ -98,6 +98,8 @@ impl Connections {
         {
             return direct.send(request).await;
         }
+        // hyper asks for the body whatever an upstream says.
+        request.headers_mut().remove(header::EXPECT);
         match &self.host {
             Some(host) => drop(request.headers_mut().insert(header::HOST, host.clone())),
             None => drop(request.headers_mut().remove(header::HOST)),

@@ -39,7 +39,7 @@ pub(super) enum Length {
     Chunked,
 }
 
-/// Writes the head of a request: its own headers without those of one hop and without lengths, and the length it has here.
+/// Writes the head of a request: its own headers without those of one hop, and the length that it has here.
 pub(super) fn write_head(
     out: &mut Vec<u8>,
     method: &Method,
@@ -55,7 +55,12 @@ pub(super) fn write_head(
     out.extend_from_slice(host.as_bytes());
     out.extend_from_slice(b"\r\n");
     for (name, value) in headers {
-        if name == header::HOST || name == header::CONTENT_LENGTH || is_hop_by_hop(name) {
+        let said_anew = name == header::CONTENT_LENGTH && (length != Length::None || value != "0");
+        if name == header::HOST || is_hop_by_hop(name) || said_anew {
+            // What the client's hop said is gone already: this is ours, and says that trailers are taken.
+            if name == header::TE {
+                out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
+            }
             continue;
         }
         out.extend_from_slice(name.as_str().as_bytes());
@@ -69,10 +74,7 @@ pub(super) fn write_head(
             out.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
             out.extend_from_slice(b"\r\n\r\n");
         }
-        // A request whose method says that it has one is told of an empty body (RFC 9110 section 8.6).
-        Length::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
-            out.extend_from_slice(b"content-length: 0\r\n\r\n");
-        }
+        // An empty body that the client announced is announced.
         Length::None => out.extend_from_slice(b"\r\n"),
         Length::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n"),
     }
@@ -197,7 +199,8 @@ fn head(
                 }
             }
         }
-        if is_hop_by_hop(&name) {
+        // What is said of trailers is passed on to those who take them.
+        if is_hop_by_hop(&name) && name != header::TRAILER {
             continue;
         }
         let value = HeaderValue::from_maybe_shared(bytes.slice(value.clone()));
@@ -428,7 +431,7 @@ mod tests {
 
     #[test]
     fn a_request_says_how_long_its_body_is_and_nothing_of_one_hop() {
-        let headers: HeaderMap = [("te", "trailers"), ("content-length", "9"), ("host", "theirs"), ("accept", "*/*")]
+        let headers: HeaderMap = [("upgrade", "x"), ("content-length", "0"), ("host", "theirs"), ("accept", "*/*")]
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .into_iter()
             .collect();
@@ -438,8 +441,8 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         let begun = |method: &str| format!("{method} /a?b HTTP/1.1\r\nhost: up:1\r\naccept: */*\r\n");
-        assert_eq!(head(Method::GET, Length::None), format!("{}\r\n", begun("GET")));
-        assert_eq!(head(Method::POST, Length::None), format!("{}content-length: 0\r\n\r\n", begun("POST")));
+        let empty = "GET /a?b HTTP/1.1\r\nhost: up:1\r\ncontent-length: 0\r\naccept: */*\r\n\r\n";
+        assert_eq!(head(Method::GET, Length::None), empty);
         assert_eq!(head(Method::PUT, Length::Exact(7)), format!("{}content-length: 7\r\n\r\n", begun("PUT")));
         let chunked = format!("{}transfer-encoding: chunked\r\n\r\n", begun("PUT"));
         assert_eq!(head(Method::PUT, Length::Chunked), chunked);
