@@ -195,7 +195,9 @@ impl Cluster {
             target.health.failed(trial, Instant::now());
             let whole = failed.request.filter(|request| nothing_sent || request.method().is_idempotent());
             let again = whole.map(|request| *request).or_else(|| spare?.again(nothing_sent));
-            match again.filter(|_| attempt < self.config.retries && self.budget.spend()) {
+            // Where there is one target, its connections have tried what can be tried.
+            let may = self.targets.len() > 1 && attempt < self.config.retries;
+            match again.filter(|_| may && self.budget.spend()) {
                 Some(again) => request = again,
                 None => return Err(self.unreachable(target, failed.cause)),
             }
