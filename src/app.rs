@@ -271,7 +271,7 @@ impl App {
     /// Serves until `stop` resolves, then drains: stops accepting, lets requests finish, counts what was used, closes
     /// the store.
     pub async fn run(self, listeners: Listeners, stop: impl Future<Output = ()>) -> Result<(), BuildError> {
-        let Shutdown { stop: token, cut, tasks } = self.shutdown.clone();
+        let Shutdown { stop: token, cut, tasks, .. } = self.shutdown.clone();
         let config = server::Config::new(&self.settings.server, self.tls.clone());
         tasks.spawn(self.state.0.metering.clone().run(self.settings.metering.roll, token.clone()));
         tasks.spawn(self.state.0.mail.clone().run(token.clone()));

@@ -20,13 +20,15 @@ pub struct Shutdown {
     pub cut: CancellationToken,
     /// Work that a drain waits for.
     pub tasks: TaskTracker,
+    /// What workers serve, tunnels among it. No worker ends before all of it has: others may use connections that it drives.
+    pub served: TaskTracker,
 }
 
 impl Shutdown {
     /// What upstreams need of it.
     pub fn background(&self, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Background {
-        let Self { stop, cut, tasks } = self.clone();
-        Background { tasks, stop, cut, clock, rng }
+        let Self { stop, cut, tasks, served } = self.clone();
+        Background { tasks, served, stop, cut, clock, rng }
     }
 }
 

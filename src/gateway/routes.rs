@@ -249,6 +249,9 @@ impl Gateway {
         if let Some(why) = path::fault(path) {
             return Problem::new(Kind::MALFORMED, format!("the path has {why}")).render(path);
         }
+        if request.method() == Method::CONNECT {
+            return Problem::new(Kind::METHOD_NOT_ALLOWED, "nothing is tunnelled by CONNECT").render(path);
+        }
         let moment = self.0.moment.load();
         match moment.table.find(request.uri(), request.headers(), request.method()) {
             Match::Route(place) => {

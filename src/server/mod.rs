@@ -2,6 +2,8 @@
 //! own (`workers`), and straight to the gateway where the request is its (`front`).
 
 mod front;
+mod pace;
+mod patient;
 mod serving;
 mod workers;
 
@@ -22,7 +24,10 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use hyper::body::Incoming;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
     server::conn::auto,
@@ -44,7 +49,14 @@ use crate::{
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 16_384;
 /// The longest head of a request, in bytes.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+const MAX_HEAD: u32 = 64 * 1024;
+const MAX_HEAD_BYTES: usize = MAX_HEAD as usize;
+/// A connection of HTTP/2 is asked this often whether it is there, and has as long to say so.
+const PING: Duration = Duration::from_secs(20);
+/// Requests at once on one connection of HTTP/2.
+const MAX_STREAMS: u32 = 128;
+/// Requests that a client takes back before they were looked at, until its connection is closed (CVE-2023-44487).
+const MAX_RESETS: usize = 20;
 /// The most headers of a request.
 const MAX_HEADERS: usize = 128;
 /// After a failed accept (no file descriptors left), this long until the next.
@@ -55,6 +67,8 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 #[derive(Debug, Clone)]
 pub struct Config {
     header_read_timeout: Duration,
+    /// In bytes a second.
+    min_body_rate: u32,
     h2c: bool,
     trusted_proxies: Arc<[Network]>,
     /// Room for more of them.
@@ -67,6 +81,7 @@ impl Config {
     pub fn new(settings: &ServerSettings, tls: Option<Acceptor>) -> Self {
         Self {
             header_read_timeout: settings.header_read_timeout,
+            min_body_rate: settings.min_body_rate,
             h2c: settings.h2c,
             trusted_proxies: settings.trusted_proxies.clone().into(),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
@@ -97,15 +112,18 @@ async fn serve(listener: Listener, front: Front, config: Config, shutdown: Shutd
             return;
         }
     };
-    let mut serving = Serving::new(builder(&config), &config);
+    let mut serving = Serving::new(&config);
     loop {
         let accepted = shutdown.stop.run_until_cancelled(async {
-            // The semaphore is never closed.
-            let permit = Arc::clone(&config.connections).acquire_owned().await.ok();
             tokio::select! {
                 biased;
-                accepted = listener.accept() => Some((permit, accepted)),
+                // First, and while there is room for none: it is these that make room.
                 () = serving.end_stalled() => None,
+                accepted = async {
+                    // The semaphore is never closed.
+                    let permit = Arc::clone(&config.connections).acquire_owned().await.ok();
+                    (permit, listener.accept().await)
+                } => Some(accepted),
             }
         });
         let (permit, accepted) = match accepted.await {
@@ -134,6 +152,7 @@ struct Connection {
     arrival: Arrival,
     front: Front,
     trusted_proxies: Arc<[Network]>,
+    min_body_rate: u32,
     /// It has sent the head of a request.
     begun: AtomicBool,
 }
@@ -143,12 +162,13 @@ impl Connection {
         let trusted_proxies = Arc::clone(&config.trusted_proxies);
         let from_proxy = trusted_proxies.iter().any(|network| network.contains(peer));
         let arrival = Arrival::new(peer, config.tls.is_some(), from_proxy);
-        Self { peer, arrival, front, trusted_proxies, begun: AtomicBool::new(false) }
+        let min_body_rate = config.min_body_rate;
+        Self { peer, arrival, front, trusted_proxies, min_body_rate, begun: AtomicBool::new(false) }
     }
 
     async fn answer(&self, request: http::Request<Incoming>) -> Result<Response, BrokenOff> {
         self.begun.store(true, Ordering::Relaxed);
-        let mut request = request.map(Body::new);
+        let mut request = pace::hold(request.map(Body::new), self.min_body_rate);
         if !self.front.is_gateways(&request) {
             let client = client_of(self.peer, request.headers(), &self.trusted_proxies);
             request.extensions_mut().insert(Peer(client));
@@ -169,16 +189,45 @@ fn client_of(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     behind_proxies(peer, hops.into_iter(), trusted)
 }
 
-fn builder(config: &Config) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.header_read_timeout)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .max_headers(MAX_HEADERS);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(64 * 1024);
-    builder
+/// How connections are served, by what they speak.
+struct Builders {
+    one: http1::Builder,
+    two: http2::Builder<TokioExecutor>,
+    /// Whichever they begin with.
+    either: auto::Builder<TokioExecutor>,
+}
+
+impl Builders {
+    fn new(config: &Config) -> Self {
+        let mut one = http1::Builder::new();
+        one.timer(TokioTimer::new())
+            .header_read_timeout(config.header_read_timeout)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .max_headers(MAX_HEADERS);
+        let mut two = http2::Builder::new(TokioExecutor::new());
+        two.timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_pending_accept_reset_streams(MAX_RESETS)
+            .max_header_list_size(MAX_HEAD)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING);
+        let mut either = auto::Builder::new(TokioExecutor::new());
+        either
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(config.header_read_timeout)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .max_headers(MAX_HEADERS);
+        either
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_pending_accept_reset_streams(MAX_RESETS)
+            .max_header_list_size(MAX_HEAD)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING);
+        Self { one, two, either }
+    }
 }
 
 /// Where administration has a listener of its own, the public one does not have it at all.

@@ -13,14 +13,18 @@ use std::{
     time::Duration,
 };
 
-use hyper::service::service_fn;
+use axum::{BoxError, http::Request, response::Response};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
 use pin_project_lite::pin_project;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::{Notify, OwnedSemaphorePermit, futures::OwnedNotified},
     task::{AbortHandle, JoinSet},
@@ -28,15 +32,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, Connection};
+use super::{Builders, Config, Connection, patient::Patient};
 use crate::tls::{self, Acceptor};
 
 /// The connections of a thread.
 pub(super) struct Serving {
-    /// For plain connections.
-    plain: Arc<auto::Builder<TokioExecutor>>,
-    /// For those over TLS, by the protocol that was agreed on, whatever the first bytes look like.
-    secure: Arc<Secure>,
+    builders: Arc<Builders>,
+    /// Plain connections may begin with HTTP/2.
+    h2c: bool,
     tls: Option<Acceptor>,
     patience: Duration,
     tasks: JoinSet<()>,
@@ -54,12 +57,10 @@ struct End {
 }
 
 impl Serving {
-    pub(super) fn new(builder: auto::Builder<TokioExecutor>, config: &Config) -> Self {
-        let one = builder.clone().http1_only();
-        let secure = Secure { one: one.clone(), two: builder.clone().http2_only() };
+    pub(super) fn new(config: &Config) -> Self {
         Self {
-            plain: Arc::new(if config.h2c { builder } else { one }),
-            secure: Arc::new(secure),
+            builders: Arc::new(Builders::new(config)),
+            h2c: config.h2c,
             tls: config.tls.clone(),
             patience: config.header_read_timeout,
             tasks: JoinSet::new(),
@@ -73,25 +74,46 @@ impl Serving {
         while self.tasks.try_join_next().is_some() {}
         let connection = Arc::new(connection);
         let young = Arc::clone(&connection);
-        let end = Arc::clone(&self.end);
-        let handle = match &self.tls {
-            None => {
-                let plain = Arc::clone(&self.plain);
-                self.tasks.spawn(async move {
-                    let _permit = permit;
-                    run(&plain, stream, connection, end).await;
-                })
+        // Those that have begun, or are gone, need nobody's patience any more.
+        while let Some((_, connection, handle)) = self.young.front() {
+            if !connection.begun.load(Ordering::Relaxed) && !handle.is_finished() {
+                break;
             }
-            Some(tls) => {
-                let (tls, secure) = (tls.clone(), Arc::clone(&self.secure));
-                self.tasks.spawn(async move {
-                    let _permit = permit;
+            self.young.pop_front();
+        }
+        let (end, builders, tls, h2c) = (Arc::clone(&self.end), Arc::clone(&self.builders), self.tls.clone(), self.h2c);
+        let handle = self.tasks.spawn(async move {
+            let _permit = permit;
+            let service = service_fn(move |request| {
+                let connection = Arc::clone(&connection);
+                async move { connection.answer(request).await }
+            });
+            // A client that breaks off is no event of ours.
+            match tls {
+                None if h2c => {
+                    let io = TokioIo::new(Patient::new(stream));
+                    drop(
+                        until_the_end(builders.either.serve_connection_with_upgrades(io, service).into_owned(), end)
+                            .await,
+                    );
+                }
+                None => {
+                    let io = TokioIo::new(Patient::new(stream));
+                    drop(until_the_end(builders.one.serve_connection(io, service).with_upgrades(), end).await);
+                }
+                Some(tls) => {
                     let Ok(stream) = tls.accept(stream).await else { return };
-                    let builder = if tls::is_http2(&stream) { &secure.two } else { &secure.one };
-                    run(builder, stream, connection, end).await;
-                })
+                    // What was agreed on, whatever the first bytes look like.
+                    let is_http2 = tls::is_http2(&stream);
+                    let io = TokioIo::new(Patient::new(stream));
+                    if is_http2 {
+                        drop(until_the_end(builders.two.serve_connection(io, service), end).await);
+                    } else {
+                        drop(until_the_end(builders.one.serve_connection(io, service).with_upgrades(), end).await);
+                    }
+                }
             }
-        };
+        });
         self.young.push_back((Instant::now() + self.patience, young, handle));
     }
 
@@ -122,24 +144,9 @@ impl Serving {
     }
 }
 
-/// How connections over TLS are served.
-struct Secure {
-    one: auto::Builder<TokioExecutor>,
-    two: auto::Builder<TokioExecutor>,
-}
-
-async fn run<I>(builder: &auto::Builder<TokioExecutor>, stream: I, connection: Arc<Connection>, end: Arc<End>)
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(move |request| {
-        let connection = Arc::clone(&connection);
-        async move { connection.answer(request).await }
-    });
-    let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+fn until_the_end<C: Graceful>(served: C, end: Arc<End>) -> UntilTheEnd<C> {
     let ended = Arc::clone(&end.notify).notified_owned();
-    // A client that breaks off is no event of ours.
-    drop(UntilTheEnd { served, ended, end, state: State::New }.await);
+    UntilTheEnd { served, ended, end, state: State::New }
 }
 
 #[derive(PartialEq, Eq)]
@@ -167,18 +174,26 @@ trait Graceful: Future {
     fn tell(self: Pin<&mut Self>);
 }
 
-impl<S, I> Graceful for auto::UpgradeableConnection<'static, I, S, TokioExecutor>
-where
-    S: hyper::service::Service<axum::http::Request<hyper::body::Incoming>, Response = axum::response::Response>
-        + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<axum::BoxError>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    fn tell(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
+macro_rules! graceful {
+    ($($connection:ty),*) => {$(
+        impl<S, I> Graceful for $connection
+        where
+            S: hyper::service::Service<Request<Incoming>, Response = Response> + 'static,
+            S::Future: Send + 'static,
+            S::Error: Into<BoxError>,
+            I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+        {
+            fn tell(self: Pin<&mut Self>) {
+                self.graceful_shutdown();
+            }
+        }
+    )*};
 }
+graceful!(
+    auto::UpgradeableConnection<'static, I, S, TokioExecutor>,
+    http1::UpgradeableConnection<I, S>,
+    http2::Connection<I, S, TokioExecutor>
+);
 
 impl<C: Graceful> Future for UntilTheEnd<C> {
     type Output = C::Output;

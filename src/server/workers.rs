@@ -28,9 +28,12 @@ pub(super) fn start(
         runtime.block_on(async move {
             let mut serving = JoinSet::new();
             for (listener, front) in listeners {
-                serving.spawn(serve(listener, front, config.clone(), inner.clone()));
+                let served = serve(listener, front, config.clone(), inner.clone());
+                serving.spawn(inner.served.track_future(served));
             }
             while serving.join_next().await.is_some() {}
+            inner.served.close();
+            inner.served.wait().await;
         });
     };
     thread::Builder::new().name(format!("worker-{number}")).spawn(work)?;

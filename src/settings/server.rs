@@ -15,6 +15,9 @@ const DRAIN_S: i64 = 30;
 /// A client may take this long to send a request's head, in seconds.
 const HEADER_READ_TIMEOUT_S: i64 = 10;
 
+/// The least rate of a request's body, in bytes a second.
+const MIN_BODY_RATE: i64 = 100;
+
 /// `[server]`
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
@@ -32,6 +35,8 @@ pub struct ServerSettings {
     pub drain: Duration,
     /// How long a request's head may take.
     pub header_read_timeout: Duration,
+    /// The least rate of a request's body, in bytes a second; none when it is 0.
+    pub min_body_rate: u32,
     /// With which both listeners speak TLS.
     pub tls: Option<Pair>,
 }
@@ -51,6 +56,7 @@ impl ServerSettings {
         let h2c = reader.switch("server.h2c", false);
         let drain = reader.number("server.drain_s", DRAIN_S, 0, 3_600);
         let header = reader.number("server.header_read_timeout_s", HEADER_READ_TIMEOUT_S, 1, 600);
+        let rate = reader.number("server.min_body_rate", MIN_BODY_RATE, 0, 1 << 30);
         let tls = match reader.table("server.tls") {
             None => None,
             Some(mut table) => {
@@ -74,6 +80,7 @@ impl ServerSettings {
             h2c: h2c?,
             drain: secs(drain?),
             header_read_timeout: secs(header?),
+            min_body_rate: u32::try_from(rate?).unwrap_or(0),
             tls,
         })
     }

@@ -300,13 +300,6 @@ fn answered(begun: Begun, mut response: Response<Body>) -> Answered {
     if shared.reads {
         draft.reading = Reading::begin(&shared.meters.rules, response.headers());
     }
-    if let Some(tunnel) = response.extensions_mut().remove::<Tunnel>() {
-        // Settled when the tunnel lets go of it.
-        draft.tunnel = Some(tunnel.clone());
-        draft.ticket.watch();
-        tunnel.hold(Settle::new(draft));
-        return Answered::Now(response);
-    }
     if !response.body().is_end_stream() {
         draft.ticket.watch();
         return Answered::Now(response.map(|body| Body::new(MeteredBody::new(body, draft))));

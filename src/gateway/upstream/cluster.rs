@@ -191,6 +191,9 @@ impl Cluster {
             let (nothing_sent, failed) = match error {
                 SendError::Connect(failed) | SendError::Refused(failed) => (true, failed),
                 SendError::Broken(failed) => (false, failed),
+                SendError::Client(cause) => {
+                    return Err(Problem::new(Kind::MALFORMED, "the request's body broke off").caused_by(cause));
+                }
             };
             target.health.failed(trial, Instant::now());
             let whole = failed.request.filter(|request| nothing_sent || request.method().is_idempotent());

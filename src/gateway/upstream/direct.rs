@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::{
     line::{Broken, Line, Upload},
-    send::{Failed, SendError},
+    send::{Cause, Failed, SendError},
     wire::{Framing, Head, Next},
 };
 use crate::gateway::worker;
@@ -54,7 +54,12 @@ impl Idle {
 
     fn take(&self) -> Option<Line> {
         let mut lines = self.own()?.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((_, line)) = lines.pop() {
+        while let Some((since, line)) = lines.pop() {
+            // The rest have been idle for longer.
+            if since.elapsed() > IDLE {
+                lines.clear();
+                return None;
+            }
             if line.is_open() {
                 return Some(line);
             }
@@ -93,8 +98,9 @@ impl Direct {
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, SendError> {
         let (parts, body) = request.into_parts();
         let mut upload = Upload::of(body, &parts.headers);
+        let mut idle = self.idle.take();
         loop {
-            let (mut line, used) = match self.idle.take() {
+            let (mut line, used) = match idle.take() {
                 Some(line) => (line, true),
                 None => match self.connect().await {
                     Ok(line) => (line, false),
@@ -103,12 +109,13 @@ impl Direct {
             };
             match line.exchange(&parts, &self.host, &mut upload).await {
                 Ok(head) => return Ok(answer(head, line, upload, &self.idle)),
-                // It was closed while it was idle, as far as anybody can tell (RFC 9110 section 9.2.2).
+                // It was closed while it was idle, as far as anybody can tell (RFC 9110 section 9.2.2): a new one is made.
                 Err(Broken::Silent(_)) if used && upload.is_empty() && parts.method.is_idempotent() => {}
                 // Of a connection that was idle, nobody knows whether the request arrived; whoever sent something else had it.
                 Err(error @ Broken::Silent(_)) if used => {
                     return Err(SendError::Broken(Failed::with(error, whole(parts, upload))));
                 }
+                Err(error @ Broken::Client(_)) => return Err(SendError::Client(Cause(error.into()))),
                 Err(error) => return Err(SendError::Broken(Failed::with(error, None))),
             }
         }

@@ -30,7 +30,9 @@ impl Hop {
         let headers = request.headers();
         let trailers = trailers::are_taken(headers);
         // An upgrade that `Connection` does not name is not meant for us, and HTTP/2 has none (RFC 9110 section 7.8).
-        let upgrade = headers.get(header::UPGRADE).filter(|_| request.version() == Version::HTTP_11);
+        // Of another protocol (`h2c`) we would carry requests that nobody looked at.
+        let is_known = |value: &&HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+        let upgrade = headers.get(header::UPGRADE).filter(|_| request.version() == Version::HTTP_11).filter(is_known);
         let named = |value: &HeaderValue| {
             value.to_str().is_ok_and(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")))
         };

@@ -104,8 +104,10 @@ pub struct Destination {
 /// What upstreams need of the program that they run in.
 #[derive(Clone)]
 pub struct Background {
-    /// Runs probes and tunnels; a drain waits for it.
+    /// Runs probes; a drain waits for it.
     pub tasks: TaskTracker,
+    /// Runs tunnels; a drain waits for it, and so does the thread that they run on.
+    pub served: TaskTracker,
     /// Fires when the server is to stop: probes end.
     pub stop: CancellationToken,
     /// Fires at the drain's deadline: tunnels end.

@@ -46,6 +46,8 @@ pub(super) enum SendError {
     Refused(Failed),
     /// Something may have reached the target.
     Broken(Failed),
+    /// The client broke off its request; nobody knows anything of the target by that.
+    Client(Cause),
 }
 
 /// What went wrong, and the request if it is whole: its head kept, nothing of its body read.
@@ -57,7 +59,7 @@ pub(super) struct Failed {
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("the target gave no answer")]
-pub(super) struct Cause(#[source] BoxError);
+pub(super) struct Cause(#[source] pub(super) BoxError);
 
 impl Failed {
     pub(super) fn with(cause: impl Into<BoxError>, request: Option<Box<Request<Body>>>) -> Self {
@@ -118,10 +120,17 @@ impl Connections {
         };
         match answer.await {
             Ok(response) => Ok(response.map(Body::new)),
+            Err(error) if is_the_clients(&error) => Err(SendError::Client(Cause(error.into()))),
             Err(error) if error.is_connect() => Err(SendError::Connect(Failed::for_good(error))),
             Err(error) => Err(SendError::Broken(Failed::for_good(error))),
         }
     }
+}
+
+/// Whether it was the request's body that failed.
+fn is_the_clients(error: &hyper_util::client::legacy::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<hyper::Error>());
+    source.is_some_and(hyper::Error::is_user)
 }
 
 fn with_tls(

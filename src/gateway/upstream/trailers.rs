@@ -13,7 +13,10 @@ use axum::{
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::gateway::headers::{strip_hop_by_hop, strip_identity};
+use crate::gateway::{
+    arrival,
+    headers::{strip_hop_by_hop, strip_identity},
+};
 
 /// Whether trailers pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +91,7 @@ impl HttpBody for Passed {
 fn strip(trailers: &mut HeaderMap) {
     strip_hop_by_hop(trailers);
     strip_identity(trailers);
+    arrival::strip(trailers);
     for name in NOT_THERE {
         trailers.remove(name);
     }

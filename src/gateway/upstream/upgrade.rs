@@ -75,7 +75,7 @@ impl Upgrade {
         let upstream = hyper::upgrade::on(&mut response);
         let ends = Ends { client: self.client, upstream, idle, life: self.life };
         let tunnel = Tunnel::default();
-        background.tasks.spawn(tunnel.clone().run(ends, background.clone(), in_flight));
+        background.served.spawn(tunnel.clone().run(ends, background.clone(), in_flight));
         strip_hop_by_hop(response.headers_mut());
         strip_forged_cookies(response.headers_mut());
         response.headers_mut().insert(header::CONNECTION, UPGRADE);

@@ -306,6 +306,10 @@ fn take_data(left: &mut u64, read: &mut BytesMut) -> Next {
 }
 
 fn chunk_length(read: &mut BytesMut) -> Result<Option<u64>, Malformed> {
+    // The parser takes an empty line for a length of nothing.
+    if read.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
+        return Err(Malformed("a chunk without a length"));
+    }
     match httparse::parse_chunk_size(read) {
         Ok(httparse::Status::Complete((length, size))) => {
             read.advance(length);
@@ -422,7 +426,15 @@ mod tests {
             assert_eq!(next, Next::Read, "{cut}");
             assert!("hello world".starts_with(&first));
         }
-        for bad in ["x\r\n", "5\r\nhelloX\r\n", "-1\r\n", "0\r\nbad trailer\r\n\r\n", "fffffffffffffffff\r\n"] {
+        for bad in [
+            "x\r\n",
+            "\r\n",
+            ";ext\r\n",
+            "5\r\nhelloX\r\n",
+            "-1\r\n",
+            "0\r\nbad trailer\r\n\r\n",
+            "fffffffffffffffff\r\n",
+        ] {
             assert!(body(&mut chunked(), bad).is_err(), "{bad}");
         }
         let endless = format!("5;{}", "x".repeat(MAX_CHUNK_LINE));
