@@ -267,3 +267,28 @@ fn many_calls_at_once_get_each_its_own_answer() {
         }
     });
 }
+
+#[test]
+fn http_2_without_tls_is_for_those_who_switched_it_on() {
+    let (_folder, server) = with_settings("");
+    // The preface, an empty SETTINGS frame, and a GET of /healthz by indexed headers.
+    let frames = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x03\x01\x05\0\0\0\x01\x82\x84\x86";
+    let answer = server.raw(frames);
+    let text = String::from_utf8_lossy(&answer);
+    assert!(answer.is_empty() || text.starts_with("HTTP/1.1 400"), "{text:?}");
+}
+
+#[test]
+fn no_protocol_but_websocket_is_asked_of_an_upstream() {
+    let upstream = Scripted::start(|_, connection| {
+        while let Some(head) = connection.head() {
+            connection.say(ok(&header(&head, "upgrade").unwrap_or_default()));
+        }
+    });
+    let (_folder, server) = with_settings(&upstream.route());
+    let mut client = Client::connect(&server);
+    let ask = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n";
+    let answer = client.send(&head("GET", "/up/", "", ask)).answer();
+    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    assert_eq!(client.send("CONNECT up:1 HTTP/1.1\r\nhost: up:1\r\n\r\n").head().unwrap().status, 405);
+}

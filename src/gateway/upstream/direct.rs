@@ -16,9 +16,10 @@ use http_body::{Frame, SizeHint};
 use tokio::net::TcpStream;
 
 use super::{
+    framing::{Framing, Next},
     line::{Broken, Line, Upload},
     send::{Cause, Failed, SendError},
-    wire::{Framing, Head, Next},
+    wire::Head,
 };
 use crate::gateway::worker;
 

@@ -21,7 +21,10 @@ use http_body::Frame;
 use tokio::{io::AsyncWrite as _, net::TcpStream, time::Sleep};
 use tokio_util::io::poll_read_buf;
 
-use super::wire::{Framing, Head, Length, Malformed, Next, Places, take_head, write_head};
+use super::{
+    framing::{Framing, Next},
+    wire::{Head, Length, Malformed, Places, take_head, write_head},
+};
 
 /// Room for what is read at once.
 const READ: usize = 8 * 1024;

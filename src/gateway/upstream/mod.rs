@@ -7,6 +7,7 @@
 mod cluster;
 mod direct;
 mod flow;
+mod framing;
 mod health;
 mod hop;
 mod line;
