@@ -3,6 +3,17 @@
 /// Why a path is refused, or `None` when every reader reads it alike: no dot segments, no encoded or doubled
 /// separators, no parameters, no control characters.
 pub fn fault(path: &str) -> Option<&'static str> {
+    let bytes = path.as_bytes();
+    let suspicious = |(at, byte): (usize, &u8)| match byte {
+        b'%' | b'\\' | b';' => true,
+        b'/' => matches!(bytes.get(at + 1), Some(b'/' | b'.')),
+        byte => byte.is_ascii_control(),
+    };
+    // Nearly every path is plain, and is looked at once.
+    if bytes.iter().enumerate().any(suspicious) { fault_of_suspicious(path) } else { None }
+}
+
+fn fault_of_suspicious(path: &str) -> Option<&'static str> {
     let lower = path.to_ascii_lowercase();
     for (bad, why) in [
         ("//", "an empty segment"),

@@ -129,11 +129,15 @@ fn a_tunnel_ends_at_the_drains_deadline_and_is_billed() {
     let mut echo = [0; 5];
     stream.read_exact(&mut echo).unwrap();
     server.signal("TERM");
-    // Open until the deadline, and closed by it.
+    server.line_with("draining");
+    // Open until the deadline, in use, and closed by it.
+    stream.write_all(b"again").unwrap();
+    stream.read_exact(&mut echo).unwrap();
+    assert_eq!(&echo, b"again");
     assert!(matches!(stream.read(&mut echo), Ok(0) | Err(_)));
     let (said, status) = server.last_words();
     assert!(status.success(), "{said}");
     let server = start();
     let token = owner(&server);
-    assert_eq!(["apis", "ingress_bytes", "egress_bytes"].map(|meter| used(&server, &token, meter)), ["1", "5", "5"]);
+    assert_eq!(["apis", "ingress_bytes", "egress_bytes"].map(|meter| used(&server, &token, meter)), ["1", "10", "10"]);
 }
