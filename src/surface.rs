@@ -58,7 +58,8 @@ pub(crate) fn routers(
         .split_for_parts();
     let lab_paths = lab.iter().flat_map(|_| lab::PATHS);
     let documented = description.paths.paths.keys().map(String::as_str);
-    let own_paths = OwnPaths::of(documented.chain(operations::PATHS).chain(web::docs::PATHS).chain(lab_paths));
+    let files = identity::PAGE_FILES.into_iter().chain(operations::PATHS).chain(web::docs::PATHS);
+    let own_paths = OwnPaths::of(documented.chain(files).chain(lab_paths));
     let api = api
         .layer(from_fn_with_state(idempotency.clone(), web::idempotency::idempotent))
         .merge(operations::routes())

@@ -240,27 +240,35 @@ impl Gateway {
     /// knows.
     pub async fn handle(&self, mut request: Request<Body>) -> Result<Response<Body>, Infallible> {
         let arrival = request.extensions_mut().remove::<Arrival>();
-        Ok(self.answer(request, arrival.as_ref()).await)
+        let answer = self.answer(request, arrival.as_ref()).await;
+        let none = |request: Request<Body>| {
+            Problem::new(Kind::NOT_FOUND, "no route has this path").render(request.uri().path())
+        };
+        Ok(answer.unwrap_or_else(none))
     }
 
-    /// Answers a request that came so.
-    pub async fn answer(&self, request: Request<Body>, arrival: Option<&Arrival>) -> Response<Body> {
+    /// Answers a request that came so; gives it back when no route has its path.
+    pub async fn answer(
+        &self,
+        request: Request<Body>,
+        arrival: Option<&Arrival>,
+    ) -> Result<Response<Body>, Request<Body>> {
         let path = request.uri().path();
         if let Some(why) = path::fault(path) {
-            return Problem::new(Kind::MALFORMED, format!("the path has {why}")).render(path);
+            return Ok(Problem::new(Kind::MALFORMED, format!("the path has {why}")).render(path));
         }
         if request.method() == Method::CONNECT {
-            return Problem::new(Kind::METHOD_NOT_ALLOWED, "nothing is tunnelled by CONNECT").render(path);
+            return Ok(Problem::new(Kind::METHOD_NOT_ALLOWED, "nothing is tunnelled by CONNECT").render(path));
         }
         let moment = self.0.moment.load();
         match moment.table.find(request.uri(), request.headers(), request.method()) {
             Match::Route(place) => {
                 let way = Arc::clone(&moment.routes[place].way);
                 drop(moment);
-                way.call(request, arrival).await
+                Ok(way.call(request, arrival).await)
             }
-            Match::Method(allowed) => other_method(&allowed).render(path),
-            Match::None => Problem::new(Kind::NOT_FOUND, "no route has this path").render(path),
+            Match::Method(allowed) => Ok(other_method(&allowed).render(path)),
+            Match::None => Err(request),
         }
     }
 

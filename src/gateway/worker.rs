@@ -11,6 +11,9 @@ pub fn count() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// The most workers.
+pub const MOST: usize = 64;
+
 /// The number of the worker whose thread this is, from 1; 0 on any other thread.
 pub fn current() -> usize {
     NUMBER.get()

@@ -74,7 +74,7 @@ pub use model::{
     SigningAlg, StoredKey, TokenSet, TotpFactor,
 };
 pub use oauth::cors;
-pub use pages::{failed, not_ours, same_origin, see_other};
+pub use pages::{PATHS as PAGE_FILES, failed, not_ours, same_origin, see_other};
 pub use portal::PortalGrant;
 pub use pushed::Stamp;
 pub use recovery::Keep;

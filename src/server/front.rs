@@ -75,21 +75,29 @@ impl Front {
                 .header(header::CONNECTION, HeaderValue::from_static("close"))
                 .render(request.uri().path()));
         }
-        let response = match &self.shared.gateway {
+        let answered = match &self.shared.gateway {
             Some((gateway, own)) if !own.have(request.uri().path()) => gateway.answer(request, Some(arrival)).await,
-            _ => {
-                let answer = self.shared.router.clone().oneshot(request);
-                let answering = AbortOnDropHandle::new(self.shared.runtime.spawn(answer));
-                match answering.await {
-                    Ok(Ok(response)) => response,
-                    // A panic was answered by the router; this is the end of the runtime.
-                    Err(_) => return Err(BrokenOff),
-                }
-            }
+            _ => Err(request),
+        };
+        let response = match answered {
+            Ok(response) => response,
+            // What no route has, the router knows how to refuse.
+            Err(request) => self.by_router(request).await?,
         };
         match response.extensions().get::<BrokenOff>() {
             Some(broken_off) => Err(*broken_off),
             None => Ok(response),
+        }
+    }
+}
+
+impl Front {
+    async fn by_router(&self, request: Request) -> Result<Response, BrokenOff> {
+        let answer = self.shared.router.clone().oneshot(request);
+        match AbortOnDropHandle::new(self.shared.runtime.spawn(answer)).await {
+            Ok(Ok(response)) => Ok(response),
+            // A panic was answered by the router; this is the end of the runtime.
+            Err(_) => Err(BrokenOff),
         }
     }
 }

@@ -69,6 +69,7 @@ pub struct Config {
     header_read_timeout: Duration,
     /// In bytes a second.
     min_body_rate: u32,
+    workers: usize,
     h2c: bool,
     trusted_proxies: Arc<[Network]>,
     /// Room for more of them.
@@ -82,6 +83,7 @@ impl Config {
         Self {
             header_read_timeout: settings.header_read_timeout,
             min_body_rate: settings.min_body_rate,
+            workers: if settings.workers == 0 { worker::count().min(worker::MOST) } else { settings.workers },
             h2c: settings.h2c,
             trusted_proxies: settings.trusted_proxies.clone().into(),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
@@ -97,7 +99,7 @@ type Listener = std::net::TcpListener;
 pub fn start(listeners: Vec<(TcpListener, Front)>, config: &Config, shutdown: &Shutdown) -> io::Result<()> {
     let listeners: Vec<(Listener, Front)> =
         listeners.into_iter().map(|(listener, front)| Ok((listener.into_std()?, front))).collect::<io::Result<_>>()?;
-    for number in 1..=worker::count() {
+    for number in 1..=config.workers {
         let own = listeners.iter().map(|(listener, front)| Ok((listener.try_clone()?, front.clone())));
         workers::start(number, own.collect::<io::Result<_>>()?, config.clone(), shutdown)?;
     }

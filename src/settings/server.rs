@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use super::read::Reader;
 use crate::{
+    gateway::worker,
     kernel::network::Network,
     tls::{Pair, TlsError},
 };
@@ -35,6 +36,8 @@ pub struct ServerSettings {
     pub drain: Duration,
     /// How long a request's head may take.
     pub header_read_timeout: Duration,
+    /// Threads that serve connections; one for each core when it is 0.
+    pub workers: usize,
     /// The least rate of a request's body, in bytes a second; none when it is 0.
     pub min_body_rate: u32,
     /// With which both listeners speak TLS.
@@ -57,6 +60,7 @@ impl ServerSettings {
         let drain = reader.number("server.drain_s", DRAIN_S, 0, 3_600);
         let header = reader.number("server.header_read_timeout_s", HEADER_READ_TIMEOUT_S, 1, 600);
         let rate = reader.number("server.min_body_rate", MIN_BODY_RATE, 0, 1 << 30);
+        let workers = reader.number("server.workers", 0, 0, i64::try_from(worker::MOST).unwrap_or(64));
         let tls = match reader.table("server.tls") {
             None => None,
             Some(mut table) => {
@@ -80,6 +84,7 @@ impl ServerSettings {
             h2c: h2c?,
             drain: secs(drain?),
             header_read_timeout: secs(header?),
+            workers: usize::try_from(workers?).unwrap_or(0),
             min_body_rate: u32::try_from(rate?).unwrap_or(0),
             tls,
         })

@@ -108,7 +108,11 @@ pub fn serve(watched_by: &[&str], place: &Path) -> Command {
     let mut command = Command::new(words[0]);
     // Nothing of the test's own environment: its switches are no settings.
     command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    command.env("TOLLGATE_ADMIN_PASSWORD", ADMIN_PASSWORD).env("TOKIO_WORKER_THREADS", "1").stdin(Stdio::null());
+    command
+        .env("TOLLGATE_ADMIN_PASSWORD", ADMIN_PASSWORD)
+        .env("TOLLGATE_SERVER__WORKERS", "1")
+        .env("TOKIO_WORKER_THREADS", "1")
+        .stdin(Stdio::null());
     command.args(&words[1..]).arg(place.join("data")).arg("--config").arg(place.join("faults.toml"));
     command
 }

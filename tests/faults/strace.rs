@@ -52,7 +52,7 @@ pub enum Threads {
 impl Threads {
     fn name(self) -> &'static str {
         match self {
-            Self::Worker => "tokio-rt-worker",
+            Self::Worker => "worker-1",
             Self::Flusher => "journal-flush",
             // The kernel keeps 15 bytes of a name.
             Self::Store => "sqlx-sqlite-wor",

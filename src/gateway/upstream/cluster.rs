@@ -192,7 +192,8 @@ impl Cluster {
                 SendError::Connect(failed) | SendError::Refused(failed) => (true, failed),
                 SendError::Broken(failed) => (false, failed),
                 SendError::Client(cause) => {
-                    return Err(Problem::new(Kind::MALFORMED, "the request's body broke off").caused_by(cause));
+                    // Not the upstream's answer, so it is not billed.
+                    return Err(Problem::new(Kind::BAD_GATEWAY, "the request's body broke off").caused_by(cause));
                 }
             };
             target.health.failed(trial, Instant::now());

@@ -91,7 +91,7 @@ impl Direct {
     /// Connects to nothing yet.
     pub(super) fn new((name, port): (&str, u16), host: HeaderValue, patience: Duration) -> Self {
         let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let of = (0..=worker::count()).map(|_| Mutex::default()).collect();
+        let of = (0..=worker::MOST).map(|_| Mutex::default()).collect();
         Self { name, port, host, patience, idle: Arc::new(Idle { of }) }
     }
 

@@ -41,6 +41,8 @@ const HOME: &str = "/account";
 /// The one script: what passkeys need.
 const SCRIPT: &str = include_str!("passkeys.js");
 const SCRIPT_PATH: &str = "/console/passkeys.js";
+/// Where the files of the pages are.
+pub const PATHS: [&str; 4] = [SCRIPT_PATH, html::STYLE_PATH, html::ICON_PATH, html::SEND_PATH];
 
 async fn script() -> Response {
     let kind =
@@ -68,10 +70,10 @@ where
         .routes(routes!(factors::factors_page, factors::change_factors))
         .routes(routes!(factors::new_passkey_options))
         .routes(routes!(factors::new_passkey))
-        .route(SCRIPT_PATH, axum::routing::get(script))
-        .route(html::STYLE_PATH, axum::routing::get(html::style))
-        .route(html::ICON_PATH, axum::routing::get(html::icon))
-        .route(html::SEND_PATH, axum::routing::get(html::send))
+        .route(PATHS[0], axum::routing::get(script))
+        .route(PATHS[1], axum::routing::get(html::style))
+        .route(PATHS[2], axum::routing::get(html::icon))
+        .route(PATHS[3], axum::routing::get(html::send))
 }
 
 /// The browser that calls, if somebody is signed in with it.
