@@ -93,7 +93,9 @@ impl Attached {
     }
 
     fn with(server: &Server, threads: Threads, what: &[&str]) -> Self {
-        let ids = threads.of(server);
+        // A server says that it listens before its threads run.
+        let found = std::iter::repeat_with(|| threads.of(server)).take(100_000).find(|ids| !ids.is_empty());
+        let ids = found.unwrap_or_default();
         assert!(!ids.is_empty(), "no thread {}", threads.name());
         let log = NamedTempFile::new().unwrap();
         let mut command = Command::new("strace");
