@@ -1,5 +1,5 @@
-//! Upstreams: the HTTP services behind the gateway. A route's requests go to a [`Forward`], which leads to the upstream's
-//! [`cluster`], which chooses a [`target`], which has its own connections ([`send`]).
+//! Upstreams: the HTTP services behind the gateway. A route's requests go to a `Forward`, which leads to the upstream's
+//! `cluster`, which chooses a `target`, which has its own connections (`send`).
 //!
 //! Invariants: nothing is sent twice that could do something twice; a body is never held as a whole, neither way; a tunnel
 //! is settled once; what failed is told to our log with the upstream's name, and to the client without it.
