@@ -183,27 +183,28 @@ impl Cluster {
                 }
                 Some(Err(error)) => error,
                 None => {
-                    target.health.failed(trial, Instant::now());
+                    if upload.is_whole() {
+                        target.health.failed(trial, Instant::now());
+                    }
                     return Err(Problem::new(Kind::GATEWAY_TIMEOUT, "the upstream did not begin its answer in time"));
                 }
             };
             drop(in_flight);
-            let (nothing_sent, failed) = match error {
-                SendError::Connect(failed) | SendError::Refused(failed) => (true, failed),
-                SendError::Broken(failed) => (false, failed),
-                SendError::Client(cause) => {
-                    // Not the upstream's answer, so it is not billed.
-                    return Err(Problem::new(Kind::BAD_GATEWAY, "the request's body broke off").caused_by(cause));
-                }
+            let (nothing_sent, cause) = match error {
+                SendError::Connect(cause) => (true, cause),
+                SendError::Broken(cause) => (false, cause),
             };
+            if upload.is_broken() {
+                // Nobody knows anything of the target by that. It is not the upstream's answer, so it is not billed.
+                return Err(Problem::new(Kind::BAD_GATEWAY, "the request's body broke off").caused_by(cause));
+            }
             target.health.failed(trial, Instant::now());
-            let whole = failed.request.filter(|request| nothing_sent || request.method().is_idempotent());
-            let again = whole.map(|request| *request).or_else(|| spare?.again(nothing_sent));
+            let again = spare.and_then(|spare| spare.again(nothing_sent));
             // Where there is one target, its connections have tried what can be tried.
             let may = self.targets.len() > 1 && attempt < self.config.retries;
             match again.filter(|_| may && self.budget.spend()) {
                 Some(again) => request = again,
-                None => return Err(self.unreachable(target, failed.cause)),
+                None => return Err(self.unreachable(target, cause)),
             }
             attempt += 1;
         }

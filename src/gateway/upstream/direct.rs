@@ -10,7 +10,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    http::{HeaderValue, Request, Response, request::Parts},
+    http::{HeaderValue, Request, Response},
 };
 use http_body::{Frame, SizeHint};
 use tokio::net::TcpStream;
@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use super::{
     framing::{Framing, Next},
     line::{Broken, Line, Upload},
-    send::{Cause, Failed, SendError},
+    send::{Cause, SendError},
     wire::Head,
 };
 use crate::gateway::worker;
@@ -105,19 +105,14 @@ impl Direct {
                 Some(line) => (line, true),
                 None => match self.connect().await {
                     Ok(line) => (line, false),
-                    Err(error) => return Err(SendError::Connect(Failed::with(error, whole(parts, upload)))),
+                    Err(error) => return Err(SendError::Connect(Cause(error.into()))),
                 },
             };
             match line.exchange(&parts, &self.host, &mut upload).await {
                 Ok(head) => return Ok(answer(head, line, upload, &self.idle)),
                 // It was closed while it was idle, as far as anybody can tell (RFC 9110 section 9.2.2): a new one is made.
                 Err(Broken::Silent(_)) if used && upload.is_empty() && parts.method.is_idempotent() => {}
-                // Of a connection that was idle, nobody knows whether the request arrived; whoever sent something else had it.
-                Err(error @ Broken::Silent(_)) if used => {
-                    return Err(SendError::Broken(Failed::with(error, whole(parts, upload))));
-                }
-                Err(error @ Broken::Client(_)) => return Err(SendError::Client(Cause(error.into()))),
-                Err(error) => return Err(SendError::Broken(Failed::with(error, None))),
+                Err(error) => return Err(SendError::Broken(Cause(error.into()))),
             }
         }
     }
@@ -128,11 +123,6 @@ impl Direct {
         drop(stream.set_nodelay(true));
         Ok(Line::new(stream))
     }
-}
-
-/// The request, if nothing of its body was read.
-fn whole(parts: Parts, upload: Upload) -> Option<Box<Request<Body>>> {
-    Some(Box::new(Request::from_parts(parts, upload.unread()?)))
 }
 
 fn answer(head: Head, line: Line, upload: Upload, home: &Arc<Idle>) -> Response<Body> {

@@ -17,7 +17,6 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, header, request::Parts, uri::PathAndQuery},
 };
 use bytes::{Buf as _, Bytes, BytesMut};
-use http_body::Frame;
 use tokio::{io::AsyncWrite as _, net::TcpStream, time::Sleep};
 use tokio_util::io::poll_read_buf;
 
@@ -71,8 +70,6 @@ pub(super) struct Upload {
     /// Of a large piece, what is not written yet.
     data: Bytes,
     state: Going,
-    /// Something of it was asked for.
-    begun: bool,
 }
 
 /// How far a body has gone.
@@ -100,23 +97,12 @@ impl Upload {
             _ if expects() => Going::Waits(Box::pin(tokio::time::sleep(WAIT))),
             _ => Going::On,
         };
-        Self { body, length, data: Bytes::new(), state, begun: false }
+        Self { body, length, data: Bytes::new(), state }
     }
 
     /// Whether there is no body at all: the request can be sent once more.
     pub(super) const fn is_empty(&self) -> bool {
         matches!(self.length, Length::None)
-    }
-
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.begun = true;
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    /// The body, if nothing of it was read.
-    pub(super) fn unread(self) -> Option<Body> {
-        let untouched = self.is_empty() || (!self.begun && self.data.is_empty());
-        untouched.then_some(self.body)
     }
 
     /// Whether all of it is on its way.
@@ -233,7 +219,7 @@ impl Line {
                     ready!(sleep.as_mut().poll(cx));
                     upload.state = Going::On;
                 }
-                Going::On => match ready!(upload.poll_frame(cx)) {
+                Going::On => match ready!(Pin::new(&mut upload.body).poll_frame(cx)) {
                     None => {
                         if upload.length == Length::Chunked {
                             self.out.extend_from_slice(b"0\r\n\r\n");

@@ -22,6 +22,9 @@ use super::{Protocol, UpstreamConfig, direct::Direct};
 /// An idle connection is kept this long.
 const IDLE: Duration = Duration::from_mins(1);
 
+/// A connection of HTTP/2 is asked this often whether it is there, and has as long to say so.
+const PING: Duration = Duration::from_secs(20);
+
 /// Connections to one target.
 pub(super) struct Connections {
     /// The short way to what speaks HTTP/1.1 without TLS, for all but a change of protocol.
@@ -40,36 +43,15 @@ enum Way {
 /// Why there is no answer.
 pub(super) enum SendError {
     /// Nothing was sent.
-    Connect(Failed),
-    /// The target did not begin: it said so, or an idle connection was closed before a byte of an answer.
-    #[expect(dead_code, reason = "hyper's client tries those again itself")]
-    Refused(Failed),
+    Connect(Cause),
     /// Something may have reached the target.
-    Broken(Failed),
-    /// The client broke off its request; nobody knows anything of the target by that.
-    Client(Cause),
-}
-
-/// What went wrong, and the request if it is whole: its head kept, nothing of its body read.
-pub(super) struct Failed {
-    pub(super) cause: Cause,
-    pub(super) request: Option<Box<Request<Body>>>,
+    Broken(Cause),
 }
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("the target gave no answer")]
 pub(super) struct Cause(#[source] pub(super) BoxError);
-
-impl Failed {
-    pub(super) fn with(cause: impl Into<BoxError>, request: Option<Box<Request<Body>>>) -> Self {
-        Self { cause: Cause(cause.into()), request }
-    }
-
-    fn for_good(cause: impl Into<BoxError>) -> Self {
-        Self { cause: Cause(cause.into()), request: None }
-    }
-}
 
 impl Connections {
     /// None yet; they are made when they are needed.
@@ -80,6 +62,8 @@ impl Connections {
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).timer(TokioTimer::new());
         builder.http2_only(config.http == Protocol::Two);
+        // A target that is gone without a word would take every request until its connection is given up.
+        builder.http2_keep_alive_interval(PING).http2_keep_alive_timeout(PING).http2_keep_alive_while_idle(true);
         let way = if base.scheme_str() == Some("https") {
             Way::Tls(with_tls(&builder, tcp, config))
         } else {
@@ -120,17 +104,10 @@ impl Connections {
         };
         match answer.await {
             Ok(response) => Ok(response.map(Body::new)),
-            Err(error) if is_the_clients(&error) => Err(SendError::Client(Cause(error.into()))),
-            Err(error) if error.is_connect() => Err(SendError::Connect(Failed::for_good(error))),
-            Err(error) => Err(SendError::Broken(Failed::for_good(error))),
+            Err(error) if error.is_connect() => Err(SendError::Connect(Cause(error.into()))),
+            Err(error) => Err(SendError::Broken(Cause(error.into()))),
         }
     }
-}
-
-/// Whether it was the request's body that failed.
-fn is_the_clients(error: &hyper_util::client::legacy::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<hyper::Error>());
-    source.is_some_and(hyper::Error::is_user)
 }
 
 fn with_tls(
