@@ -19,7 +19,7 @@ use crate::{
     onboarding::{self, Onboarding},
     outbound::Outbound,
     provisioning::Provisioning,
-    reload::{self, Reload},
+    reload::Reload,
     server::{self, Front, OwnPaths},
     settings::Settings,
     setup,
@@ -370,9 +370,9 @@ async fn build_state(
     };
     let routes = settings.gateway.route_names();
     let gateway = Gateway::new(&settings.gateway.routes, routes, parts, shutdown.background(clock(), rng()));
-    let issuers = verifier.clone();
-    let issuers: reload::Hook = Box::new(move |settings| issuers.replace_issuers(&settings.identity.issuers));
-    let reload = Reload::new(settings.clone(), gateway.clone(), billing.clone(), tls.cloned(), vec![issuers]);
+    let hooks = setup::reloaded(&verifier, directory);
+    let tasks = shutdown.tasks.clone();
+    let reload = Reload::new(settings.clone(), gateway.clone(), billing.clone(), tls.cloned(), hooks, tasks);
     let directory = directory.clone();
     let clock = clock();
     let store = store.clone();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::{FromRef, State};
 use serde::Serialize;
 use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -32,6 +33,8 @@ struct Live {
     billing: Billing,
     tls: Option<Acceptor>,
     others: Vec<Hook>,
+    /// A drain waits for what was begun.
+    tasks: TaskTracker,
 }
 
 /// Takes over what else can change. It is told once nothing can fail any more, and must not fail itself.
@@ -46,6 +49,9 @@ pub enum ReloadError {
     /// The program was not started from a file, its environment and flags.
     #[error("there is nothing to read again: these settings came from the program that runs this server")]
     Given,
+    /// The server stopped meanwhile.
+    #[error("the server stops")]
+    Stopped,
     /// The routes cannot be had.
     #[error(transparent)]
     Routes(#[from] metering::Error),
@@ -73,12 +79,19 @@ impl Reload {
         billing: Billing,
         tls: Option<Acceptor>,
         others: Vec<Hook>,
+        tasks: TaskTracker,
     ) -> Self {
-        Self(Arc::new(Live { settings: Mutex::new(settings), gateway, billing, tls, others }))
+        Self(Arc::new(Live { settings: Mutex::new(settings), gateway, billing, tls, others, tasks }))
     }
 
-    /// Reads the settings and has what can change changed. After an error nothing is.
+    /// Reads the settings and has what can change changed, to the end, whoever waits for it. After an error nothing is.
     pub async fn now(&self) -> Result<ReloadView, ReloadError> {
+        let own = self.clone();
+        let done = self.0.tasks.spawn(async move { own.change().await });
+        done.await.unwrap_or(Err(ReloadError::Stopped))
+    }
+
+    async fn change(&self) -> Result<ReloadView, ReloadError> {
         let live = &*self.0;
         let mut current = live.settings.lock().await;
         let before = current.clone();
@@ -135,6 +148,7 @@ fn problem(error: ReloadError) -> Problem {
             Problem::invalid(&faults.into_iter().map(fault).collect::<Vec<_>>())
         }
         ReloadError::Given => Problem::new(Kind::CONFLICT, text),
+        ReloadError::Stopped => Problem::new(Kind::UNAVAILABLE, text).retry_after(1),
         ReloadError::Routes(error) => error.into(),
         ReloadError::Plans(error) => error.into(),
     }

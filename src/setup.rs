@@ -1,11 +1,13 @@
 //! What services take of the settings, in their own words.
 
 use crate::{
-    identity::IdentityConfig,
+    gateway::Directory,
+    identity::{IdentityConfig, Verifier},
     mail::Mailer,
     metering::{self, journal},
     onboarding::SignUps,
     provisioning::{Driver, SqliteDriver},
+    reload::Hook,
     settings::{DriverChoice, Settings},
 };
 
@@ -68,4 +70,13 @@ pub(crate) fn metering(settings: &Settings) -> metering::Settings {
         events_back_s: settings.metering.events_back_s,
         events_ahead_s: settings.metering.events_ahead_s,
     }
+}
+
+/// What else takes over settings that are read again.
+pub(crate) fn reloaded(verifier: &Verifier, directory: &Directory) -> Vec<Hook> {
+    let (verifier, directory) = (verifier.clone(), directory.clone());
+    vec![
+        Box::new(move |settings| verifier.replace_issuers(&settings.identity.issuers)),
+        Box::new(move |settings| directory.set_max_in_flight(settings.gateway.max_in_flight)),
+    ]
 }

@@ -47,8 +47,12 @@ pub fn signalled(reload: Option<Reload>) -> impl Future<Output = ()> {
                 _ = term.recv() => return,
                 _ = int.recv() => return,
                 _ = hangup.recv() => {
-                    if let Some(reload) = &reload {
-                        reload.logged().await;
+                    let Some(reload) = &reload else { continue };
+                    tokio::select! {
+                        () = reload.logged() => {}
+                        // It goes on by itself; nobody waits for it to stop.
+                        _ = term.recv() => return,
+                        _ = int.recv() => return,
                     }
                 }
             }

@@ -67,16 +67,17 @@ impl Front {
         self.shared.gateway.as_ref().is_some_and(|(_, own)| !own.have(request.uri().path()))
     }
 
-    /// Answers; an answer that is broken off is an error, and ends the connection or the stream.
-    pub(super) async fn answer(&self, request: Request, arrival: &Arrival) -> Result<Response, BrokenOff> {
+    /// Answers; an answer that is broken off is an error, and ends the connection or the stream. What is the gateway's
+    /// ([`Self::is_gateways`]) came with this arrival; anything else has it in its extensions.
+    pub(super) async fn answer(&self, request: Request, arrival: Option<&Arrival>) -> Result<Response, BrokenOff> {
         if let Some(why) = ambiguity(&request) {
             let problem = Problem::new(Kind::MALFORMED, why);
             return Ok(problem
                 .header(header::CONNECTION, HeaderValue::from_static("close"))
                 .render(request.uri().path()));
         }
-        let answered = match &self.shared.gateway {
-            Some((gateway, own)) if !own.have(request.uri().path()) => gateway.answer(request, Some(arrival)).await,
+        let answered = match (&self.shared.gateway, arrival) {
+            (Some((gateway, _)), Some(arrival)) => gateway.answer(request, Some(arrival)).await,
             _ => Err(request),
         };
         let response = match answered {
@@ -89,9 +90,7 @@ impl Front {
             None => Ok(response),
         }
     }
-}
 
-impl Front {
     async fn by_router(&self, request: Request) -> Result<Response, BrokenOff> {
         let answer = self.shared.router.clone().oneshot(request);
         match AbortOnDropHandle::new(self.shared.runtime.spawn(answer)).await {

@@ -171,13 +171,14 @@ impl Connection {
     async fn answer(&self, request: http::Request<Incoming>) -> Result<Response, BrokenOff> {
         self.begun.store(true, Ordering::Relaxed);
         let mut request = pace::hold(request.map(Body::new), self.min_body_rate);
-        if !self.front.is_gateways(&request) {
+        let is_gateways = self.front.is_gateways(&request);
+        if !is_gateways {
             let client = client_of(self.peer, request.headers(), &self.trusted_proxies);
             request.extensions_mut().insert(Peer(client));
             // For the gateway, should the router leave it to that.
             request.extensions_mut().insert(self.arrival.clone());
         }
-        self.front.answer(request, &self.arrival).await
+        self.front.answer(request, is_gateways.then_some(&self.arrival)).await
     }
 }
 

@@ -17,10 +17,8 @@ fn the_shipped_samples_are_valid() {
 
 #[test]
 fn the_shipped_sample_says_what_the_defaults_are() {
-    let mut sample = load(include_str!("../../config/tollgate.toml"), &[]).unwrap();
+    let sample = load(include_str!("../../config/tollgate.toml"), &[]).unwrap();
     let defaults = load("", &[]).unwrap();
-    // The sample says it; the defaults do not.
-    sample.given.clone_from(&defaults.given);
     assert_eq!(format!("{sample:?}"), format!("{defaults:?}"));
 }
 

@@ -15,10 +15,10 @@ mod edge;
 mod exchange;
 mod flow;
 mod reload;
-mod scripted;
 mod secure;
 #[path = "../process/server.rs"]
 mod server;
+mod silent;
 #[path = "../support/mod.rs"]
 mod support;
 mod target;

@@ -1,6 +1,10 @@
 //! Settings that are read again while requests are under way.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Mutex, mpsc},
+};
 
 use serde_json::{Value, json};
 
@@ -227,4 +231,39 @@ fn no_request_fails_while_routes_change_again_and_again() {
     });
     let count = made.load(std::sync::atomic::Ordering::SeqCst).to_string();
     assert_eq!(case.used(&token), counts(&[("/a/", &count), ("/b/", &count)]));
+}
+
+#[test]
+fn issuers_and_the_most_requests_under_way_change_with_the_next_request() {
+    let (go, going) = mpsc::channel::<()>();
+    let going = Mutex::new(going);
+    let slow = Target::start(move |mut peer| {
+        while peer.request().is_some() {
+            going.lock().unwrap().recv().unwrap();
+            peer.answer("200 OK", "late");
+        }
+    });
+    let route = routes(&[("/slow/", &slow)]);
+    let issuer = "[[identity.issuers]]\nissuer = \"https://idp.example.com\"\nalgorithms = [\"RS256\"]\n\
+                  jwks_uri = \"http://127.0.0.1:9/k\"\naudience = [\"api\"]\ntenant_claim = \"org\"\ntenants = [\"*\"]\n";
+    let case = Case::start(&route);
+    let token = customer(&case.server);
+    let issuers =
+        || case.server.get("/admin/v1/issuers", &admin(&case.server)).json()["items"].as_array().unwrap().len();
+    assert_eq!(issuers(), 0);
+    let said = case.reload(&format!("{route}{issuer}[gateway]\nmax_in_flight = 1\n"));
+    assert_eq!((said["restart"].as_array().unwrap().len(), issuers()), (0, 1), "{said}");
+    let mut first = Client::connect(&case.server);
+    first.send(&head("GET", "/slow/1", &token, ""));
+    slow.request();
+    let refused = case.server.get("/slow/2", &token);
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    let said = case.reload(&route);
+    assert_eq!((said["restart"].as_array().unwrap().len(), issuers()), (0, 0), "{said}");
+    let mut second = Client::connect(&case.server);
+    second.send(&head("GET", "/slow/3", &token, ""));
+    slow.request();
+    go.send(()).unwrap();
+    go.send(()).unwrap();
+    assert_eq!([first.answer().body, second.answer().body], ["late", "late"]);
 }

@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
 };
@@ -16,6 +16,7 @@ use super::server::PATIENCE;
 pub struct Target {
     pub address: SocketAddr,
     arrived: Mutex<mpsc::Receiver<Request>>,
+    connections: Arc<AtomicUsize>,
     gone: Arc<AtomicBool>,
 }
 
@@ -28,6 +29,8 @@ pub struct Request {
 
 /// The other end of a connection.
 pub struct Peer {
+    /// Which of the target's connections this is, from 0.
+    pub number: usize,
     pub stream: BufReader<TcpStream>,
     arrive: mpsc::Sender<Request>,
 }
@@ -41,18 +44,19 @@ impl Target {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let (arrive, arrived) = mpsc::channel();
-        let gone = Arc::new(AtomicBool::new(false));
-        let (serve, ended) = (Arc::new(serve), Arc::clone(&gone));
+        let (gone, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (serve, ended, count) = (Arc::new(serve), Arc::clone(&gone), Arc::clone(&connections));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if ended.load(Ordering::SeqCst) {
                     return;
                 }
-                let (serve, arrive) = (Arc::clone(&serve), arrive.clone());
-                std::thread::spawn(move || serve(Peer { stream: BufReader::new(stream), arrive }));
+                let (serve, arrive, number) =
+                    (Arc::clone(&serve), arrive.clone(), count.fetch_add(1, Ordering::SeqCst));
+                std::thread::spawn(move || serve(Peer { number, stream: BufReader::new(stream), arrive }));
             }
         });
-        Self { address, arrived: Mutex::new(arrived), gone }
+        Self { address, arrived: Mutex::new(arrived), connections, gone }
     }
 
     /// Answers every request with 200 and a name.
@@ -63,6 +67,11 @@ impl Target {
     /// Takes every request and closes without an answer.
     pub fn breaking_off() -> Self {
         Self::start(|mut peer| drop(peer.request()))
+    }
+
+    /// How many connections came.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Waits for the next request.
@@ -127,6 +136,13 @@ impl Peer {
         self.stream.read_exact(&mut data).ok()?;
         data.truncate(size);
         Some(data)
+    }
+
+    /// So many bytes.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
     }
 
     /// Whether the other end still took it.

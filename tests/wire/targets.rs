@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     client::{Client, head, header},
@@ -228,4 +228,28 @@ fn a_target_has_no_more_to_do_than_it_may_and_a_short_queue() {
         release.send(()).unwrap();
         assert_eq!(statuses.recv_timeout(PATIENCE), Ok(200));
     });
+}
+
+#[test]
+fn what_a_client_does_not_send_is_not_its_targets_failure() {
+    let tls = |http: &str| format!("http = \"{http}\"\nfail_fast = true\neject_after = 1\neject_s = 60");
+    // Reads what comes, and says nothing: of HTTP/2 not even that it speaks it.
+    let target = Target::start(|mut peer| drop(peer.rest()));
+    for http in ["1", "2"] {
+        let settings = public_route(&[target.address], &tls(http)) + "timeout_s = 1\n";
+        let (_folder, server) = with_settings(&settings);
+        let token = admin(&server);
+        let mut slow = Client::connect(&server);
+        slow.send(&head("POST", "/x/", "", "content-length: 10\r\n")).send("only");
+        assert_eq!(slow.answer().status, 504);
+        let mut broken = Client::connect(&server);
+        broken.send(&head("POST", "/x/", "", "content-length: 10\r\n")).send("only");
+        drop(broken);
+        let state = targets(&server, &token);
+        assert_eq!((&state[0]["state"], &state[0]["failures"]), (&json!("in"), &json!(0)), "HTTP/{http}");
+        // A whole request without an answer is one.
+        let mut whole = Client::connect(&server);
+        assert_eq!(whole.send(&post("all of it")).answer().status, 504);
+        assert_eq!(targets(&server, &token)[0]["state"], "out", "HTTP/{http}");
+    }
 }
