@@ -34,13 +34,22 @@ impl Arrival {
         Self { address, element: format!("for={node};proto={protocol}"), protocol, from_proxy }
     }
 
+    /// Whether it came by way of a proxy of ours.
+    pub(super) const fn is_from_proxy(&self) -> bool {
+        self.from_proxy
+    }
+
     /// Says it to an upstream, in place of what the client says.
     pub(super) fn tell<B>(&self, request: &mut Request<B>) {
         let host = match request.uri().authority() {
             Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
             None => request.headers().get(header::HOST).cloned(),
         };
-        let headers = request.headers_mut();
+        self.tell_of(host, request.headers_mut());
+    }
+
+    /// The same, of a request for this host.
+    pub(super) fn tell_of(&self, host: Option<HeaderValue>, headers: &mut HeaderMap) {
         let before = if self.from_proxy { Before::taken_from(headers) } else { Before::default() };
         strip(headers);
         let forwarded = self.forwarded(host.as_ref());
@@ -101,19 +110,20 @@ fn joined(before: Option<String>, own: &HeaderValue) -> HeaderValue {
 
 /// Takes away every header that says how a request came, however it is spelt.
 pub(super) fn strip(headers: &mut HeaderMap) {
-    let folded = |byte: &u8| if matches!(byte, b'_' | b'.') { b'-' } else { *byte };
-    let says_it = |name: &&HeaderName| {
-        let name = name.as_str().as_bytes();
-        let begins =
-            |own: &[u8]| name.len() >= own.len() && name.iter().map(folded).zip(own).all(|(byte, own)| byte == *own);
-        match name.first() {
-            Some(b'f') => name == b"forwarded",
-            Some(b'x') => begins(b"x-forwarded-") || (name.len() == 9 && begins(b"x-real-ip")),
-            _ => false,
-        }
-    };
-    while let Some(name) = headers.keys().find(says_it).cloned() {
+    while let Some(name) = headers.keys().find(|name| says_it(name.as_str().as_bytes())).cloned() {
         headers.remove(name);
+    }
+}
+
+/// Whether a header says how a request came.
+pub(super) fn says_it(name: &[u8]) -> bool {
+    let folded = |byte: &u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() };
+    let begins =
+        |own: &[u8]| name.len() >= own.len() && name.iter().map(folded).zip(own).all(|(byte, own)| byte == *own);
+    match name.first() {
+        Some(b'f' | b'F') => name.eq_ignore_ascii_case(b"forwarded"),
+        Some(b'x' | b'X') => begins(b"x-forwarded-") || (name.len() == 9 && begins(b"x-real-ip")),
+        _ => false,
     }
 }
 

@@ -39,13 +39,12 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Whether a header is one by which a client could pass for somebody else. Servers that turn headers into variables fold
 /// `-`, `_` and `.` into one; so do we, before comparing.
-fn is_identity(name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
-    // Folding changes no letter.
-    if !matches!(name.first(), Some(b'x' | b't')) {
+pub(super) fn is_identity(name: &[u8]) -> bool {
+    // Folding changes no letter but its case.
+    if !matches!(name.first(), Some(b'x' | b't' | b'X' | b'T')) {
         return false;
     }
-    let folded = |byte: &u8| if matches!(byte, b'_' | b'.') { b'-' } else { *byte };
+    let folded = |byte: &u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() };
     let begins =
         |own: &[u8]| name.len() >= own.len() && name.iter().map(folded).zip(own).all(|(byte, own)| byte == *own);
     begins(b"tollgate-") || OURS.iter().any(|own| own.len() == name.len() && begins(own.as_bytes()))
@@ -53,7 +52,7 @@ fn is_identity(name: &HeaderName) -> bool {
 
 /// Takes away every header by which a client could pass for somebody else, however it is spelt.
 pub fn strip_identity(headers: &mut HeaderMap) {
-    strip(headers, is_identity);
+    strip(headers, |name| is_identity(name.as_str().as_bytes()));
 }
 
 fn strip(headers: &mut HeaderMap, unwanted: fn(&HeaderName) -> bool) {
@@ -64,6 +63,11 @@ fn strip(headers: &mut HeaderMap, unwanted: fn(&HeaderName) -> bool) {
 
 /// What the names of our own cookies begin with. One of them is worth more than a token: it signs in.
 const OUR_COOKIES: &[u8] = b"tollgate_";
+
+/// Whether one of our cookies may be among those in a value.
+pub(super) fn may_have_ours(cookies: &[u8]) -> bool {
+    cookies.windows(OUR_COOKIES.len()).any(|part| part == OUR_COOKIES)
+}
 
 /// Takes our cookies out of what a browser sends to an upstream.
 pub fn strip_our_cookies(headers: &mut HeaderMap) {

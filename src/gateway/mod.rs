@@ -22,6 +22,7 @@ pub mod quota_http;
 pub mod reading;
 pub mod routes;
 pub mod sample;
+pub mod short;
 mod slots;
 pub mod source;
 mod stack;

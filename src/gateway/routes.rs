@@ -272,6 +272,12 @@ impl Gateway {
         }
     }
 
+    /// The way of the route that is found, by its place.
+    pub(super) fn way(&self, find: impl FnOnce(&Table) -> Option<usize>) -> Option<Arc<Way>> {
+        let moment = self.0.moment.load();
+        find(&moment.table).map(|place| Arc::clone(&moment.routes[place].way))
+    }
+
     /// The routes as they are now, the longest prefix first.
     pub fn routes(&self) -> Vec<RouteConfig> {
         let moment = self.0.moment.load();

@@ -184,7 +184,7 @@ fn set(headers: &mut HeaderMap, name: axum::http::HeaderName, text: &str) {
 }
 
 /// The beginning of a trace (W3C Trace Context section 3.2).
-fn new_traceparent(rng: &dyn Rng) -> String {
+pub(super) fn new_traceparent(rng: &dyn Rng) -> String {
     let random: [u8; 24] = random_bytes(rng);
     let mut text = String::with_capacity(55);
     text.push_str("00-");

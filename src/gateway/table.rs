@@ -150,15 +150,21 @@ impl Table {
 
     /// Which pattern a request has.
     pub fn find(&self, uri: &Uri, headers: &HeaderMap, method: &Method) -> Match {
+        let named = || headers.get(header::HOST).and_then(|value| value.to_str().ok());
+        self.find_by(uri.path(), uri.host().or_else(named), method)
+    }
+
+    /// The same, by its path and what it says that its host is.
+    pub(super) fn find_by(&self, path: &str, host: Option<&str>, method: &Method) -> Match {
         let Some(mut at) = self.nodes.first().map(|_| 0) else { return Match::None };
-        for segment in segments(uri.path()) {
+        for segment in segments(path) {
             let children = &self.nodes[at].children;
             match children.binary_search_by(|(name, _)| (**name).cmp(segment)) {
                 Ok(found) => at = children[found].1,
                 Err(_) => break,
             }
         }
-        let host = if self.hosts { host(uri, headers).map(folded) } else { None };
+        let host = host.filter(|_| self.hosts).map(|host| folded(without_port(host)));
         let mut allowed = Vec::new();
         let mut next = Some(at);
         while let Some(at) = next {
@@ -241,13 +247,11 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The host that a request is for, without the port.
-fn host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
-    let named = || headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    let host = uri.host().or_else(named)?;
+/// A host without its port.
+fn without_port(host: &str) -> &str {
     let end = host.rfind(':').filter(|colon| host[colon + 1..].bytes().all(|b| b.is_ascii_digit()));
     let host = end.map_or(host, |colon| &host[..colon]);
-    Some(host.strip_suffix('.').unwrap_or(host))
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 fn folded(host: &str) -> Cow<'_, str> {

@@ -9,12 +9,16 @@ use axum::{
     http::{HeaderValue, Version, header, uri::Authority},
     response::Response,
 };
+use bytes::BytesMut;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt as _;
 
 use crate::{
-    gateway::{Arrival, Gateway},
+    gateway::{
+        Arrival, Gateway,
+        short::{Beginning, Client},
+    },
     web::{BrokenOff, Kind, Problem},
 };
 
@@ -88,6 +92,14 @@ impl Front {
         match response.extensions().get::<BrokenOff>() {
             Some(broken_off) => Err(*broken_off),
             None => Ok(response),
+        }
+    }
+
+    /// Begins the call at the beginning of what was read, if it goes the gateway's short way.
+    pub(super) async fn begin(&self, read: &mut BytesMut, client: &mut Client) -> Beginning {
+        match &self.shared.gateway {
+            Some((gateway, own)) => gateway.begin(read, client, |path| own.have(path)).await,
+            None => Beginning::Other,
         }
     }
 

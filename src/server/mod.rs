@@ -4,8 +4,11 @@
 mod front;
 mod pace;
 mod patient;
+mod rewound;
 mod serving;
+mod short;
 mod workers;
+mod writing;
 
 use std::{
     io,
@@ -198,6 +201,8 @@ struct Builders {
     two: http2::Builder<TokioExecutor>,
     /// Whichever they begin with.
     either: auto::Builder<TokioExecutor>,
+    /// How long the head of a request may take.
+    patience: Duration,
 }
 
 impl Builders {
@@ -229,7 +234,7 @@ impl Builders {
             .max_header_list_size(MAX_HEAD)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING);
-        Self { one, two, either }
+        Self { one, two, either, patience: config.header_read_timeout }
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
 };
 
 use axum::{BoxError, http::Request, response::Response};
+use bytes::BytesMut;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -25,6 +26,7 @@ use hyper_util::{
 };
 use pin_project_lite::pin_project;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::{Notify, OwnedSemaphorePermit, futures::OwnedNotified},
     task::{AbortHandle, JoinSet},
@@ -32,7 +34,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Builders, Config, Connection, patient::Patient};
+use super::{Builders, Config, Connection, patient::Patient, rewound::Rewound, short};
 use crate::tls::{self, Acceptor};
 
 /// The connections of a thread.
@@ -51,9 +53,15 @@ pub(super) struct Serving {
 
 /// Whether connections are to end with the request that they have.
 #[derive(Default)]
-struct End {
+pub(super) struct End {
     come: AtomicBool,
     notify: Arc<Notify>,
+}
+
+impl End {
+    pub(super) fn has_come(&self) -> bool {
+        self.come.load(Ordering::Acquire)
+    }
 }
 
 impl Serving {
@@ -84,33 +92,14 @@ impl Serving {
         let (end, builders, tls, h2c) = (Arc::clone(&self.end), Arc::clone(&self.builders), self.tls.clone(), self.h2c);
         let handle = self.tasks.spawn(async move {
             let _permit = permit;
-            let service = service_fn(move |request| {
-                let connection = Arc::clone(&connection);
-                async move { connection.answer(request).await }
-            });
-            // A client that breaks off is no event of ours.
             match tls {
-                None if h2c => {
-                    let io = TokioIo::new(Patient::new(stream));
-                    drop(
-                        until_the_end(builders.either.serve_connection_with_upgrades(io, service).into_owned(), end)
-                            .await,
-                    );
-                }
-                None => {
-                    let io = TokioIo::new(Patient::new(stream));
-                    drop(until_the_end(builders.one.serve_connection(io, service).with_upgrades(), end).await);
-                }
+                None if h2c => builders.serve(stream, connection, end, Speaks::Either).await,
+                None => builders.serve(stream, connection, end, Speaks::One).await,
                 Some(tls) => {
                     let Ok(stream) = tls.accept(stream).await else { return };
                     // What was agreed on, whatever the first bytes look like.
-                    let is_http2 = tls::is_http2(&stream);
-                    let io = TokioIo::new(Patient::new(stream));
-                    if is_http2 {
-                        drop(until_the_end(builders.two.serve_connection(io, service), end).await);
-                    } else {
-                        drop(until_the_end(builders.one.serve_connection(io, service).with_upgrades(), end).await);
-                    }
+                    let speaks = if tls::is_http2(&stream) { Speaks::Two } else { Speaks::One };
+                    builders.serve(stream, connection, end, speaks).await;
                 }
             }
         });
@@ -139,6 +128,45 @@ impl Serving {
             };
             if next.is_none() {
                 return;
+            }
+        }
+    }
+}
+
+/// What a connection speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    One,
+    Two,
+    /// Whichever it begins with.
+    Either,
+}
+
+impl Builders {
+    /// Serves a connection. A client that breaks off is no event of ours.
+    async fn serve<I>(&self, stream: I, connection: Arc<Connection>, end: Arc<End>, speaks: Speaks)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (mut stream, mut read) = (Patient::new(stream), BytesMut::new());
+        if speaks != Speaks::Two {
+            let short = short::serve(stream, Arc::clone(&connection), self.patience, Arc::clone(&end));
+            match until_the_end(Box::pin(short), Arc::clone(&end)).await {
+                Some(rest) => (stream, read) = rest,
+                None => return,
+            }
+        }
+        let io = TokioIo::new(Rewound::new(stream, read));
+        let service = service_fn(move |request| {
+            let connection = Arc::clone(&connection);
+            async move { connection.answer(request).await }
+        });
+        match speaks {
+            Speaks::One => drop(until_the_end(self.one.serve_connection(io, service).with_upgrades(), end).await),
+            Speaks::Two => drop(until_the_end(self.two.serve_connection(io, service), end).await),
+            Speaks::Either => {
+                let served = self.either.serve_connection_with_upgrades(io, service).into_owned();
+                drop(until_the_end(served, end).await);
             }
         }
     }
@@ -195,6 +223,11 @@ graceful!(
     http2::Connection<I, S, TokioExecutor>
 );
 
+/// It looks for itself, when it is woken.
+impl<F: Future> Graceful for Pin<Box<F>> {
+    fn tell(self: Pin<&mut Self>) {}
+}
+
 impl<C: Graceful> Future for UntilTheEnd<C> {
     type Output = C::Output;
 
@@ -206,7 +239,7 @@ impl<C: Graceful> Future for UntilTheEnd<C> {
                 *this.state = State::Waits;
             }
         }
-        if *this.state != State::Told && this.end.come.load(Ordering::Acquire) {
+        if *this.state != State::Told && this.end.has_come() {
             *this.state = State::Told;
             this.served.as_mut().tell();
         }

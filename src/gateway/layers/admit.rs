@@ -136,9 +136,21 @@ impl AdmitLayer {
 
     /// Lets a tenant's request in.
     pub(in crate::gateway) async fn let_in(&self, tenant: TenantId, headers: &HeaderMap) -> Result<Admitted, Problem> {
-        if let Some(problem) = too_large(self.gate.route.body_limit, headers) {
-            return Err(problem);
+        match too_large(self.gate.route.body_limit, headers) {
+            Some(problem) => Err(problem),
+            None => self.let_in_any(tenant).await,
         }
+    }
+
+    /// Lets a tenant's request in, whose body is so long.
+    pub(in crate::gateway) async fn let_in_with(&self, tenant: TenantId, body: u64) -> Result<Admitted, Problem> {
+        match self.gate.route.body_limit.filter(|limit| body > *limit) {
+            Some(limit) => Err(body_too_large(limit)),
+            None => self.let_in_any(tenant).await,
+        }
+    }
+
+    async fn let_in_any(&self, tenant: TenantId) -> Result<Admitted, Problem> {
         let directory = &self.gate.directory;
         let loading: BoxFuture<'_, Found> = match directory.fresh(tenant) {
             Some(known) => match self.admit(tenant, known) {

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::{body::Body, response::Response};
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue},
+    response::Response,
+};
 use http_body::Body as _;
 
 use super::{
@@ -24,6 +28,16 @@ impl Admitted {
     pub(super) fn new((ticket, headers): (Ticket, LimitHeaders)) -> Self {
         let ticket = Arc::new(ticket);
         Self { abandoned: Abandoned::unless_answered(Arc::clone(&ticket)), ticket, headers }
+    }
+
+    /// The limits' headers.
+    pub(in crate::gateway) fn limits(&self) -> impl Iterator<Item = (HeaderName, &HeaderValue)> {
+        self.headers.named()
+    }
+
+    /// The answer was given; whoever settled it gave the slots back.
+    pub(in crate::gateway) fn over(mut self) {
+        self.abandoned.answered();
     }
 
     /// The answer, with the limits' headers; it holds its slots until its body ends.

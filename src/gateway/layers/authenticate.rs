@@ -69,15 +69,17 @@ impl AuthenticateLayer {
     /// Who calls; takes away what only we may say of that.
     pub(in crate::gateway) async fn who_calls<B>(&self, request: &mut Request<B>) -> Result<Arc<Access>, Problem> {
         strip_identity(request.headers_mut());
-        let verdict = {
-            let token = bearer(request.uri(), request.headers())?;
-            if let Some(verdict) = self.verifier.decide(token) {
-                verdict
-            } else {
-                let (verifier, token) = (self.verifier.clone(), token.to_owned());
-                let resolving: BoxFuture<'static, _> = Box::pin(async move { verifier.resolve(&token).await });
-                resolving.await
-            }
+        self.who_has(bearer(request.uri(), request.headers())?).await
+    }
+
+    /// Who has a token.
+    pub(in crate::gateway) async fn who_has(&self, token: &str) -> Result<Arc<Access>, Problem> {
+        let verdict = if let Some(verdict) = self.verifier.decide(token) {
+            verdict
+        } else {
+            let (verifier, token) = (self.verifier.clone(), token.to_owned());
+            let resolving: BoxFuture<'static, _> = Box::pin(async move { verifier.resolve(&token).await });
+            resolving.await
         };
         self.may_call(verdict)
     }

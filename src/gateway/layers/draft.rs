@@ -28,8 +28,8 @@ pub(super) struct Draft {
     pub(super) tunnel: Option<Tunnel>,
     pub(super) reported: Reported,
     pub(super) reading: Option<Box<Reading>>,
-    pub(super) started: Instant,
-    pub(super) worked_micros: u64,
+    started: Instant,
+    worked_micros: u64,
 }
 
 /// The record was not written: the disk failed.
@@ -38,6 +38,26 @@ pub(super) struct Draft {
 pub(super) struct NotRecorded;
 
 impl Draft {
+    pub(super) fn new(shared: Arc<Shared>, ticket: Arc<Ticket>, reservation: Reservation) -> Self {
+        Self {
+            shared,
+            ticket,
+            reservation,
+            ingress: None,
+            egress: 0,
+            tunnel: None,
+            reported: Reported::default(),
+            reading: None,
+            started: stopwatch(),
+            worked_micros: 0,
+        }
+    }
+
+    /// The upstream's answer began.
+    pub(super) fn worked(&mut self) {
+        self.worked_micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    }
+
     /// The next bytes of the answer.
     pub(super) fn data(&mut self, bytes: &[u8]) {
         self.egress = self.egress.saturating_add(bytes.len() as u64);
@@ -107,6 +127,6 @@ impl Draft {
 
 /// Starts measuring how long the upstream works: real time, whatever the clock says.
 #[expect(clippy::disallowed_methods, reason = "a stopwatch, not a clock")]
-pub(super) fn stopwatch() -> Instant {
+fn stopwatch() -> Instant {
     Instant::now()
 }

@@ -1,6 +1,6 @@
 //! What a tenant is told of its limits, put together while they are looked at.
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Ticket, admit::RouteTerms};
 use crate::gateway::{
@@ -33,6 +33,11 @@ pub(super) struct LimitHeaders {
 }
 
 impl LimitHeaders {
+    pub(super) fn named(&self) -> impl Iterator<Item = (HeaderName, &HeaderValue)> {
+        let named = [(RATE_LIMIT, &self.left), (RATE_LIMIT_POLICY, &self.policy), (QUOTA_EXCEEDED, &self.exceeded)];
+        named.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)))
+    }
+
     pub(super) fn put_on(self, headers: &mut HeaderMap) {
         let named = [(RATE_LIMIT, self.left), (RATE_LIMIT_POLICY, self.policy), (QUOTA_EXCEEDED, self.exceeded)];
         for (name, value) in named {

@@ -10,13 +10,13 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
 };
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderValue, Request, Response, Uri, header},
+    http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header},
 };
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
@@ -25,7 +25,7 @@ use tower::{Layer, Service};
 use super::{
     Ticket,
     admit::{RouteTerms, body_too_large},
-    draft::{Draft, stopwatch},
+    draft::Draft,
     metered_body::{Ingress, IngressBody, MeteredBody, Settle},
     refuse,
 };
@@ -36,7 +36,7 @@ use crate::{
         routes::Durability,
         units::{Billed, MeterRule, Unit},
         upstream::Tunnel,
-        usage::{self, Reported},
+        usage,
     },
     kernel::Clock,
     metering::{JournalError, Metering},
@@ -165,42 +165,67 @@ impl MeterLayer {
         mut request: Request<Body>,
     ) -> Result<(Request<Body>, Begun), Response<Body>> {
         let shared = &self.shared;
-        let reservation = match shared.metering.reserve() {
-            Ok(reservation) => reservation,
-            Err(error) => {
-                ticket.refuse();
-                let problem = Problem::new(Kind::USAGE_UNAVAILABLE, error.to_string()).retry_after(1);
-                return Err(refuse(problem, &request));
-            }
+        let mut draft = match self.draft(ticket) {
+            Ok(draft) => draft,
+            Err(problem) => return Err(refuse(problem, &request)),
         };
         if shared.reads_body {
             ask_for_all_of_it(request.headers_mut());
         }
-        let mut ingress = None;
         let mut limited = None;
         if !request.body().is_end_stream() {
-            let counted = Arc::new(Ingress::new(ticket.body_limit()));
-            limited = ticket.body_limit().map(|limit| (request.uri().clone(), limit));
-            ingress = Some(Arc::clone(&counted));
+            let limit = draft.ticket.body_limit();
+            let counted = Arc::new(Ingress::new(limit));
+            limited = limit.map(|limit| (request.uri().clone(), limit));
+            draft.ingress = Some(Arc::clone(&counted));
             request = request.map(|body| Body::new(IngressBody::new(body, counted)));
         }
-        let draft = Draft {
-            shared: Arc::clone(shared),
-            ticket,
-            reservation,
-            ingress,
-            egress: 0,
-            tunnel: None,
-            reported: Reported::default(),
-            reading: None,
-            started: stopwatch(),
-            worked_micros: 0,
-        };
         Ok((request, Begun { draft, limited }))
+    }
+
+    /// Whether what it counts is known without looking into answers, and it waits for no disk.
+    pub(in crate::gateway) fn is_short(&self) -> bool {
+        !self.shared.reads && !self.shared.is_durable()
+    }
+
+    /// Begins to count an admitted request whose body is there.
+    pub(in crate::gateway) fn begin_whole(&self, ticket: Arc<Ticket>, body: usize) -> Result<Begun, Problem> {
+        let mut draft = self.draft(ticket)?;
+        if body > 0 {
+            let ingress = Ingress::new(None);
+            ingress.bytes.store(body as u64, Ordering::Relaxed);
+            draft.ingress = Some(Arc::new(ingress));
+        }
+        Ok(Begun { draft, limited: None })
+    }
+
+    fn draft(&self, ticket: Arc<Ticket>) -> Result<Draft, Problem> {
+        let shared = Arc::clone(&self.shared);
+        match shared.metering.reserve() {
+            Ok(reservation) => Ok(Draft::new(shared, ticket, reservation)),
+            Err(error) => {
+                ticket.refuse();
+                Err(Problem::new(Kind::USAGE_UNAVAILABLE, error.to_string()).retry_after(1))
+            }
+        }
     }
 }
 
 impl Begun {
+    /// Settles a call whose answer is all there; another is given in its place when that fails.
+    #[expect(clippy::result_large_err, reason = "a refusal is an answer like any other")]
+    pub(in crate::gateway) fn answered_whole(self, status: StatusCode, body: usize) -> Result<(), Response<Body>> {
+        let Self { mut draft, .. } = self;
+        draft.worked();
+        if !draft.shared.meters.billed.includes(status) {
+            draft.ticket.release();
+            draft.ticket.leave();
+            return Ok(());
+        }
+        draft.egress = body as u64;
+        draft.settle().map(drop).map_err(|error| not_recorded(&error))
+    }
+
     /// The answer to the client, settled or to be settled with its last byte.
     pub(in crate::gateway) async fn answer(self, response: Response<Body>) -> Response<Body> {
         match answered(self, response) {
@@ -275,7 +300,7 @@ enum Answered {
 
 fn answered(begun: Begun, mut response: Response<Body>) -> Answered {
     let Begun { mut draft, limited } = begun;
-    draft.worked_micros = u64::try_from(draft.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    draft.worked();
     draft.reported = usage::take(response.headers_mut());
     if let (Some((uri, limit)), Some(ingress)) = (limited, &draft.ingress)
         && ingress.is_exceeded()

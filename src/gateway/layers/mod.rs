@@ -17,9 +17,11 @@ mod ticket;
 use axum::{body::Body, http::Request, response::Response};
 
 pub use admit::{Admit, AdmitLayer, RouteTerms};
+pub(super) use admitted::Admitted;
 pub use authenticate::{Authenticate, AuthenticateLayer};
 pub(super) use form::Form;
 pub(super) use limit::Limit;
+pub(super) use meter::Begun;
 pub use meter::{Meter, MeterLayer, RouteMeters};
 pub use ticket::Ticket;
 

@@ -108,6 +108,17 @@ impl Cluster {
         self.targets.len() > 1 || self.config.limit.is_some()
     }
 
+    /// The one target, if there is nothing to choose, to count, or to watch over.
+    pub(super) fn only_target(&self) -> Option<&Arc<Target>> {
+        let UpstreamConfig { fail_fast, idle, total, .. } = &*self.config;
+        let is_plain = !fail_fast && idle.is_none() && total.is_none() && !self.counts();
+        self.targets.first().filter(|_| is_plain)
+    }
+
+    pub(super) fn too_late() -> Problem {
+        Problem::new(Kind::GATEWAY_TIMEOUT, "the upstream did not begin its answer in time")
+    }
+
     /// The upstream's answer, or a problem in its place.
     pub(super) async fn call(&self, request: Request<Body>, terms: &Terms) -> Response<Body> {
         // The path is the client's, and the problem is about that; the target may see another.
@@ -186,7 +197,7 @@ impl Cluster {
                     if upload.is_whole() {
                         target.health.failed(trial, Instant::now());
                     }
-                    return Err(Problem::new(Kind::GATEWAY_TIMEOUT, "the upstream did not begin its answer in time"));
+                    return Err(Self::too_late());
                 }
             };
             drop(in_flight);
@@ -210,7 +221,7 @@ impl Cluster {
         }
     }
 
-    fn unreachable(&self, target: &Target, cause: Cause) -> Problem {
+    pub(super) fn unreachable(&self, target: &Target, cause: Cause) -> Problem {
         let cause = AtTarget { name: self.config.name.clone(), target: target.address.to_string(), cause };
         Problem::new(Kind::BAD_GATEWAY, "the upstream could not be reached").caused_by(cause)
     }

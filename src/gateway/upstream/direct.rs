@@ -44,7 +44,7 @@ pub(super) struct Direct {
 type Lines = Vec<(Instant, Line)>;
 
 /// Idle connections by worker.
-struct Idle {
+pub(super) struct Idle {
     of: Box<[Mutex<Lines>]>,
 }
 
@@ -53,7 +53,7 @@ impl Idle {
         self.of.get(worker::current())
     }
 
-    fn take(&self) -> Option<Line> {
+    pub(super) fn take(&self) -> Option<Line> {
         let mut lines = self.own()?.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((since, line)) = lines.pop() {
             // The rest have been idle for longer.
@@ -68,7 +68,7 @@ impl Idle {
         None
     }
 
-    fn put(&self, line: Line) {
+    pub(super) fn put(&self, line: Line) {
         let Some(own) = self.own() else { return };
         let now = now();
         let mut lines = own.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,6 +95,15 @@ impl Direct {
         Self { name, port, host, patience, idle: Arc::new(Idle { of }) }
     }
 
+    /// What is said in `Host`.
+    pub(super) const fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    pub(super) const fn idle(&self) -> &Arc<Idle> {
+        &self.idle
+    }
+
     /// The head of the target's answer; its body flows as it is read.
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, SendError> {
         let (parts, body) = request.into_parts();
@@ -117,7 +126,7 @@ impl Direct {
         }
     }
 
-    async fn connect(&self) -> io::Result<Line> {
+    pub(super) async fn connect(&self) -> io::Result<Line> {
         let connecting = TcpStream::connect((self.name.as_str(), self.port));
         let stream = tokio::time::timeout(self.patience, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;
         drop(stream.set_nodelay(true));
@@ -125,8 +134,9 @@ impl Direct {
     }
 }
 
-fn answer(head: Head, line: Line, upload: Upload, home: &Arc<Idle>) -> Response<Body> {
-    let upload = Some(upload).filter(|upload| !upload.is_done());
+/// A response with this head, whose body flows as it is read, while the rest of the request is sent.
+pub(super) fn answer(head: Head, line: Line, upload: Upload, home: &Arc<Idle>) -> Response<Body> {
+    let upload = Some(upload).filter(|upload| !upload.is_done() || line.owes());
     let mut answer =
         Answer { line: Some(line), framing: head.framing, keeps: head.keeps, upload, home: Arc::clone(home) };
     answer.go_home_if_over();

@@ -7,6 +7,7 @@
 use std::{
     future::{Future, poll_fn},
     io::{self, ErrorKind, Write as _},
+    ops::Range,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -22,8 +23,10 @@ use tokio_util::io::poll_read_buf;
 
 use super::{
     framing::{Framing, Next},
+    whole::{Seen, look},
     wire::{Head, Length, Malformed, Places, take_head, write_head},
 };
+use crate::gateway::short::Deadline;
 
 /// Room for what is read at once.
 const READ: usize = 8 * 1024;
@@ -105,6 +108,11 @@ impl Upload {
         matches!(self.length, Length::None)
     }
 
+    /// Of a request that is sent otherwise.
+    fn none() -> Self {
+        Self { body: Body::empty(), length: Length::None, data: Bytes::new(), state: Going::Ended }
+    }
+
     /// Whether all of it is on its way.
     pub(super) fn is_done(&self) -> bool {
         matches!(self.state, Going::Ended) && self.data.is_empty()
@@ -138,11 +146,90 @@ impl Line {
         host: &HeaderValue,
         upload: &mut Upload,
     ) -> Result<Head, Broken> {
-        self.out.clear();
-        self.written = 0;
+        self.begin();
         let target = request.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         write_head(&mut self.out, &request.method, target, host, &request.headers, upload.length);
-        poll_fn(|cx| self.poll_head(cx, &request.method, upload)).await
+        self.head(&request.method, upload).await
+    }
+
+    /// Begins another exchange.
+    pub(super) fn begin(&mut self) {
+        self.out.clear();
+        self.written = 0;
+    }
+
+    /// The head of the answer, while what there is of the request is sent.
+    pub(super) async fn head(&mut self, method: &Method, upload: &mut Upload) -> Result<Head, Broken> {
+        poll_fn(|cx| self.poll_head(cx, method, upload)).await
+    }
+
+    /// The rest of a request that is still to be sent.
+    pub(super) fn owe(&mut self, rest: &[u8]) -> Upload {
+        self.out.extend_from_slice(rest);
+        Upload::none()
+    }
+
+    /// Whether there is something to send.
+    pub(super) fn owes(&self) -> bool {
+        self.written < self.out.len()
+    }
+
+    /// Sends a request that is all there, until the head of an answer is; `None` when the deadline went off.
+    pub(super) fn poll_whole(
+        &mut self,
+        cx: &mut Context<'_>,
+        told: &[u8],
+        sent: &mut usize,
+        method: &Method,
+        deadline: &mut Deadline,
+    ) -> Poll<Option<Result<Seen, Broken>>> {
+        let mut failed = None;
+        while *sent < told.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &told[*sent..]) {
+                Poll::Ready(Ok(count)) => *sent += count,
+                // An upstream that refuses a request says why, and closes.
+                Poll::Ready(Err(error)) => {
+                    failed = Some(error);
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        loop {
+            let broken = match self.poll_read(cx) {
+                Poll::Ready(Ok(0)) if !self.read.is_empty() => Broken::Failed(ErrorKind::UnexpectedEof.into()),
+                Poll::Ready(Ok(0)) => Broken::Silent(failed),
+                Poll::Ready(Err(error)) if self.read.is_empty() => Broken::Silent(Some(error)),
+                Poll::Ready(Err(error)) => Broken::Failed(error),
+                Poll::Ready(Ok(_)) => match look(&self.read, *method == Method::HEAD, &mut self.places) {
+                    Seen::Part => continue,
+                    seen => return Poll::Ready(Some(Ok(seen))),
+                },
+                Poll::Pending => match failed {
+                    Some(error) => Broken::Failed(error),
+                    None => {
+                        ready!(deadline.poll(cx));
+                        return Poll::Ready(None);
+                    }
+                },
+            };
+            return Poll::Ready(Some(Err(broken)));
+        }
+    }
+
+    /// What was read, and where headers lie in it.
+    pub(super) fn seen(&self) -> (&[u8], &[(Range<usize>, Range<usize>)]) {
+        (&self.read, &self.places)
+    }
+
+    /// What was read is done with, up to here.
+    pub(super) fn pass_over(&mut self, count: usize) {
+        self.read.advance(count.min(self.read.len()));
+    }
+
+    /// A request of which not all was sent leaves its connection useless.
+    pub(super) const fn note_unsent(&mut self, unsent: bool) {
+        self.broken |= unsent;
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method, upload: &mut Upload) -> Poll<Result<Head, Broken>> {

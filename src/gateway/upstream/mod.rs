@@ -6,6 +6,7 @@
 
 mod cluster;
 mod direct;
+mod exchange;
 mod flow;
 mod framing;
 mod health;
@@ -19,6 +20,7 @@ mod trailers;
 mod tunnel;
 mod upgrade;
 mod upload;
+mod whole;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -33,6 +35,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::kernel::{Clock, Rng};
 use cluster::Cluster;
 
+pub(super) use exchange::{Answered, Came};
 pub use health::{Ejection, Standing};
 pub(super) use hop::Hop;
 pub use probe::Probe;

@@ -77,6 +77,11 @@ impl Connections {
         Self { direct, way, base: base.clone(), host }
     }
 
+    /// The short way, where there is one.
+    pub(super) const fn direct(&self) -> Option<&Direct> {
+        self.direct.as_ref()
+    }
+
     /// The head of the target's answer; its body flows as it is read.
     pub(super) async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, SendError> {
         if let Some(direct) = &self.direct

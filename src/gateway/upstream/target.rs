@@ -17,7 +17,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Limit, UpstreamConfig, health::Health, send::Connections};
+use super::{Limit, UpstreamConfig, direct::Direct, health::Health, send::Connections};
 
 /// One target.
 pub(super) struct Target {
@@ -72,6 +72,11 @@ impl Target {
         let rest = asked.strip_prefix(prefix).unwrap_or(asked);
         let slash = if rest.starts_with('/') { "" } else { "/" };
         format!("{}{slash}{rest}", self.base_path).parse().map(Some)
+    }
+
+    /// The connections on which requests go as they are: over HTTP/1.1 without TLS, to paths that stay.
+    pub(super) fn short(&self) -> Option<&Direct> {
+        self.connections.direct().filter(|_| self.base_path.is_empty())
     }
 
     /// Requests in flight, where they are counted.

@@ -205,7 +205,8 @@ fn head(
     Ok(Head { status, headers, framing, keeps })
 }
 
-fn decimal(digits: &[u8]) -> Option<u64> {
+/// A number of bytes.
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     let fine = !digits.is_empty() && digits.len() <= 19 && digits.iter().all(u8::is_ascii_digit);
     fine.then(|| digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }
