@@ -215,8 +215,13 @@ impl Verifier {
     /// What a token says, if it is ours or one of a foreign issuer's, and alive. `None` when that cannot be told without
     /// waiting: [`Self::resolve`] does.
     pub fn decide(&self, token: &str) -> Option<Result<Arc<Access>, TokenError>> {
-        let (key, now) = match hashed(token) {
-            Ok(key) => (key, self.now()),
+        self.decide_at(token, self.now())
+    }
+
+    /// The same, for whoever knows what time it is.
+    pub fn decide_at(&self, token: &str, now: Timestamp) -> Option<Result<Arc<Access>, TokenError>> {
+        let key = match hashed(token) {
+            Ok(key) => key,
             Err(error) => return Some(Err(error)),
         };
         if let Some(known) = self.remembered(&key, now) {

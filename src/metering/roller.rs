@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Records read at once, about.
-const BATCH: usize = 20_000;
+const BATCH: usize = 4_000;
 /// Cells by minute of one transaction, about; as many are written for each of the three longer windows at most. What is
 /// counted together is written once, so more is cheaper; a cell takes about 2 KB until it is written.
 const CELLS: usize = 200_000;

@@ -69,7 +69,7 @@ where
     let (read, out, date) = (BytesMut::new(), Vec::new(), Date::default());
     let mut own = Short { io, read, out, deadline, end, date };
     loop {
-        let is_over = match connection.front.begin(&mut own.read, &mut client).await {
+        let answered = match connection.front.begin(&mut own.read, &mut client).await {
             Beginning::Part(length) => {
                 if !own.read_more(length).await {
                     return None;
@@ -79,7 +79,7 @@ where
             Beginning::Other => return Some((own.io, own.read)),
             Beginning::Refused(response) => {
                 connection.begun.store(true, Ordering::Relaxed);
-                own.give(response, false).await
+                own.give(*response, false).await
             }
             Beginning::Call(call) => {
                 connection.begun.store(true, Ordering::Relaxed);
@@ -88,15 +88,13 @@ where
                 let add =
                     |out: &mut Vec<u8>, has_date: bool| add_to_head(out, (!has_date).then_some(date), end.has_come());
                 match call.answer(&client, out, deadline, add).await {
-                    Ending::Written => own.give_written().await,
+                    Ending::Written(at) => own.give_written().await.map(|()| Instant::from_std(at)),
                     Ending::Response(response) => own.give(response, is_head).await,
                 }
             }
         };
-        if is_over.is_err() {
-            return None;
-        }
-        own.deadline.set(Instant::now() + patience);
+        let Ok(answered) = answered else { return None };
+        own.deadline.set(answered + patience);
     }
 }
 
@@ -141,7 +139,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Short<I> {
     }
 
     /// Gives an answer as it comes; `is_head` is whether that is its head alone.
-    async fn give(&mut self, response: Response, is_head: bool) -> Result<(), Over> {
+    async fn give(&mut self, response: Response, is_head: bool) -> Result<Instant, Over> {
         if response.extensions().get::<BrokenOff>().is_some() {
             return Err(Over);
         }
@@ -153,11 +151,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Short<I> {
         let date = (!parts.headers.contains_key(header::DATE)).then_some(&mut self.date);
         add_to_head(&mut self.out, date, is_last);
         self.out.extend_from_slice(b"\r\n");
-        if length != Length::None {
+        if length.is_some() {
             self.give_body(&mut body, length).await?;
         }
         self.flush().await?;
-        if is_last { self.close().await } else { Ok(()) }
+        if is_last {
+            self.close().await?
+        }
+        Ok(Instant::now())
     }
 
     async fn give_body(&mut self, body: &mut Body, length: Length) -> Result<(), Over> {

@@ -17,6 +17,8 @@ use crate::gateway::{
 pub(super) enum Length {
     /// There is none.
     None,
+    /// There is none, because it was not asked for; it would be so long, if that is not said already.
+    Head(u64),
     /// After so many bytes.
     Exact(u64),
     /// With its last chunk.
@@ -24,10 +26,19 @@ pub(super) enum Length {
 }
 
 impl Length {
+    /// Whether a body follows the head.
+    pub(super) const fn is_some(self) -> bool {
+        matches!(self, Self::Exact(_) | Self::Chunked)
+    }
+
     /// Of an answer; `is_head` is whether only its head was asked for.
     pub(super) fn of(parts: &Parts, body: &Body, is_head: bool) -> Self {
-        if is_head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        if matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return Self::None;
+        }
+        if is_head {
+            let said = parts.headers.contains_key(header::CONTENT_LENGTH);
+            return body.size_hint().exact().filter(|bytes| *bytes > 0 && !said).map_or(Self::None, Self::Head);
         }
         if body.is_end_stream() {
             return Self::Exact(0);
@@ -70,7 +81,9 @@ pub(super) fn write_head(out: &mut Vec<u8>, parts: &Parts, length: Length) {
     }
     match length {
         Length::None => {}
-        Length::Exact(bytes) => put(out, b"content-length", itoa::Buffer::new().format(bytes).as_bytes()),
+        Length::Exact(bytes) | Length::Head(bytes) => {
+            put(out, b"content-length", itoa::Buffer::new().format(bytes).as_bytes())
+        }
         Length::Chunked => put(out, b"transfer-encoding", b"chunked"),
     }
 }

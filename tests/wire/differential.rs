@@ -87,14 +87,14 @@ impl Drop for Nginx {
 }
 
 /// Draws from lists.
-struct Draw(SeededRng);
+pub struct Draw(pub SeededRng);
 
 impl Draw {
-    fn below(&self, count: usize) -> usize {
+    pub fn below(&self, count: usize) -> usize {
         usize::try_from(u64::from_le_bytes(random_bytes(&self.0)) % u64::try_from(count).unwrap()).unwrap()
     }
 
-    fn one<'a>(&self, list: &[&'a str]) -> &'a str {
+    pub fn one<'a>(&self, list: &[&'a str]) -> &'a str {
         list[self.below(list.len())]
     }
 }
@@ -103,7 +103,7 @@ const METHODS: [&str; 10] = ["GET", "GET", "GET", "HEAD", "POST", "PUT", "PATCH"
 const PATHS: [&str; 8] = ["", "a", "a/b/", "a%20b", "~user/@x:y", "a+b,c", "%E2%82%AC", "index.html"];
 const QUERIES: [&str; 9] =
     ["", "?", "?a=1", "?a=1&a=2", "?q=%20%2B+x", "?a[]=1&b={c}", "?u=http://other/?x=1", "?empty=&", "?%E2%82%AC=1"];
-const HEADERS: [&str; 34] = [
+pub const HEADERS: [&str; 34] = [
     "Accept: */*",
     "accept: text/html, application/json;q=0.9",
     "ACCEPT-ENCODING: gzip, br;q=0.5, *;q=0",
@@ -140,13 +140,13 @@ const HEADERS: [&str; 34] = [
     "X-Hop: 1\r\nConnection: x-hop",
 ];
 
-/// A request as bytes, closing its connection.
-fn made(draw: &Draw) -> Vec<u8> {
+/// A request as bytes, with these header lines and some of others.
+pub fn made(draw: &Draw, lines: &str, others: &[&str]) -> Vec<u8> {
     let (method, path, query) = (draw.one(&METHODS), draw.one(&PATHS), draw.one(&QUERIES));
-    let mut head = format!("{method} /x/{path}{query} HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n");
+    let mut head = format!("{method} /x/{path}{query} HTTP/1.1\r\nHost: example.com\r\n{lines}");
     for _ in 0..draw.below(8) {
         // nginx refuses what may be there once, and is there twice.
-        let line = draw.one(&HEADERS);
+        let line = draw.one(others);
         if !head.contains(line) {
             let _ = write!(head, "{line}\r\n");
         }
@@ -209,7 +209,7 @@ fn the_same_requests_reach_an_upstream_through_us_and_through_nginx_alike() {
     let (draw, nginx) = (Draw(SeededRng::new(1)), nginx.address.to_string());
     let mut different = Vec::new();
     for number in 0..REQUESTS {
-        let request = made(&draw);
+        let request = made(&draw, "Connection: close\r\n", &HEADERS);
         let text = String::from_utf8_lossy(&request).into_owned();
         let (ours, theirs) = (send(&server.address, &request), send(&nginx, &request));
         assert_eq!((&*ours, &*theirs), ("200", "200"), "{number}: {text}");

@@ -24,6 +24,7 @@ mod support;
 mod target;
 mod targets;
 mod tunnels;
+mod two_ways;
 #[path = "../process/upstream.rs"]
 mod upstream;
 mod wait;

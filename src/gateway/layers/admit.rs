@@ -106,12 +106,12 @@ impl From<Problem> for Refusal {
 }
 
 impl AdmitLayer {
-    fn admit(&self, tenant: TenantId, known: Known) -> Result<(Ticket, LimitHeaders), Refusal> {
+    fn admit(&self, tenant: TenantId, known: Known, now: Timestamp) -> Result<(Ticket, LimitHeaders), Refusal> {
         may_call(&known.1, &self.gate.route)?;
         // Whatever is not let in drops the ticket, which gives back what it holds by then.
         let mut ticket = Ticket::new(tenant, &self.gate, known);
         let mut limits = Limits::of(&ticket.loaded, &self.gate.route);
-        match self.take(&mut ticket, &mut limits) {
+        match self.take(&mut ticket, &mut limits, now) {
             Ok(()) => {
                 let headers = limits.done(&ticket.loaded);
                 Ok((ticket, headers))
@@ -138,22 +138,31 @@ impl AdmitLayer {
     pub(in crate::gateway) async fn let_in(&self, tenant: TenantId, headers: &HeaderMap) -> Result<Admitted, Problem> {
         match too_large(self.gate.route.body_limit, headers) {
             Some(problem) => Err(problem),
-            None => self.let_in_any(tenant).await,
+            None => self.let_in_any(tenant, self.now()).await,
         }
     }
 
-    /// Lets a tenant's request in, whose body is so long.
-    pub(in crate::gateway) async fn let_in_with(&self, tenant: TenantId, body: u64) -> Result<Admitted, Problem> {
+    /// Lets a tenant's request in, whose body is so long, at this time.
+    pub(in crate::gateway) async fn let_in_with(
+        &self,
+        tenant: TenantId,
+        body: u64,
+        now: Timestamp,
+    ) -> Result<Admitted, Problem> {
         match self.gate.route.body_limit.filter(|limit| body > *limit) {
             Some(limit) => Err(body_too_large(limit)),
-            None => self.let_in_any(tenant).await,
+            None => self.let_in_any(tenant, now).await,
         }
     }
 
-    async fn let_in_any(&self, tenant: TenantId) -> Result<Admitted, Problem> {
+    fn now(&self) -> Timestamp {
+        self.gate.directory.clock().now()
+    }
+
+    async fn let_in_any(&self, tenant: TenantId, now: Timestamp) -> Result<Admitted, Problem> {
         let directory = &self.gate.directory;
         let loading: BoxFuture<'_, Found> = match directory.fresh(tenant) {
-            Some(known) => match self.admit(tenant, known) {
+            Some(known) => match self.admit(tenant, known, now) {
                 Ok(admitted) => return Ok(Admitted::new(admitted)),
                 Err(Refusal::Problem(problem)) => return Err(problem),
                 Err(Refusal::Stale) => Box::pin(directory.load_anew(tenant)),
@@ -166,7 +175,7 @@ impl AdmitLayer {
     fn admit_loaded(&self, tenant: TenantId, found: Found) -> Result<(Ticket, LimitHeaders), Problem> {
         let unreadable = || Problem::new(Kind::UNAVAILABLE, "the tenant's limits cannot be read now").retry_after(1);
         match found {
-            Ok(Some(known)) => self.admit(tenant, known).map_err(|refusal| match refusal {
+            Ok(Some(known)) => self.admit(tenant, known, self.now()).map_err(|refusal| match refusal {
                 Refusal::Problem(problem) => problem,
                 // The clock goes back faster than the tenant is loaded.
                 Refusal::Stale => unreadable(),
@@ -176,9 +185,8 @@ impl AdmitLayer {
         }
     }
 
-    fn take(&self, ticket: &mut Ticket, limits: &mut Limits) -> Result<(), Refused> {
+    fn take(&self, ticket: &mut Ticket, limits: &mut Limits, now: Timestamp) -> Result<(), Refused> {
         let slots = self.take_slots(ticket, limits)?;
-        let now = self.gate.directory.clock().now();
         self.hold_quotas(ticket, limits, now)?;
         self.take_rates(ticket, limits, now)?;
         for (name, remaining) in slots.into_iter().flatten() {
@@ -355,7 +363,7 @@ where
         }
         let directory = self.layer.gate.directory.clone();
         let loading: BoxFuture<'static, Found> = match directory.fresh(tenant) {
-            Some(known) => match self.layer.admit(tenant, known) {
+            Some(known) => match self.layer.admit(tenant, known, self.layer.now()) {
                 Ok(admitted) => return AdmitFuture::admitted(admitted, &mut self.inner, request),
                 Err(Refusal::Problem(problem)) => return AdmitFuture::refused(problem, &request),
                 Err(Refusal::Stale) => Box::pin(async move { directory.load_anew(tenant).await }),

@@ -20,6 +20,7 @@ use super::{form::TwoCredentials, guarded, refuse};
 use crate::{
     gateway::{directory::BoxFuture, headers::strip_identity},
     identity::{Access, TokenError, TokenLife, Verifier},
+    kernel::Timestamp,
     users::Role,
     web::{
         Kind, Problem,
@@ -69,19 +70,24 @@ impl AuthenticateLayer {
     /// Who calls; takes away what only we may say of that.
     pub(in crate::gateway) async fn who_calls<B>(&self, request: &mut Request<B>) -> Result<Arc<Access>, Problem> {
         strip_identity(request.headers_mut());
-        self.who_has(bearer(request.uri(), request.headers())?).await
+        let token = bearer(request.uri(), request.headers())?;
+        self.may_call(match self.verifier.decide(token) {
+            Some(verdict) => verdict,
+            None => self.resolve(token).await,
+        })
     }
 
-    /// Who has a token.
-    pub(in crate::gateway) async fn who_has(&self, token: &str) -> Result<Arc<Access>, Problem> {
-        let verdict = if let Some(verdict) = self.verifier.decide(token) {
-            verdict
-        } else {
-            let (verifier, token) = (self.verifier.clone(), token.to_owned());
-            let resolving: BoxFuture<'static, _> = Box::pin(async move { verifier.resolve(&token).await });
-            resolving.await
-        };
-        self.may_call(verdict)
+    /// Who has a token at this time.
+    pub(in crate::gateway) async fn who_has(&self, token: &str, now: Timestamp) -> Result<Arc<Access>, Problem> {
+        self.may_call(match self.verifier.decide_at(token, now) {
+            Some(verdict) => verdict,
+            None => self.resolve(token).await,
+        })
+    }
+
+    fn resolve(&self, token: &str) -> BoxFuture<'static, Result<Arc<Access>, TokenError>> {
+        let (verifier, token) = (self.verifier.clone(), token.to_owned());
+        Box::pin(async move { verifier.resolve(&token).await })
     }
 
     /// What a token of this caller lives by.

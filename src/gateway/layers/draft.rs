@@ -28,7 +28,7 @@ pub(super) struct Draft {
     pub(super) tunnel: Option<Tunnel>,
     pub(super) reported: Reported,
     pub(super) reading: Option<Box<Reading>>,
-    started: Instant,
+    pub(super) started: Instant,
     worked_micros: u64,
 }
 
@@ -54,8 +54,9 @@ impl Draft {
     }
 
     /// The upstream's answer began.
-    pub(super) fn worked(&mut self) {
-        self.worked_micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    pub(super) fn worked(&mut self, until: Instant) {
+        let worked = until.saturating_duration_since(self.started);
+        self.worked_micros = u64::try_from(worked.as_micros()).unwrap_or(u64::MAX);
     }
 
     /// The next bytes of the answer.
@@ -127,6 +128,6 @@ impl Draft {
 
 /// Starts measuring how long the upstream works: real time, whatever the clock says.
 #[expect(clippy::disallowed_methods, reason = "a stopwatch, not a clock")]
-fn stopwatch() -> Instant {
+pub(super) fn stopwatch() -> Instant {
     Instant::now()
 }

@@ -12,6 +12,7 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use axum::{
@@ -25,7 +26,7 @@ use tower::{Layer, Service};
 use super::{
     Ticket,
     admit::{RouteTerms, body_too_large},
-    draft::Draft,
+    draft::{Draft, stopwatch},
     metered_body::{Ingress, IngressBody, MeteredBody, Settle},
     refuse,
 };
@@ -212,11 +213,21 @@ impl MeterLayer {
 }
 
 impl Begun {
-    /// Settles a call whose answer is all there; another is given in its place when that fails.
+    /// When it began.
+    pub(in crate::gateway) const fn started(&self) -> Instant {
+        self.draft.started
+    }
+
+    /// Settles a call whose answer was all there then; another is given in its place when that fails.
     #[expect(clippy::result_large_err, reason = "a refusal is an answer like any other")]
-    pub(in crate::gateway) fn answered_whole(self, status: StatusCode, body: usize) -> Result<(), Response<Body>> {
+    pub(in crate::gateway) fn answered_whole(
+        self,
+        status: StatusCode,
+        body: usize,
+        at: Instant,
+    ) -> Result<(), Response<Body>> {
         let Self { mut draft, .. } = self;
-        draft.worked();
+        draft.worked(at);
         if !draft.shared.meters.billed.includes(status) {
             draft.ticket.release();
             draft.ticket.leave();
@@ -300,7 +311,7 @@ enum Answered {
 
 fn answered(begun: Begun, mut response: Response<Body>) -> Answered {
     let Begun { mut draft, limited } = begun;
-    draft.worked();
+    draft.worked(stopwatch());
     draft.reported = usage::take(response.headers_mut());
     if let (Some((uri, limit)), Some(ingress)) = (limited, &draft.ingress)
         && ingress.is_exceeded()

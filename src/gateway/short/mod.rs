@@ -9,7 +9,7 @@
 mod deadline;
 mod head;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     identity::{Access, Subject},
-    kernel::ids::uuid_v7,
+    kernel::{Timestamp, ids::uuid_v7},
     web::Problem,
 };
 pub use head::put;
@@ -54,9 +54,9 @@ pub enum Beginning {
     /// It goes the long way.
     Other,
     /// It is refused.
-    Refused(Response<Body>),
+    Refused(Box<Response<Body>>),
     /// It was let in.
-    Call(Call),
+    Call(Box<Call>),
 }
 
 /// A call that was let in.
@@ -73,8 +73,8 @@ pub struct Call {
 
 /// The end of a call.
 pub enum Ending {
-    /// All of an answer was written.
-    Written,
+    /// All of an answer was written; when it was there.
+    Written(Instant),
     /// An answer that is written as it comes.
     Response(Response<Body>),
 }
@@ -140,21 +140,25 @@ impl Gateway {
         let Some(Short { metered, .. }) = way.as_short() else { return Beginning::Other };
         let path = asked.method.as_str().len() + 1;
         let path = path..path + asked.path.len();
-        let (access, admitted, begun) = match metered.let_in_whole(asked.token, asked.body).await {
+        let now = metered.identify.clock.now();
+        let (access, admitted, begun) = match metered.let_in_whole(asked.token, asked.body, now).await {
             Ok(let_in) => let_in,
             Err(problem) => {
                 let (refused, all) = (problem.render(asked.path), asked.head + asked.body);
                 read.advance(all);
-                return Beginning::Refused(refused);
+                return Beginning::Refused(Box::new(refused));
             }
         };
-        tell_caller(&mut client.told, metered, &access, &admitted, asked.has_trace);
+        tell_caller(&mut client.told, metered, &access, &admitted, now);
+        if !asked.has_trace {
+            put(&mut client.told, TRACEPARENT.as_str().as_bytes(), new_traceparent(&*metered.identify.rng).as_bytes());
+        }
         let Asked { method, head, body, way: said, .. } = asked;
         client.tell_way(from_proxy.then_some(said));
         client.told.extend_from_slice(b"\r\n");
         client.told.extend_from_slice(&read[head..head + body]);
         read.advance(head + body);
-        Beginning::Call(Call { way, access, admitted, begun, method, has_body: body > 0, path })
+        Beginning::Call(Box::new(Call { way, access, admitted, begun, method, has_body: body > 0, path }))
     }
 
     /// The route of a request, if it is one that has a short way.
@@ -193,10 +197,15 @@ impl Way {
 
 impl Metered {
     /// The steps of [`Metered::call`], for a request whose body is there.
-    async fn let_in_whole(&self, token: &str, body: usize) -> Result<(Arc<Access>, Admitted, Begun), Problem> {
-        let access = self.authenticate.who_has(token).await?;
+    async fn let_in_whole(
+        &self,
+        token: &str,
+        body: usize,
+        now: Timestamp,
+    ) -> Result<(Arc<Access>, Admitted, Begun), Problem> {
+        let access = self.authenticate.who_has(token, now).await?;
         let Some(tenant) = access.tenant else { return Err(AuthenticateLayer::without_tenant()) };
-        let admitted = self.admit.let_in_with(tenant, body as u64).await?;
+        let admitted = self.admit.let_in_with(tenant, body as u64, now).await?;
         let begun = self.meter.begin_whole(Arc::clone(&admitted.ticket), body)?;
         Ok((access, admitted, begun))
     }
@@ -212,10 +221,9 @@ fn begin_to_tell(told: &mut Vec<u8>, asked: &Asked<'_>, host: &HeaderValue) {
 }
 
 /// Says who calls (`Identify`).
-fn tell_caller(told: &mut Vec<u8>, metered: &Metered, access: &Access, admitted: &Admitted, has_trace: bool) {
-    let identify = &metered.identify;
+fn tell_caller(told: &mut Vec<u8>, metered: &Metered, access: &Access, admitted: &Admitted, now: Timestamp) {
     let mut text = [0; 36];
-    let id = uuid_v7(identify.clock.now(), &*identify.rng);
+    let id = uuid_v7(now, &*metered.identify.rng);
     put(told, REQUEST_ID.as_str().as_bytes(), id.hyphenated().encode_lower(&mut text).as_bytes());
     let tenant = admitted.ticket.tenant.as_uuid();
     put(told, TENANT_ID.as_str().as_bytes(), tenant.hyphenated().encode_lower(&mut text).as_bytes());
@@ -233,9 +241,6 @@ fn tell_caller(told: &mut Vec<u8>, metered: &Metered, access: &Access, admitted:
         Subject::Client(_) => {}
     }
     put(told, TENANT_TIER.as_str().as_bytes(), admitted.ticket.tier.as_str().as_bytes());
-    if !has_trace {
-        put(told, TRACEPARENT.as_str().as_bytes(), new_traceparent(&*identify.rng).as_bytes());
-    }
 }
 
 impl Call {
@@ -247,31 +252,34 @@ impl Call {
     /// Has the request answered. An answer that is all there is written to `out`; `add` writes what the connection adds to
     /// the headers, which have a date or not.
     pub async fn answer(
-        self,
+        self: Box<Self>,
         client: &Client,
         out: &mut Vec<u8>,
         deadline: &mut Deadline,
         add: impl FnOnce(&mut Vec<u8>, bool),
     ) -> Ending {
-        let Self { way, access, admitted, begun, method, has_body, path } = self;
-        let Some(Short { metered, forward, .. }) = way.as_short() else {
+        let call = self;
+        let Some(Short { metered, forward, .. }) = call.way.as_short() else {
             return Ending::Response(Problem::internal(NoShortWay).render(""));
         };
-        let response = match forward.exchange(&client.told, &method, has_body, deadline).await {
+        let began = call.begun.started();
+        let response = match forward.exchange(&client.told, &call.method, call.has_body, began, deadline).await {
             Came::Whole(answered) => {
-                let body = answered.body();
-                if let Err(refused) = begun.answered_whole(answered.status(), body.len()) {
+                let (body, at) = (answered.body(), answered.at());
+                if let Err(refused) = call.begun.answered_whole(answered.status(), body.len(), at) {
                     return Ending::Response(refused);
                 }
-                write_whole(out, &answered, &admitted, add);
-                admitted.over();
-                return Ending::Written;
+                write_whole(out, &answered, &call.admitted, add);
+                call.admitted.over();
+                return Ending::Written(at);
             }
             Came::Response(response) => response,
-            Came::Nothing(problem) => problem.render(std::str::from_utf8(&client.told[path]).unwrap_or_default()),
+            Came::Nothing(problem) => {
+                problem.render(std::str::from_utf8(&client.told[call.path.clone()]).unwrap_or_default())
+            }
         };
-        let response = admitted.answer(begun.answer(response).await);
-        Ending::Response(metered.authenticate.answer(response, access))
+        let response = call.admitted.answer(call.begun.answer(response).await);
+        Ending::Response(metered.authenticate.answer(response, call.access))
     }
 }
 

@@ -53,11 +53,11 @@ impl Idle {
         self.of.get(worker::current())
     }
 
-    pub(super) fn take(&self) -> Option<Line> {
+    pub(super) fn take(&self, now: Instant) -> Option<Line> {
         let mut lines = self.own()?.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((since, line)) = lines.pop() {
             // The rest have been idle for longer.
-            if since.elapsed() > IDLE {
+            if now.saturating_duration_since(since) > IDLE {
                 lines.clear();
                 return None;
             }
@@ -68,11 +68,10 @@ impl Idle {
         None
     }
 
-    pub(super) fn put(&self, line: Line) {
+    pub(super) fn put(&self, line: Line, now: Instant) {
         let Some(own) = self.own() else { return };
-        let now = now();
         let mut lines = own.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.first().is_some_and(|(since, _)| now.duration_since(*since) > IDLE) {
+        if lines.first().is_some_and(|(since, _)| now.saturating_duration_since(*since) > IDLE) {
             lines.remove(0);
         }
         if lines.len() < MOST_IDLE {
@@ -83,7 +82,7 @@ impl Idle {
 
 /// How long a connection has been idle is real time.
 #[expect(clippy::disallowed_methods, reason = "a stopwatch, not a clock")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 
@@ -108,7 +107,7 @@ impl Direct {
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, SendError> {
         let (parts, body) = request.into_parts();
         let mut upload = Upload::of(body, &parts.headers);
-        let mut idle = self.idle.take();
+        let mut idle = self.idle.take(now());
         loop {
             let (mut line, used) = match idle.take() {
                 Some(line) => (line, true),
@@ -164,7 +163,7 @@ impl Answer {
             && self.keeps
             && line.is_clean(self.upload.as_ref())
         {
-            self.home.put(line);
+            self.home.put(line, now());
         }
     }
 }

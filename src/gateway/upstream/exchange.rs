@@ -1,7 +1,7 @@
 //! An exchange with an upstream whose request is all there, as bytes: the short way. An answer that is all there, too, is given
 //! on as it is; any other becomes a response, as on the long way.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{future::poll_fn, sync::Arc, time::Instant as Moment};
 
 use axum::{
     body::Body,
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     Forward,
     cluster::Cluster,
-    direct::{Direct, Idle, answer},
+    direct::{Direct, Idle, answer, now},
     health::is_failure,
     line::{Broken, Line},
     send::{Cause, SendError},
@@ -42,6 +42,8 @@ pub(in crate::gateway) struct Answered {
     whole: Whole,
     line: Option<Line>,
     home: Arc<Idle>,
+    /// When it was there.
+    at: Moment,
 }
 
 impl Forward {
@@ -51,20 +53,21 @@ impl Forward {
         self.cluster.short().filter(|_| self.terms.prefix().is_empty()).map(|(_, direct)| direct.host())
     }
 
-    /// Sends a request, and waits for the beginning of the answer at most until the deadline.
+    /// Sends a request that began then, and waits for the beginning of the answer as long as the route says.
     pub(in crate::gateway) async fn exchange(
         &self,
         told: &[u8],
         method: &Method,
         has_body: bool,
+        began: Moment,
         deadline: &mut Deadline,
     ) -> Came {
         let Some((target, direct)) = self.cluster.short() else {
             return Came::Nothing(Problem::internal(NoShortWay));
         };
-        deadline.set(Instant::now() + self.terms.first_byte);
+        deadline.set(Instant::from_std(began) + self.terms.first_byte);
         let again = !has_body && method.is_idempotent();
-        let came = match direct.exchange(told, method, again, deadline).await {
+        let came = match direct.exchange(told, method, again, began, deadline).await {
             Ok(came) => came,
             Err(Some(SendError::Connect(cause) | SendError::Broken(cause))) => {
                 target.health.failed(false, Instant::now());
@@ -103,9 +106,10 @@ impl Direct {
         told: &[u8],
         method: &Method,
         again: bool,
+        began: Moment,
         deadline: &mut Deadline,
     ) -> Result<Came, Option<SendError>> {
-        let mut idle = self.idle().take();
+        let mut idle = self.idle().take(began);
         loop {
             let (mut line, used) = match idle.take() {
                 Some(line) => (line, true),
@@ -123,7 +127,7 @@ impl Direct {
                 Some(Ok(Seen::Whole(whole))) => {
                     line.note_unsent(sent < told.len());
                     let home = Arc::clone(self.idle());
-                    return Ok(Came::Whole(Answered { whole, line: Some(line), home }));
+                    return Ok(Came::Whole(Answered { whole, line: Some(line), home, at: now() }));
                 }
                 Some(Ok(_)) => {
                     let mut rest = line.owe(&told[sent..]);
@@ -145,6 +149,10 @@ impl Direct {
 impl Answered {
     pub(in crate::gateway) const fn status(&self) -> StatusCode {
         self.whole.status
+    }
+
+    pub(in crate::gateway) const fn at(&self) -> Moment {
+        self.at
     }
 
     pub(in crate::gateway) const fn has_date(&self) -> bool {
@@ -169,7 +177,7 @@ impl Drop for Answered {
         if let Some(mut line) = self.line.take() {
             line.pass_over(self.whole.head + self.whole.body);
             if self.whole.keeps && line.is_clean(None) {
-                self.home.put(line);
+                self.home.put(line, self.at);
             }
         }
     }
