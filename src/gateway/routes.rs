@@ -301,7 +301,7 @@ impl Moment {
         let route = |config: &RouteConfig| {
             let upstream = match &config.upstream {
                 Upstream::Sample => stack::Upstream::Own(sample::service()),
-                Upstream::Http(to) => stack::Upstream::Http(clusters.forward(to, background, before)),
+                Upstream::Http(to) => stack::Upstream::Http(Arc::new(clusters.forward(to, background, before))),
             };
             // Whoever calls has named them all; routes of one path share its number.
             let number = names.iter().position(|name| *name == config.path);

@@ -69,8 +69,8 @@ impl Serving {
         }
     }
 
-    /// Serves a connection, which gives its permit back when it ends.
-    pub(super) fn serve(&mut self, stream: TcpStream, connection: Connection, permit: Option<OwnedSemaphorePermit>) {
+    /// Serves a connection, which gives its place back when its socket is closed.
+    pub(super) fn serve(&mut self, stream: TcpStream, connection: Connection, place: Option<OwnedSemaphorePermit>) {
         while self.tasks.try_join_next().is_some() {}
         let connection = Arc::new(connection);
         let young = Arc::clone(&connection);
@@ -83,7 +83,6 @@ impl Serving {
         }
         let (end, builders, tls, h2c) = (Arc::clone(&self.end), Arc::clone(&self.builders), self.tls.clone(), self.h2c);
         let handle = self.tasks.spawn(async move {
-            let _permit = permit;
             let service = service_fn(move |request| {
                 let connection = Arc::clone(&connection);
                 async move { connection.answer(request).await }
@@ -91,21 +90,21 @@ impl Serving {
             // A client that breaks off is no event of ours.
             match tls {
                 None if h2c => {
-                    let io = TokioIo::new(Patient::new(stream));
+                    let io = TokioIo::new(Patient::new(stream, place));
                     drop(
                         until_the_end(builders.either.serve_connection_with_upgrades(io, service).into_owned(), end)
                             .await,
                     );
                 }
                 None => {
-                    let io = TokioIo::new(Patient::new(stream));
+                    let io = TokioIo::new(Patient::new(stream, place));
                     drop(until_the_end(builders.one.serve_connection(io, service).with_upgrades(), end).await);
                 }
                 Some(tls) => {
                     let Ok(stream) = tls.accept(stream).await else { return };
                     // What was agreed on, whatever the first bytes look like.
                     let is_http2 = tls::is_http2(&stream);
-                    let io = TokioIo::new(Patient::new(stream));
+                    let io = TokioIo::new(Patient::new(stream, place));
                     if is_http2 {
                         drop(until_the_end(builders.two.serve_connection(io, service), end).await);
                     } else {

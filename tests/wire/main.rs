@@ -14,6 +14,7 @@ mod differential;
 mod edge;
 mod exchange;
 mod flow;
+mod leaving;
 mod reload;
 mod secure;
 #[path = "../process/server.rs"]

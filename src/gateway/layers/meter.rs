@@ -201,6 +201,17 @@ impl MeterLayer {
 }
 
 impl Begun {
+    /// Whether the client has sent all of the request.
+    pub(in crate::gateway) fn is_sent_whole(&self) -> bool {
+        self.draft.ingress.as_ref().is_none_or(|ingress| ingress.is_whole())
+    }
+
+    /// The request goes on without its client. What it holds; whoever goes on gives the slots back.
+    pub(in crate::gateway) fn goes_on(&self) -> Arc<Ticket> {
+        self.draft.ticket.watch();
+        Arc::clone(&self.draft.ticket)
+    }
+
     /// The answer to the client, settled or to be settled with its last byte.
     pub(in crate::gateway) async fn answer(self, response: Response<Body>) -> Response<Body> {
         match answered(self, response) {

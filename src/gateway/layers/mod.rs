@@ -20,6 +20,7 @@ pub use admit::{Admit, AdmitLayer, RouteTerms};
 pub use authenticate::{Authenticate, AuthenticateLayer};
 pub(super) use form::Form;
 pub(super) use limit::Limit;
+pub(super) use meter::Begun;
 pub use meter::{Meter, MeterLayer, RouteMeters};
 pub use ticket::Ticket;
 

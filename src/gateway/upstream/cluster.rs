@@ -92,6 +92,10 @@ impl Cluster {
         &self.config
     }
 
+    pub(super) const fn background(&self) -> &Background {
+        &self.background
+    }
+
     pub(super) fn state(&self) -> UpstreamState {
         let state = |target: &Arc<Target>| TargetState {
             address: target.address.clone(),
