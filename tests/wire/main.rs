@@ -15,6 +15,7 @@ mod edge;
 mod exchange;
 mod flow;
 mod leaving;
+mod mixed;
 mod reload;
 mod secure;
 #[path = "../process/server.rs"]

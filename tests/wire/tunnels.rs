@@ -15,8 +15,8 @@ use super::{
 };
 
 /// RFC 6455 section 1.3.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// Agrees with `accept`, then says everything again that it hears.
 fn echoing(accept: &'static str) -> Target {
@@ -36,9 +36,9 @@ fn echoing(accept: &'static str) -> Target {
     })
 }
 
-fn handshake(token: &str) -> String {
+pub fn handshake(path: &str, token: &str) -> String {
     format!(
-        "GET /x/socket HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\nconnection: keep-alive, Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\nconnection: keep-alive, Upgrade\r\n\
          upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: {KEY}\r\nx-tenant-id: forged\r\n\r\n"
     )
 }
@@ -46,7 +46,7 @@ fn handshake(token: &str) -> String {
 /// A client in a tunnel, and the head of the 101.
 fn open(server: &Server, token: &str) -> (std::net::TcpStream, String) {
     let mut stream = server.connect();
-    stream.write_all(handshake(token).as_bytes()).unwrap();
+    stream.write_all(handshake("/x/socket", token).as_bytes()).unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
