@@ -30,7 +30,7 @@ use crate::{
     kernel::{Clock, Rng},
     metering::{self, Metering},
     users::Role,
-    web::{Kind, Problem},
+    web::{Kind, Problem, Wording},
 };
 
 /// A route, checked.
@@ -242,7 +242,8 @@ impl Gateway {
         let arrival = request.extensions_mut().remove::<Arrival>();
         let answer = self.answer(request, arrival.as_ref()).await;
         let none = |request: Request<Body>| {
-            Problem::new(Kind::NOT_FOUND, "no route has this path").render(request.uri().path())
+            let problem = Problem::new(Kind::NOT_FOUND, "no route has this path");
+            problem.render_in(Wording::of(&request), request.uri().path())
         };
         Ok(answer.unwrap_or_else(none))
     }

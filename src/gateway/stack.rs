@@ -24,7 +24,7 @@ use super::{
 use crate::{
     identity::{Access, Subject, TokenLife},
     kernel::{Clock, Rng, ids::uuid_v7, rng::random_bytes},
-    web::Problem,
+    web::{Problem, Wording},
 };
 
 /// A route's way.
@@ -125,7 +125,7 @@ impl Upstream {
 }
 
 fn refuse(problem: Problem, request: &Request<Body>) -> Response<Body> {
-    problem.render(request.uri().path())
+    problem.render_in(Wording::of(request), request.uri().path())
 }
 
 /// Headers that are added at most, and the forwarding ones.

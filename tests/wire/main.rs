@@ -14,6 +14,7 @@ mod differential;
 mod edge;
 mod exchange;
 mod flow;
+mod grpc;
 mod leaving;
 mod mixed;
 mod reload;

@@ -40,7 +40,7 @@ use crate::{
     },
     kernel::Clock,
     metering::{JournalError, Metering},
-    web::{BrokenOff, Kind, Problem},
+    web::{BrokenOff, Kind, Problem, Wording},
 };
 
 /// What a route counts, its number in the journal, and how safe its records are.
@@ -152,8 +152,8 @@ where
 /// A request that is being counted.
 pub(in crate::gateway) struct Begun {
     draft: Draft,
-    /// What it is for and how large its body may be, where that is not known from its head.
-    limited: Option<(Uri, u64)>,
+    /// What it is for, what its caller understands, and how large its body may be, where that is not known from its head.
+    limited: Option<(Uri, Wording, u64)>,
 }
 
 impl MeterLayer {
@@ -180,7 +180,7 @@ impl MeterLayer {
         let mut limited = None;
         if !request.body().is_end_stream() {
             let counted = Arc::new(Ingress::new(ticket.body_limit()));
-            limited = ticket.body_limit().map(|limit| (request.uri().clone(), limit));
+            limited = ticket.body_limit().map(|limit| (request.uri().clone(), Wording::of(&request), limit));
             ingress = Some(Arc::clone(&counted));
             request = request.map(|body| Body::new(IngressBody::new(body, counted)));
         }
@@ -288,12 +288,12 @@ fn answered(begun: Begun, mut response: Response<Body>) -> Answered {
     let Begun { mut draft, limited } = begun;
     draft.worked_micros = u64::try_from(draft.started.elapsed().as_micros()).unwrap_or(u64::MAX);
     draft.reported = usage::take(response.headers_mut());
-    if let (Some((uri, limit)), Some(ingress)) = (limited, &draft.ingress)
+    if let (Some((uri, wording, limit)), Some(ingress)) = (limited, &draft.ingress)
         && ingress.is_exceeded()
     {
         // Whatever the upstream made of half a body, the request is refused.
         draft.ticket.refuse();
-        return Answered::Now(body_too_large(limit).render(uri.path()));
+        return Answered::Now(body_too_large(limit).render_in(wording, uri.path()));
     }
     let shared = Arc::clone(&draft.shared);
     if !shared.meters.billed.includes(response.status()) {
