@@ -35,7 +35,7 @@ pub mod upkeep;
 pub mod users;
 pub mod web;
 
-/// Compiles the example of the guide.
+/// Compiles the examples of the guide, and runs those that can be run.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/embedding.md")]
 pub struct EmbeddingGuide;

@@ -14,6 +14,7 @@ mod arrival;
 pub mod crossings;
 pub mod directory;
 mod entry;
+mod exchange;
 pub mod headers;
 pub mod layers;
 mod limit_headers;

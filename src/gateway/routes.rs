@@ -30,7 +30,7 @@ use crate::{
     kernel::{Clock, Rng},
     metering::{self, Metering},
     users::Role,
-    web::{Kind, Problem},
+    web::{Kind, Problem, Wording},
 };
 
 /// A route, checked.
@@ -242,7 +242,8 @@ impl Gateway {
         let arrival = request.extensions_mut().remove::<Arrival>();
         let answer = self.answer(request, arrival.as_ref()).await;
         let none = |request: Request<Body>| {
-            Problem::new(Kind::NOT_FOUND, "no route has this path").render(request.uri().path())
+            let problem = Problem::new(Kind::NOT_FOUND, "no route has this path");
+            problem.render_in(Wording::of(&request), request.uri().path())
         };
         Ok(answer.unwrap_or_else(none))
     }
@@ -307,7 +308,7 @@ impl Moment {
         let route = |config: &RouteConfig| {
             let upstream = match &config.upstream {
                 Upstream::Sample => stack::Upstream::Own(sample::service()),
-                Upstream::Http(to) => stack::Upstream::Http(clusters.forward(to, background, before)),
+                Upstream::Http(to) => stack::Upstream::Http(Arc::new(clusters.forward(to, background, before))),
             };
             // Whoever calls has named them all; routes of one path share its number.
             let number = names.iter().position(|name| *name == config.path);

@@ -12,6 +12,7 @@ use tower::{ServiceExt as _, util::BoxCloneSyncService};
 
 use super::{
     arrival::{self, Arrival},
+    exchange::Exchange,
     headers::{
         REQUEST_ID, TENANT_ID, TENANT_TIER, TRACEPARENT, USER_ID, is_traceparent, strip_hop_by_hop, strip_identity,
         strip_our_cookies,
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     identity::{Access, Subject, TokenLife},
     kernel::{Clock, Rng, ids::uuid_v7, rng::random_bytes},
-    web::Problem,
+    web::{Problem, Wording},
 };
 
 /// A route's way.
@@ -48,7 +49,7 @@ pub(super) enum Upstream {
     /// A service of our own.
     Own(Own),
     /// Over HTTP.
-    Http(Forward),
+    Http(Arc<Forward>),
 }
 
 /// A service in this process.
@@ -94,8 +95,15 @@ impl Metered {
                 let (request, form) = Form::looked_through(request);
                 let life = || Some(self.authenticate.life(&access));
                 let request = self.identify.tell(request, Some((&access, &admitted.ticket)), arrival, life);
-                let response = self.upstream.call(request).await;
-                begun.answer(form.unless_it_has_a_token(response)).await
+                let (response, begun) = match &self.upstream {
+                    Upstream::Own(_) => (form.unless_it_has_a_token(self.upstream.call(request).await), begun),
+                    Upstream::Http(forward) => {
+                        let own = Arc::clone(forward);
+                        let answer = async move { form.unless_it_has_a_token(own.call(request).await) };
+                        Exchange::new(answer, begun, forward.background()).await
+                    }
+                };
+                begun.answer(response).await
             }
             Err(refusal) => refusal,
         };
@@ -117,7 +125,7 @@ impl Upstream {
 }
 
 fn refuse(problem: Problem, request: &Request<Body>) -> Response<Body> {
-    problem.render(request.uri().path())
+    problem.render_in(Wording::of(request), request.uri().path())
 }
 
 /// Headers that are added at most, and the forwarding ones.

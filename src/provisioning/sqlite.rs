@@ -2,13 +2,18 @@
 //!
 //! Both have the same two tables: `spaces`, one row per tenant that lives in the file, and `items`, the tenant's data,
 //! which refers to it. Deleting a row space deletes its items; deleting a silo deletes the file and its journals.
+//!
+//! The pool's file stays open once something was made in it: to open and close it for each tenant costs several syncs, which
+//! was more than half of what a tenant costs that a token names. A silo's is closed as soon as it is made.
 
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions, sqlite::SqliteJournalMode};
+use tokio::sync::Mutex;
 
 use super::Error;
 use crate::kernel::{Isolation, TenantId};
@@ -26,6 +31,8 @@ const SCHEMA: &str = "
 #[derive(Clone)]
 pub struct SqliteDriver {
     folder: PathBuf,
+    /// The pool's file, with its tables.
+    pool: Arc<Mutex<Option<SqliteConnection>>>,
 }
 
 impl SqliteDriver {
@@ -33,8 +40,8 @@ impl SqliteDriver {
     pub const NAME: &'static str = "sqlite";
 
     /// Keeps its files in `folder`, which is made when it is needed.
-    pub const fn new(folder: PathBuf) -> Self {
-        Self { folder }
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder, pool: Arc::default() }
     }
 
     /// The file a tenant's data is in.
@@ -48,16 +55,24 @@ impl SqliteDriver {
     pub(super) async fn create(&self, tenant: TenantId, isolation: Isolation) -> Result<String, Error> {
         let failed = |source| driver_error("make a place", source);
         let file = self.file(tenant, isolation);
-        let mut db = open(&file).await.map_err(failed)?;
-        let result = async {
-            sqlx::raw_sql(SCHEMA).execute(&mut db).await?;
-            sqlx::query("INSERT INTO spaces (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING")
-                .bind(tenant.as_uuid())
-                .execute(&mut db)
-                .await
-        };
-        result.await.map_err(|error| failed(error.into()))?;
-        db.close().await.map_err(|error| failed(error.into()))?;
+        match isolation {
+            Isolation::Silo => {
+                let mut db = with_tables(&file).await.map_err(failed)?;
+                insert_space(&mut db, tenant).await.map_err(failed)?;
+                db.close().await.map_err(|error| failed(error.into()))?;
+            }
+            Isolation::Pool => {
+                let mut pool = self.pool.lock().await;
+                // Out of its place until it is done: one that failed, or whose caller went away, is not used again.
+                let kept = pool.take().filter(|_| file.exists());
+                let mut db = match kept {
+                    Some(db) => db,
+                    None => with_tables(&file).await.map_err(failed)?,
+                };
+                insert_space(&mut db, tenant).await.map_err(failed)?;
+                *pool = Some(db);
+            }
+        }
         Ok(Self::location(tenant, isolation))
     }
 
@@ -116,6 +131,18 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 fn driver_error(verb: &'static str, source: Cause) -> Error {
     Error::Driver { driver: SqliteDriver::NAME, verb, source }
+}
+
+async fn with_tables(file: &Path) -> Result<SqliteConnection, Cause> {
+    let mut db = open(file).await?;
+    sqlx::raw_sql(SCHEMA).execute(&mut db).await?;
+    Ok(db)
+}
+
+async fn insert_space(db: &mut SqliteConnection, tenant: TenantId) -> Result<(), Cause> {
+    let sql = "INSERT INTO spaces (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING";
+    sqlx::query(sql).bind(tenant.as_uuid()).execute(db).await?;
+    Ok(())
 }
 
 async fn open(file: &Path) -> Result<SqliteConnection, Cause> {

@@ -49,8 +49,6 @@ use crate::{
     web::{BrokenOff, Kind, Problem, extract::Peer},
 };
 
-/// Connections at once.
-const MAX_CONNECTIONS: usize = 16_384;
 /// The longest head of a request, in bytes.
 const MAX_HEAD: u32 = 64 * 1024;
 const MAX_HEAD_BYTES: usize = MAX_HEAD as usize;
@@ -89,7 +87,7 @@ impl Config {
             workers: if settings.workers == 0 { worker::count().min(worker::MOST) } else { settings.workers },
             h2c: settings.h2c,
             trusted_proxies: settings.trusted_proxies.clone().into(),
-            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            connections: Arc::new(Semaphore::new(settings.max_connections)),
             tls,
         }
     }

@@ -1,5 +1,6 @@
 //! A connection whose client must take what it asked for: one that reads nothing for a minute holds an upstream's connection, a
-//! tenant's slot and room in the journal for nothing, and outlives its token.
+//! tenant's slot and room in the journal for nothing, and outlives its token. It counts among the server's connections until its
+//! socket is closed, also when a tunnel has it by then.
 
 use std::{
     future::Future as _,
@@ -11,6 +12,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::OwnedSemaphorePermit,
     time::Sleep,
 };
 
@@ -23,11 +25,13 @@ pub(super) struct Patient<I> {
     patience: Duration,
     /// It takes nothing: until when that may be.
     waits: Option<Pin<Box<Sleep>>>,
+    /// Its place among the server's connections.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl<I: AsyncWrite + Unpin> Patient<I> {
-    pub(super) const fn new(inner: I) -> Self {
-        Self { inner, patience: PATIENCE, waits: None }
+    pub(super) const fn new(inner: I, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self { inner, patience: PATIENCE, waits: None, _place: place }
     }
 
     fn unless_stuck<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -85,7 +89,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_takes_nothing_is_let_go_and_one_that_takes_little_is_not() {
         let (near, mut far) = tokio::io::duplex(8);
-        let mut near = Patient { patience: Duration::from_millis(500), ..Patient::new(near) };
+        let mut near = Patient { patience: Duration::from_millis(500), ..Patient::new(near, None) };
         let slow = async {
             let mut byte = [0];
             for _ in 0..16 {

@@ -77,8 +77,8 @@ impl Serving {
         }
     }
 
-    /// Serves a connection, which gives its permit back when it ends.
-    pub(super) fn serve(&mut self, stream: TcpStream, connection: Connection, permit: Option<OwnedSemaphorePermit>) {
+    /// Serves a connection, which gives its place back when its socket is closed.
+    pub(super) fn serve(&mut self, stream: TcpStream, connection: Connection, place: Option<OwnedSemaphorePermit>) {
         while self.tasks.try_join_next().is_some() {}
         let connection = Arc::new(connection);
         let young = Arc::clone(&connection);
@@ -91,15 +91,14 @@ impl Serving {
         }
         let (end, builders, tls, h2c) = (Arc::clone(&self.end), Arc::clone(&self.builders), self.tls.clone(), self.h2c);
         let handle = self.tasks.spawn(async move {
-            let _permit = permit;
             match tls {
-                None if h2c => builders.serve(stream, connection, end, Speaks::Either).await,
-                None => builders.serve(stream, connection, end, Speaks::One).await,
+                None if h2c => builders.serve((stream, place), connection, end, Speaks::Either).await,
+                None => builders.serve((stream, place), connection, end, Speaks::One).await,
                 Some(tls) => {
                     let Ok(stream) = tls.accept(stream).await else { return };
                     // What was agreed on, whatever the first bytes look like.
                     let speaks = if tls::is_http2(&stream) { Speaks::Two } else { Speaks::One };
-                    builders.serve(stream, connection, end, speaks).await;
+                    builders.serve((stream, place), connection, end, speaks).await;
                 }
             }
         });
@@ -144,11 +143,16 @@ enum Speaks {
 
 impl Builders {
     /// Serves a connection. A client that breaks off is no event of ours.
-    async fn serve<I>(&self, stream: I, connection: Arc<Connection>, end: Arc<End>, speaks: Speaks)
-    where
+    async fn serve<I>(
+        &self,
+        (stream, place): (I, Option<OwnedSemaphorePermit>),
+        connection: Arc<Connection>,
+        end: Arc<End>,
+        speaks: Speaks,
+    ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (mut stream, mut read) = (Patient::new(stream), BytesMut::new());
+        let (mut stream, mut read) = (Patient::new(stream, place), BytesMut::new());
         if speaks != Speaks::Two {
             let short = short::serve(stream, Arc::clone(&connection), self.patience, Arc::clone(&end));
             match until_the_end(Box::pin(short), Arc::clone(&end)).await {

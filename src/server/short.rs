@@ -40,6 +40,8 @@ const AHEAD: usize = 64 * 1024;
 const MOST_OUT: usize = 16 * 1024;
 /// A buffer that grew beyond this is not kept.
 const KEPT: usize = 64 * 1024;
+/// A body is waited for this long, so that it goes with its head.
+const BODY_PATIENCE: Duration = Duration::from_millis(100);
 /// A head that is longer is hyper's to refuse.
 const LONGEST_HEAD: usize = super::MAX_HEAD_BYTES;
 
@@ -71,10 +73,15 @@ where
     loop {
         let answered = match connection.front.begin(&mut own.read, &mut client).await {
             Beginning::Part(length) => {
-                if !own.read_more(length).await {
-                    return None;
+                if length.is_some() {
+                    own.deadline.set(own.deadline.due().min(Instant::now() + BODY_PATIENCE));
                 }
-                continue;
+                match own.read_more(length).await {
+                    More::Here => continue,
+                    // Whoever sends a body slowly sends it to the upstream, and is held to a rate.
+                    More::Late if length.is_some() => return Some((own.io, own.read)),
+                    More::Late | More::Over => return None,
+                }
             }
             Beginning::Other => return Some((own.io, own.read)),
             Beginning::Refused(response) => {
@@ -98,33 +105,42 @@ where
     }
 }
 
+/// What came of reading on.
+enum More {
+    Here,
+    /// The deadline went off.
+    Late,
+    /// The client closed, or the server ends.
+    Over,
+}
+
 /// The connection is of no use any more.
 struct Over;
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Short<I> {
-    /// Reads until there is something to look at: all of a request of this length, or the end of a line. `false` at the end.
-    async fn read_more(&mut self, length: Option<usize>) -> bool {
+    /// Reads until there is something to look at: all of a request of this length, or the end of a line.
+    async fn read_more(&mut self, length: Option<usize>) -> More {
         let looked = self.read.len();
         poll_fn(|cx| {
             loop {
                 if self.end.has_come() && self.read.is_empty() {
-                    return Poll::Ready(false);
+                    return Poll::Ready(More::Over);
                 }
                 self.read.reserve(READ);
                 match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.read) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(false),
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(More::Over),
                     Poll::Ready(Ok(_)) => {
                         let is_enough = match length {
                             Some(length) => self.read.len() >= length,
                             None => self.read[looked..].contains(&b'\n') || self.read.len() >= LONGEST_HEAD,
                         };
                         if is_enough {
-                            return Poll::Ready(true);
+                            return Poll::Ready(More::Here);
                         }
                     }
                     Poll::Pending => {
                         ready!(self.deadline.poll(cx));
-                        return Poll::Ready(false);
+                        return Poll::Ready(More::Late);
                     }
                 }
             }

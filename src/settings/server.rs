@@ -15,6 +15,8 @@ const LISTEN: &str = "127.0.0.1:8080";
 const DRAIN_S: i64 = 30;
 /// A client may take this long to send a request's head, in seconds.
 const HEADER_READ_TIMEOUT_S: i64 = 10;
+/// Connections at once.
+const MAX_CONNECTIONS: i64 = 16_384;
 
 /// The least rate of a request's body, in bytes a second.
 const MIN_BODY_RATE: i64 = 100;
@@ -36,6 +38,8 @@ pub struct ServerSettings {
     pub drain: Duration,
     /// How long a request's head may take.
     pub header_read_timeout: Duration,
+    /// Connections at once, tunnels among them.
+    pub max_connections: usize,
     /// Threads that serve connections; one for each core when it is 0.
     pub workers: usize,
     /// The least rate of a request's body, in bytes a second; none when it is 0.
@@ -60,6 +64,7 @@ impl ServerSettings {
         let drain = reader.number("server.drain_s", DRAIN_S, 0, 3_600);
         let header = reader.number("server.header_read_timeout_s", HEADER_READ_TIMEOUT_S, 1, 600);
         let rate = reader.number("server.min_body_rate", MIN_BODY_RATE, 0, 1 << 30);
+        let most = reader.number("server.max_connections", MAX_CONNECTIONS, 1, 1 << 20);
         let workers = reader.number("server.workers", 0, 0, i64::try_from(worker::MOST).unwrap_or(64));
         let tls = match reader.table("server.tls") {
             None => None,
@@ -84,6 +89,7 @@ impl ServerSettings {
             h2c: h2c?,
             drain: secs(drain?),
             header_read_timeout: secs(header?),
+            max_connections: usize::try_from(most?).unwrap_or(1),
             workers: usize::try_from(workers?).unwrap_or(0),
             min_body_rate: u32::try_from(rate?).unwrap_or(0),
             tls,

@@ -103,10 +103,7 @@ impl Problem {
 
     /// Writes it out as the answer to a request for `path`.
     pub fn render(self, path: &str) -> Response {
-        let Parts { kind, detail, members, headers, cause } = *self.0;
-        if let Some(cause) = cause {
-            tracing::error!(path, error = chain(&*cause), "request failed");
-        }
+        let Parts { kind, detail, members, headers, .. } = self.logged(path);
         let mut document = Map::new();
         document.insert("type".into(), kind.uri.into());
         document.insert("title".into(), kind.title.into());
@@ -120,15 +117,23 @@ impl Problem {
         response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM_JSON);
         response
     }
+
+    /// What it is made of, once its cause is in the log.
+    pub(super) fn logged(self, path: &str) -> Parts {
+        if let Some(cause) = &self.0.cause {
+            tracing::error!(path, error = chain(&**cause), "request failed");
+        }
+        *self.0
+    }
 }
 
 /// What a problem is made of; boxed, so that a `Result` with it stays small.
 #[derive(Debug)]
 pub(super) struct Parts {
     kind: &'static Kind,
-    detail: String,
+    pub(super) detail: String,
     members: Map<String, Value>,
-    headers: HeaderMap,
+    pub(super) headers: HeaderMap,
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 

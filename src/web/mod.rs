@@ -18,12 +18,14 @@ mod origin;
 pub mod page;
 pub mod problem;
 pub mod schema;
+mod wording;
 
 pub use broken_off::BrokenOff;
 pub use extract::{AdminScope, Json, Path, PortalAccess, Query, TenantAccess, UsageJson, UsageScope};
 pub use kinds::Kind;
 pub use page::{List, PageQuery};
 pub use problem::Problem;
+pub use wording::Wording;
 
 /// Whether a path is one of the API's, which take tokens and speak JSON; pages and the endpoints of OAuth are not.
 fn is_api(path: &str) -> bool {

@@ -178,11 +178,11 @@ fn whoever_says_nothing_or_goes_on_saying_little_is_cut_off() {
 }
 
 #[test]
-fn a_client_that_leaves_before_the_answer_is_not_counted() {
+fn a_client_that_leaves_an_upstream_that_never_answers_is_not_counted() {
     let upstream = super::upstream::Upstream::start();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("slow.toml");
-    std::fs::write(&file, upstream.route()).unwrap();
+    std::fs::write(&file, format!("[server]\ndrain_s = 1\n{}", upstream.route())).unwrap();
     let (data, server, token) = served(&["--config", file.to_str().unwrap()]);
     let mut gone = Client::connect(&server);
     gone.send(&head("GET", "/slow/1", &token, ""));

@@ -103,7 +103,7 @@ fn events_pass_one_by_one() {
 }
 
 /// The memory that a server has in use, in bytes.
-fn resident(server: &Server) -> u64 {
+pub fn resident(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024

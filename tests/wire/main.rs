@@ -14,6 +14,9 @@ mod differential;
 mod edge;
 mod exchange;
 mod flow;
+mod grpc;
+mod leaving;
+mod mixed;
 mod reload;
 mod secure;
 #[path = "../process/server.rs"]

@@ -210,7 +210,13 @@ fn a_plan_that_the_file_changes_has_another_version_from_the_next_period_on() {
 #[test]
 fn no_request_fails_while_routes_change_again_and_again() {
     let [a, b] = [Target::answering("a"), Target::answering("b")];
+    // There may be more calls in a second than any plan that comes with the program allows.
+    let folder = tempfile::tempdir().unwrap();
+    let plans = folder.path().join("plans.toml");
+    fs::write(&plans, include_str!("../../config/plans.toml").replace("requests = ", "requests = 10")).unwrap();
+    let plans = format!("[billing]\nplans = {:?}\n", plans.to_str().unwrap());
     let orders = [routes(&[("/a/", &a), ("/b/", &b)]), routes(&[("/b/", &b), ("/x/", &a), ("/a/", &a)])];
+    let orders = orders.map(|order| format!("{plans}{order}"));
     let case = Case::start(&orders[0]);
     let token = customer(&case.server);
     let stop = std::sync::atomic::AtomicBool::new(false);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    client::header,
+    client::{Client, header},
     configured::with_settings,
     customer::{customer, owner},
     server::Server,
@@ -15,8 +15,8 @@ use super::{
 };
 
 /// RFC 6455 section 1.3.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// Agrees with `accept`, then says everything again that it hears.
 fn echoing(accept: &'static str) -> Target {
@@ -36,9 +36,9 @@ fn echoing(accept: &'static str) -> Target {
     })
 }
 
-fn handshake(token: &str) -> String {
+pub fn handshake(path: &str, token: &str) -> String {
     format!(
-        "GET /x/socket HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\nconnection: keep-alive, Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\nconnection: keep-alive, Upgrade\r\n\
          upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: {KEY}\r\nx-tenant-id: forged\r\n\r\n"
     )
 }
@@ -46,7 +46,7 @@ fn handshake(token: &str) -> String {
 /// A client in a tunnel, and the head of the 101.
 fn open(server: &Server, token: &str) -> (std::net::TcpStream, String) {
     let mut stream = server.connect();
-    stream.write_all(handshake(token).as_bytes()).unwrap();
+    stream.write_all(handshake("/x/socket", token).as_bytes()).unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -140,4 +140,30 @@ fn a_tunnel_ends_at_the_drains_deadline_and_is_billed() {
     let server = start();
     let token = owner(&server);
     assert_eq!(["apis", "ingress_bytes", "egress_bytes"].map(|meter| used(&server, &token, meter)), ["1", "10", "10"]);
+}
+
+#[test]
+fn a_tunnel_counts_among_the_servers_connections_until_it_ends() {
+    let target = echoing(ACCEPT);
+    let (_folder, server) = with_settings(&format!("[server]\nmax_connections = 3\n{}", settings(&target)));
+    let token = customer(&server);
+    let (mut tunnels, mut other) = ([open(&server, &token).0, open(&server, &token).0], Client::connect(&server));
+    assert_eq!(other.get("/healthz", "").status, 200);
+    // All three places are taken: whoever comes now is not accepted, however often the others are served.
+    let mut waiting = server.connect();
+    waiting.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    waiting.set_nonblocking(true).unwrap();
+    let mut byte = [0];
+    for round in 0..50 {
+        let tunnel = &mut tunnels[round % 2];
+        tunnel.write_all(b"x").unwrap();
+        tunnel.read_exact(&mut byte).unwrap();
+        assert_eq!(other.get("/healthz", "").status, 200);
+        assert_eq!(waiting.read(&mut byte).unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "round {round}");
+    }
+    waiting.set_nonblocking(false).unwrap();
+    drop(tunnels);
+    let mut answer = Vec::new();
+    waiting.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
 }

@@ -179,10 +179,10 @@ fn a_head_that_does_not_end_is_not_waited_for_nor_is_a_client_that_asks_nothing(
     let (_folder, server) = with_settings(&settings);
     let token = customer(&server);
     let begun = head("GET", "/x/", &token, "");
-    for more in ["", &begun[..30], &(head("PUT", "/x/", &token, "content-length: 5\r\n") + "123")] {
+    for more in ["", &begun[..30]] {
         let mut client = Client::connect(&server);
         assert_eq!(client.get("/x/", &token).status, 200);
         assert_eq!(client.send(more).rest(), "", "{more}");
     }
-    assert_eq!(server.used(&token), 3);
+    assert_eq!(server.used(&token), 2);
 }

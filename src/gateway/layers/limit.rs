@@ -12,6 +12,7 @@ use super::{
     metered_body::{Ingress, IngressBody},
     refuse,
 };
+use crate::web::Wording;
 
 /// The most bytes of a request's body.
 #[derive(Debug, Clone, Copy)]
@@ -28,8 +29,9 @@ impl Limit {
             return refuse(problem, &request);
         }
         let (ingress, uri) = (Arc::new(Ingress::new(Some(self.0))), request.uri().clone());
+        let wording = Wording::of(&request);
         let counted = Arc::clone(&ingress);
         let response = answer(request.map(|body| Body::new(IngressBody::new(body, counted)))).await;
-        if ingress.is_exceeded() { body_too_large(self.0).render(uri.path()) } else { response }
+        if ingress.is_exceeded() { body_too_large(self.0).render_in(wording, uri.path()) } else { response }
     }
 }

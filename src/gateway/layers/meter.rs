@@ -41,7 +41,7 @@ use crate::{
     },
     kernel::Clock,
     metering::{JournalError, Metering},
-    web::{BrokenOff, Kind, Problem},
+    web::{BrokenOff, Kind, Problem, Wording},
 };
 
 /// What a route counts, its number in the journal, and how safe its records are.
@@ -153,8 +153,8 @@ where
 /// A request that is being counted.
 pub(in crate::gateway) struct Begun {
     draft: Draft,
-    /// What it is for and how large its body may be, where that is not known from its head.
-    limited: Option<(Uri, u64)>,
+    /// What it is for, what its caller understands, and how large its body may be, where that is not known from its head.
+    limited: Option<(Uri, Wording, u64)>,
 }
 
 impl MeterLayer {
@@ -177,7 +177,7 @@ impl MeterLayer {
         if !request.body().is_end_stream() {
             let limit = draft.ticket.body_limit();
             let counted = Arc::new(Ingress::new(limit));
-            limited = limit.map(|limit| (request.uri().clone(), limit));
+            limited = limit.map(|limit| (request.uri().clone(), Wording::of(&request), limit));
             draft.ingress = Some(Arc::clone(&counted));
             request = request.map(|body| Body::new(IngressBody::new(body, counted)));
         }
@@ -235,6 +235,17 @@ impl Begun {
         }
         draft.egress = body as u64;
         draft.settle().map(drop).map_err(|error| not_recorded(&error))
+    }
+
+    /// Whether the client has sent all of the request.
+    pub(in crate::gateway) fn is_sent_whole(&self) -> bool {
+        self.draft.ingress.as_ref().is_none_or(|ingress| ingress.is_whole())
+    }
+
+    /// The request goes on without its client. What it holds; whoever goes on gives the slots back.
+    pub(in crate::gateway) fn goes_on(&self) -> Arc<Ticket> {
+        self.draft.ticket.watch();
+        Arc::clone(&self.draft.ticket)
     }
 
     /// The answer to the client, settled or to be settled with its last byte.
@@ -313,12 +324,12 @@ fn answered(begun: Begun, mut response: Response<Body>) -> Answered {
     let Begun { mut draft, limited } = begun;
     draft.worked(stopwatch());
     draft.reported = usage::take(response.headers_mut());
-    if let (Some((uri, limit)), Some(ingress)) = (limited, &draft.ingress)
+    if let (Some((uri, wording, limit)), Some(ingress)) = (limited, &draft.ingress)
         && ingress.is_exceeded()
     {
         // Whatever the upstream made of half a body, the request is refused.
         draft.ticket.refuse();
-        return Answered::Now(body_too_large(limit).render(uri.path()));
+        return Answered::Now(body_too_large(limit).render_in(wording, uri.path()));
     }
     let shared = Arc::clone(&draft.shared);
     if !shared.meters.billed.includes(response.status()) {

@@ -145,11 +145,18 @@ pub(super) struct Ingress {
     pub(super) bytes: AtomicU64,
     limit: u64,
     exceeded: AtomicBool,
+    whole: AtomicBool,
 }
 
 impl Ingress {
     pub(super) fn new(limit: Option<u64>) -> Self {
-        Self { bytes: AtomicU64::new(0), limit: limit.unwrap_or(u64::MAX), exceeded: AtomicBool::new(false) }
+        let limit = limit.unwrap_or(u64::MAX);
+        Self { bytes: AtomicU64::new(0), limit, exceeded: AtomicBool::new(false), whole: AtomicBool::new(false) }
+    }
+
+    /// Whether it came to its end.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
     }
 
     /// Whether there was more than the route takes.
@@ -183,11 +190,15 @@ impl HttpBody for IngressBody {
     type Error = axum::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let this = self.project();
+        let mut this = self.project();
         if this.ingress.is_exceeded() {
             return Poll::Ready(None);
         }
-        let frame = ready!(this.inner.poll_frame(cx));
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        // Whoever reads by length does not ask again.
+        if frame.is_none() || (matches!(frame, Some(Ok(_))) && this.inner.is_end_stream()) {
+            this.ingress.whole.store(true, Ordering::Release);
+        }
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {

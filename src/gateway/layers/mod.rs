@@ -25,9 +25,9 @@ pub(super) use meter::Begun;
 pub use meter::{Meter, MeterLayer, RouteMeters};
 pub use ticket::Ticket;
 
-use crate::web::Problem;
+use crate::web::{Problem, Wording};
 
-/// A refusal, written out for the path it is about.
+/// A refusal, written out for the path it is about and for whoever asked.
 fn refuse<B>(problem: Problem, request: &Request<B>) -> Response<Body> {
-    problem.render(request.uri().path())
+    problem.render_in(Wording::of(request), request.uri().path())
 }

@@ -28,7 +28,7 @@ pub struct Ticket {
     settled: AtomicBool,
     /// Slots are given back.
     left: AtomicBool,
-    /// Somebody watches the body, and gives slots back when it ends.
+    /// Somebody settles it and gives slots back when the body ends, or the exchange of a client that is gone.
     watched: AtomicBool,
 }
 
@@ -119,7 +119,7 @@ impl Ticket {
     }
 
     /// Gives the slots back: nothing is under way any more.
-    pub(super) fn leave(&self) {
+    pub(in crate::gateway) fn leave(&self) {
         if self.left.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -134,7 +134,7 @@ impl Ticket {
         }
     }
 
-    /// Whoever says so settles it when the body ends.
+    /// Whoever says so settles it: when the body ends, or when the upstream has answered a client that is gone.
     pub(super) fn watch(&self) {
         self.watched.store(true, Ordering::Release);
     }
@@ -154,7 +154,7 @@ impl Drop for Ticket {
 }
 
 /// Gives everything back when the request is abandoned before it is answered, whoever else still has the ticket: an upstream
-/// may keep the request's extensions for longer.
+/// may keep the request's extensions for longer. Unless the request goes on.
 pub(super) struct Abandoned(Option<Arc<Ticket>>);
 
 impl Abandoned {
@@ -170,7 +170,7 @@ impl Abandoned {
 
 impl Drop for Abandoned {
     fn drop(&mut self) {
-        if let Some(ticket) = self.0.take() {
+        if let Some(ticket) = self.0.take().filter(|ticket| !ticket.watched.load(Ordering::Acquire)) {
             ticket.release();
             ticket.leave();
         }

@@ -34,7 +34,7 @@ use super::{
 use crate::{
     gateway::headers::{strip_forged_cookies, strip_hop_by_hop},
     kernel::rng::random_bytes,
-    web::{Kind, Problem},
+    web::{Kind, Problem, Wording},
 };
 
 /// One upstream.
@@ -92,6 +92,10 @@ impl Cluster {
         &self.config
     }
 
+    pub(super) const fn background(&self) -> &Background {
+        &self.background
+    }
+
     pub(super) fn state(&self) -> UpstreamState {
         let state = |target: &Arc<Target>| TargetState {
             address: target.address.clone(),
@@ -124,9 +128,10 @@ impl Cluster {
         // The path is the client's, and the problem is about that; the target may see another.
         let path = request.uri().path_and_query().cloned();
         let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let wording = Wording::of(&request);
         match self.answer(request, &path, terms).await {
             Ok(response) => response,
-            Err(problem) => problem.render(path.path()),
+            Err(problem) => problem.render_in(wording, path.path()),
         }
     }
 

@@ -193,6 +193,11 @@ pub(super) struct Forward {
 }
 
 impl Forward {
+    /// What it needs of the program.
+    pub(super) fn background(&self) -> &Background {
+        self.cluster.background()
+    }
+
     /// The upstream's answer, or a problem in its place.
     pub(super) async fn call(&self, request: Request<Body>) -> Response<Body> {
         self.cluster.call(request, &self.terms).await
