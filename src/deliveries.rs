@@ -26,19 +26,17 @@ const DEADLINE: Duration = Duration::from_secs(15);
 const ADDRESSES: usize = 64;
 const CALLS: usize = 4;
 
-/// Tells until it is stopped. A call that is broken off then is made again by the next start.
+/// Tells until it is stopped; calls that are under way then are finished, at the latest by their deadline.
 pub async fn tell(webhooks: Webhooks, outbound: Outbound, stop: CancellationToken) {
-    let work = async {
-        tokio::join!(tell_for_ever(&webhooks, &outbound).boxed(), tidy_for_ever(&webhooks).boxed());
-    };
-    stop.run_until_cancelled(work).await;
+    let tidying = stop.run_until_cancelled(tidy_for_ever(&webhooks).boxed());
+    tokio::join!(tell_until(&stop, &webhooks, &outbound).boxed(), tidying);
 }
 
-async fn tell_for_ever(webhooks: &Webhooks, outbound: &Outbound) {
+async fn tell_until(stop: &CancellationToken, webhooks: &Webhooks, outbound: &Outbound) {
     let mut busy = HashSet::new();
     let mut served: FuturesUnordered<BoxFuture<'_, WebhookId>> = FuturesUnordered::new();
-    loop {
-        let pause = match begin(webhooks, outbound, &mut busy).await {
+    while !stop.is_cancelled() {
+        let pause = match begin(stop, webhooks, outbound, &mut busy).await {
             Ok((begun, pause)) => {
                 served.extend(begun);
                 pause
@@ -52,14 +50,17 @@ async fn tell_for_ever(webhooks: &Webhooks, outbound: &Outbound) {
             Some(webhook) = served.next() => drop(busy.remove(&webhook)),
             () = webhooks.something_to_deliver() => {}
             () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => {}
         }
     }
+    while served.next().await.is_some() {}
 }
 
 type Begun<'a> = (Vec<BoxFuture<'a, WebhookId>>, Duration);
 
 /// Begins to serve addresses that something is due for and that are not served already, and says when to look again.
 async fn begin<'a>(
+    stop: &'a CancellationToken,
     webhooks: &'a Webhooks,
     outbound: &'a Outbound,
     busy: &mut HashSet<WebhookId>,
@@ -68,7 +69,7 @@ async fn begin<'a>(
     for webhook in webhooks.due().await? {
         if busy.len() < ADDRESSES && busy.insert(webhook) {
             let serve = async move {
-                if let Err(error) = serve(webhooks, outbound, webhook).await {
+                if let Err(error) = serve(stop, webhooks, outbound, webhook).await {
                     tracing::warn!(webhook_id = %webhook, error = chain(&error), "events could not be told");
                 }
                 webhook
@@ -91,17 +92,24 @@ async fn tidy_for_ever(webhooks: &Webhooks) {
 
 /// Tells everybody of all that is due now; how many events were taken.
 pub async fn tell_once(webhooks: &Webhooks, outbound: &Outbound) -> Result<usize, Error> {
-    let due = webhooks.due().await?;
-    let told = stream::iter(due).map(|webhook| serve(webhooks, outbound, webhook)).buffer_unordered(ADDRESSES);
+    let (due, never) = (webhooks.due().await?, CancellationToken::new());
+    let told = stream::iter(due).map(|webhook| serve(&never, webhooks, outbound, webhook)).buffer_unordered(ADDRESSES);
     let told: Vec<Result<usize, Error>> = told.collect().await;
     told.into_iter().try_fold(0, |sum, told| Ok(sum + told?))
 }
 
 /// Tells one address of all that is due for it, until nothing is, or it fails; how many events it took.
-async fn serve(webhooks: &Webhooks, outbound: &Outbound, webhook: WebhookId) -> Result<usize, Error> {
+async fn serve(
+    stop: &CancellationToken,
+    webhooks: &Webhooks,
+    outbound: &Outbound,
+    webhook: WebhookId,
+) -> Result<usize, Error> {
     let mut taken = 0;
     loop {
         let due = webhooks.due_for(webhook).await?;
+        // Nothing more is begun once it is to end.
+        let due = due.into_iter().take_while(|_| !stop.is_cancelled());
         let told = stream::iter(due).map(|delivery| tell_of(webhooks, outbound, delivery)).buffer_unordered(CALLS);
         let told: Vec<Result<Option<Outcome>, Error>> = told.collect().await;
         let told = told.into_iter().collect::<Result<Vec<_>, _>>()?;

@@ -97,7 +97,7 @@ impl Tx {
             .execute()
             .await?;
         if waiting > 0 {
-            self.delivers();
+            self.something_to_deliver();
         }
         Ok(())
     }
@@ -316,7 +316,7 @@ impl Tx {
             .await?;
         // Whoever asks for it has seen to the address.
         self.query("UPDATE webhooks SET not_before = NULL WHERE webhook_id = $1").bind(webhook).execute().await?;
-        self.delivers();
+        self.something_to_deliver();
         Ok(queued)
     }
 

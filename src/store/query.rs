@@ -55,8 +55,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Notes that the commit leaves something to deliver.
-    pub(super) const fn delivers(&mut self) {
+    /// Says that the commit leaves something to deliver.
+    pub const fn something_to_deliver(&mut self) {
         self.delivers = true;
     }
 

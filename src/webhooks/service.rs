@@ -110,6 +110,11 @@ impl Webhooks {
         if fields.is_empty() {
             return Ok(webhook);
         }
+        if url.as_ref().is_some_and(|url| *url != webhook.url) {
+            // How the old address failed says nothing of the new one.
+            webhook.failing = None;
+            tx.webhook_pardon(id).await?;
+        }
         webhook.url = url.unwrap_or(webhook.url);
         webhook.events = events.unwrap_or(webhook.events);
         match (enabled, webhook.state) {
@@ -125,6 +130,7 @@ impl Webhooks {
         }
         tx.webhook_update(&webhook).await?;
         self.note(&mut tx, actor, "webhook.changed", &webhook, Some(fields.join(", "))).await?;
+        tx.something_to_deliver();
         tx.commit().await?;
         Ok(webhook)
     }

@@ -200,6 +200,22 @@ async fn an_event_that_is_refused_again_and_again_holds_up_nobody_elses() {
 }
 
 #[tokio::test]
+async fn another_address_gets_what_waited_for_the_old_one_without_its_waits() {
+    let (scene, other) = (Scene::new().await, Receiver::start());
+    scene.receiver.answers(&["503 retry-after: 3600\r\n"]);
+    scene.happens("suspend").await;
+    scene.tell().await;
+    scene.app.tenant("Globex", "free").await;
+    let moved = json!({"url": other.url()});
+    let moved = scene.app.admin().await.patch(&scene.hook, moved).await.expect(200).body;
+    assert_eq!((&moved["failing_since"], &moved["failures"]), (&Value::Null, &json!(0)));
+    assert_eq!(scene.tell().await, 3, "what was not tried before");
+    scene.later(2 * 3_600);
+    assert_eq!(scene.tell().await, 1);
+    assert_eq!((other.calls().len(), scene.receiver.calls().len()), (4, 1));
+}
+
+#[tokio::test]
 async fn retry_after_is_waited_for_by_all_that_is_for_the_address() {
     let scene = Scene::new().await;
     scene.receiver.answers(&["429 retry-after: 900\r\n"]);

@@ -58,9 +58,18 @@ fn killed_before_and_within_a_delivery(data: &Path, more: &[&str]) {
     // A server that runs tells at once.
     let third = change(&server, "suspend");
     assert_eq!(receiver.wait_for(1)[0].id(), third);
+
+    // One that is to end hears the answer before it does: nothing is told twice.
+    receiver.answers(&["slowly"]);
+    let fourth = change(&server, "activate");
+    assert_eq!(receiver.wait_for(1)[0].id(), fourth);
     server.signal("TERM");
     assert_eq!(server.ended().code(), Some(0));
-    assert!(receiver.calls().is_empty(), "once each");
+    let server = Server::run(&mut serve(data, more));
+    let turned = server.call("POST", "/admin/v1/lab/clock", &admin(&server), &json!({"advance_s": 30}));
+    assert_eq!(turned.status, 200, "{}", turned.body);
+    let fifth = change(&server, "suspend");
+    assert_eq!(receiver.wait_for(1)[0].id(), fifth);
 }
 
 #[test]

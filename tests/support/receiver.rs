@@ -10,6 +10,8 @@ use std::{
 
 use serde_json::Value;
 
+/// An answer that lets itself be waited for.
+const SLOWLY: Duration = Duration::from_secs(2);
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -86,7 +88,8 @@ impl Receiver {
         format!("http://127.0.0.1:{}/hook", self.port)
     }
 
-    /// The next answers: a status, and headers each ended by CRLF. An empty one is no answer: the connection hangs.
+    /// The next answers: a status, and headers each ended by CRLF. An empty one is no answer: the connection hangs; `slowly` is a
+    /// 204 after a while.
     pub fn answers(&self, answers: &[&str]) {
         self.shared.0.lock().unwrap().answers.extend(answers.iter().map(|answer| (*answer).to_owned()));
     }
@@ -127,6 +130,14 @@ fn serve(stream: TcpStream, shared: &(Mutex<State>, Condvar)) {
         drop(stream.read_to_end(&mut Vec::new()));
         return;
     }
+    let answer = if answer == "slowly" {
+        // Nobody sends anything here: it is a pause that needs no sleep.
+        stream.set_read_timeout(Some(SLOWLY)).unwrap();
+        drop(stream.read(&mut [0; 1]));
+        "204".to_owned()
+    } else {
+        answer
+    };
     let (status, headers) = answer.split_once(' ').unwrap_or((&answer, ""));
     let head = format!("HTTP/1.1 {status} Said\r\ncontent-length: 0\r\nconnection: close\r\n{headers}\r\n");
     drop(stream.write_all(head.as_bytes()));
