@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use crate::{
     billing::{self, Billing, UsageSource},
     data_folder::lock_data,
-    foreign,
+    deliveries, foreign,
     gateway::{self, Directory, Gateway},
     identity::{self, Identity, KnownClients, NamedTenants, Verifier},
     kernel::{Act, Actor, Clock, Observers, Rng, Secret, TenantObserver, rng::random_bytes},
@@ -31,6 +31,7 @@ use crate::{
     upkeep,
     users::Users,
     web::idempotency::Idempotency,
+    webhooks::Webhooks,
 };
 
 /// Connections that were cut get this long to go.
@@ -120,6 +121,7 @@ struct Services {
     provisioning: Provisioning,
     onboarding: Onboarding,
     mail: Mail,
+    webhooks: Webhooks,
     directory: Directory,
     gateway: Gateway,
     reload: Reload,
@@ -146,6 +148,7 @@ parts_of_state!(
     Provisioning = provisioning,
     Onboarding = onboarding,
     Mail = mail,
+    Webhooks = webhooks,
     Directory = directory,
     Gateway = gateway,
     Reload = reload,
@@ -276,11 +279,17 @@ impl App {
         tasks.spawn(self.state.0.metering.clone().run(self.settings.metering.roll, token.clone()));
         tasks.spawn(self.state.0.mail.clone().run(token.clone()));
         tasks.spawn(foreign::keep_keys_fresh(self.state.0.verifier.clone(), token.clone()));
-        let (directory, store) = (self.state.0.directory.clone(), self.store.clone());
-        tasks.spawn(gateway::crossings::tell(directory, store, self.state.0.identity.clone(), token.clone()));
+        let teller = gateway::crossings::Teller {
+            directory: self.state.0.directory.clone(),
+            store: self.store.clone(),
+            identity: self.state.0.identity.clone(),
+            webhooks: self.state.0.webhooks.clone(),
+        };
+        tasks.spawn(gateway::crossings::tell(teller, token.clone()));
         tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));
         let outbound = Outbound::new(self.settings.webhooks.reach());
-        tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound, token.clone()));
+        tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound.clone(), token.clone()));
+        tasks.spawn(deliveries::tell(self.state.0.webhooks.clone(), outbound, token.clone()));
         if let Some(tls) = self.tls.clone() {
             let token = token.clone();
             tasks.spawn(async move { token.run_until_cancelled(tls.watch()).await });
@@ -350,6 +359,7 @@ async fn build_state(
     let config = setup::identity(settings);
     let identity = Identity::open(store.clone(), clock(), rng(), mail.clone(), config, (known_clients, named)).await?;
     let provisioning = Provisioning::new(store.clone(), setup::driver(settings), clock(), rng());
+    let webhooks = Webhooks::new(store.clone(), clock(), rng(), identity.clone(), settings.webhooks.config());
     let services = onboarding::Services {
         tenants: tenants.clone(),
         users: users.clone(),
@@ -373,9 +383,7 @@ async fn build_state(
     let hooks = setup::reloaded(&verifier, directory);
     let tasks = shutdown.tasks.clone();
     let reload = Reload::new(settings.clone(), gateway.clone(), billing.clone(), tls.cloned(), hooks, tasks);
-    let directory = directory.clone();
-    let clock = clock();
-    let store = store.clone();
+    let (directory, clock, store) = (directory.clone(), clock(), store.clone());
     Ok(AppState(Arc::new(Services {
         tenants,
         users,
@@ -386,6 +394,7 @@ async fn build_state(
         provisioning,
         onboarding,
         mail,
+        webhooks,
         directory,
         gateway,
         reload,

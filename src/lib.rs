@@ -1,8 +1,8 @@
 //! Tollgate: a `SaaS` control plane in one binary.
 //!
-//! Eight services, each a module that owns its facts: [`onboarding`] orchestrates, [`tenants`] says who the customers are
+//! Nine services, each a module that owns its facts: [`onboarding`] orchestrates, [`tenants`] says who the customers are
 //! and owns their tier, [`users`] knows people, [`identity`] passwords, keys and tokens, [`metering`] usage, [`billing`]
-//! plans and bills, [`provisioning`] infrastructure, [`mail`] letters to people. In front of them stands the [`gateway`], whose layers are usable in
+//! plans and bills, [`provisioning`] infrastructure, [`mail`] letters to people, [`webhooks`] events for programs. In front of them stands the [`gateway`], whose layers are usable in
 //! anybody's axum service. [`store`] is the one seam to a database, [`web`] the HTTP kit, [`kernel`] the words that all
 //! of them speak. `docs/architecture.md` has the picture.
 
@@ -10,6 +10,7 @@ pub mod app;
 pub mod billing;
 pub mod cli;
 pub mod data_folder;
+pub mod deliveries;
 mod foreign;
 pub mod gateway;
 pub mod identity;
@@ -34,6 +35,7 @@ pub mod tls;
 pub mod upkeep;
 pub mod users;
 pub mod web;
+pub mod webhooks;
 
 /// Compiles the examples of the guide, and runs those that can be run.
 #[cfg(doctest)]

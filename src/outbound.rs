@@ -5,7 +5,7 @@
 use std::{
     error::Error as StdError,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, response::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -29,9 +29,11 @@ use hyper_util::{
 };
 use tower::Service;
 
+use crate::kernel::network::is_public;
+
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// A call takes this long at most.
+/// A call takes this long at most, where nothing else is said; a connection, always.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 512 * 1024;
@@ -46,8 +48,8 @@ pub enum OutboundError {
     #[error("the address is not public; `webhooks.allow_private` lets it be called")]
     Private,
     /// There was no answer in time.
-    #[error("there was no answer within {} seconds", DEADLINE.as_secs())]
-    Deadline,
+    #[error("there was no answer within {} seconds", .0.as_secs())]
+    Deadline(Duration),
     /// It answered otherwise than with 200.
     #[error("the answer was {0}")]
     Status(StatusCode),
@@ -91,7 +93,23 @@ impl Outbound {
     /// Posts a form; the status of the answer. The body of the answer is not read.
     pub async fn post_form(&self, address: &str, form: String) -> Result<StatusCode, OutboundError> {
         let request = form_to(self.uri(address)?, form)?;
-        in_time(async { Ok(self.answer(request).await?.status()) }).await
+        in_time(DEADLINE, async { Ok(self.answer(request).await?.status()) }).await
+    }
+
+    /// Posts JSON with headers of its own; the head of the answer, if it comes in time. Its body is not read: whoever is called
+    /// must not be able to show us, or who asked us to call, anything but a status.
+    pub async fn post_json(
+        &self,
+        address: &str,
+        headers: HeaderMap,
+        body: String,
+        deadline: Duration,
+    ) -> Result<Parts, OutboundError> {
+        let mut request =
+            Request::post(self.uri(address)?).body(Full::from(body)).map_err(|_| OutboundError::Address)?;
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        in_time(deadline, async { Ok(self.answer(request).await?.into_parts().0) }).await
     }
 
     /// Posts a form with an `Authorization` of its own; the body of a 200.
@@ -134,7 +152,7 @@ impl Outbound {
     }
 
     async fn read(&self, request: Request<Full<Bytes>>) -> Result<Bytes, OutboundError> {
-        in_time(async {
+        in_time(DEADLINE, async {
             let answer = self.answer(request).await?;
             if answer.status() != StatusCode::OK {
                 return Err(OutboundError::Status(answer.status()));
@@ -153,8 +171,11 @@ fn form_to(uri: Uri, form: String) -> Result<Request<Full<Bytes>>, OutboundError
         .map_err(|_| OutboundError::Address)
 }
 
-async fn in_time<T>(call: impl Future<Output = Result<T, OutboundError>>) -> Result<T, OutboundError> {
-    tokio::time::timeout(DEADLINE, call).await.unwrap_or(Err(OutboundError::Deadline))
+async fn in_time<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<T, OutboundError>>,
+) -> Result<T, OutboundError> {
+    tokio::time::timeout(deadline, call).await.unwrap_or(Err(OutboundError::Deadline(deadline)))
 }
 
 fn is_refusal(error: &(dyn StdError + 'static)) -> bool {
@@ -196,78 +217,9 @@ impl Service<Name> for Resolver {
     }
 }
 
-/// Whether an address is somebody's on the internet (the registries of RFC 6890, as far as they matter to a caller).
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
-    }
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [first, second, third, _] = address.octets();
-    let special = address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_multicast()
-        || address.is_documentation()
-        || first == 0
-        || first >= 240
-        // Carriers' own (RFC 6598), protocol assignments, benchmarks (RFC 2544).
-        || (first == 100 && (64..128).contains(&second))
-        || (first == 192 && second == 0 && third == 0)
-        || (first == 198 && (18..20).contains(&second));
-    !special
-}
-
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    let segments = address.segments();
-    // What carries an address of version 4 in it is that address: mapped, translated (RFC 6052), 6to4 (RFC 3056).
-    let embedded = match segments {
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-            Some(Ipv4Addr::new(a, b, c, d))
-        }
-        _ => None,
-    };
-    match embedded {
-        Some(embedded) => is_public_v4(embedded),
-        // Global unicast is 2000::/3; documentation is 2001:db8::/32.
-        None => segments[0] & 0xe000 == 0x2000 && (segments[0], segments[1]) != (0x2001, 0xdb8),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_addresses_of_the_internet_are_public() {
-        for (address, public) in [
-            ("93.184.216.34", true),
-            ("127.0.0.1", false),
-            ("10.1.2.3", false),
-            ("172.16.0.1", false),
-            ("192.168.1.1", false),
-            ("169.254.169.254", false),
-            ("100.64.0.1", false),
-            ("0.0.0.0", false),
-            ("255.255.255.255", false),
-            ("224.0.0.1", false),
-            ("2606:2800:220:1::1", true),
-            ("::1", false),
-            ("::", false),
-            ("fe80::1", false),
-            ("fd00::1", false),
-            ("::ffff:127.0.0.1", false),
-            ("::ffff:93.184.216.34", true),
-            ("64:ff9b::a00:1", false),
-            ("2002:7f00:1::", false),
-            ("2001:db8::1", false),
-        ] {
-            assert_eq!(is_public(address.parse().unwrap()), public, "{address}");
-        }
-    }
 
     #[tokio::test]
     async fn a_name_or_an_address_that_is_not_public_is_not_called() {

@@ -20,6 +20,7 @@ use crate::{
     server::{self, OwnPaths},
     tenants,
     web::{self, docs::Description, idempotency::Idempotency},
+    webhooks,
 };
 
 /// What every part of the server has together.
@@ -50,6 +51,7 @@ pub(crate) fn routers(
         .merge(metering::openmeter_http::routes())
         .merge(identity::http::routes())
         .merge(mail::http::routes())
+        .merge(webhooks::http::routes())
         .merge(web::audit::routes())
         .merge(gateway::quota_http::routes())
         .merge(gateway::admin_http::routes())

@@ -1,4 +1,4 @@
-//! Soft quotas that are exceeded: told once a period, in the audit.
+//! Soft quotas that are exceeded: told once a period, in the audit and as an event.
 //!
 //! The request path only notes it; this writes it down, in one transaction with the mark that it was. After a failure it is
 //! tried again, and a process that died in between is told again by the tenant's next call; the mark lets it through once.
@@ -8,14 +8,16 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{directory::Directory, limit_headers::unit_name, terms::QuotaTerms};
 use crate::{
     identity::{self, Identity},
-    kernel::{Act, Actor, Period, Quantity, TenantId, fault::chain},
+    kernel::{Act, Actor, EventName, Period, Quantity, TenantId, fault::chain},
     store::{Scope, Store},
+    webhooks::Webhooks,
 };
 
 /// After a failure it is tried again this much later.
@@ -50,27 +52,41 @@ impl Crossings {
     }
 }
 
+/// What is told, and to whom.
+#[derive(Clone)]
+pub struct Teller {
+    /// Who has what is to be told.
+    pub directory: Directory,
+    /// Where it is marked.
+    pub store: Store,
+    /// Who keeps the audit.
+    pub identity: Identity,
+    /// Who tells others.
+    pub webhooks: Webhooks,
+}
+
 /// Tells of soft quotas as they are exceeded, until it is stopped, and of what there is then.
-pub async fn tell(directory: Directory, store: Store, identity: Identity, stop: CancellationToken) {
-    while stop.run_until_cancelled(directory.crossings().wake.notified()).await.is_some() {
-        while let Err(error) = tell_once(&directory, &store, &identity).await {
+pub async fn tell(teller: Teller, stop: CancellationToken) {
+    while stop.run_until_cancelled(teller.directory.crossings().wake.notified()).await.is_some() {
+        while let Err(error) = tell_once(&teller).await {
             tracing::warn!(error = chain(&error), "a soft quota was exceeded, and it is not noted yet");
             if stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await.is_none() {
                 break;
             }
         }
     }
-    if let Err(error) = tell_once(&directory, &store, &identity).await {
+    if let Err(error) = tell_once(&teller).await {
         tracing::warn!(error = chain(&error), "a soft quota was exceeded; the tenant's next call will note it");
     }
 }
 
 /// Tells of what there is; how many were news.
-pub async fn tell_once(directory: &Directory, store: &Store, identity: &Identity) -> Result<usize, identity::Error> {
+pub async fn tell_once(teller: &Teller) -> Result<usize, identity::Error> {
+    let directory = &teller.directory;
     let mut waiting = directory.crossings().take();
     let mut news = 0;
     while let Some(crossing) = waiting.pop() {
-        match note(store, identity, &crossing).await {
+        match note(teller, &crossing).await {
             Ok(new) => news += usize::from(new),
             Err(error) => {
                 waiting.push(crossing);
@@ -84,7 +100,8 @@ pub async fn tell_once(directory: &Directory, store: &Store, identity: &Identity
     Ok(news)
 }
 
-async fn note(store: &Store, identity: &Identity, crossing: &Crossing) -> Result<bool, identity::Error> {
+async fn note(teller: &Teller, crossing: &Crossing) -> Result<bool, identity::Error> {
+    let Teller { store, identity, webhooks, .. } = teller;
     let Crossing { tenant, quota, period, used } = crossing;
     let unit = unit_name(quota.unit);
     let mut tx = store.begin(Scope::Job("quotas")).await?;
@@ -95,8 +112,17 @@ async fn note(store: &Store, identity: &Identity, crossing: &Crossing) -> Result
     let (used, limit) = (quantity(*used), quantity(quota.limit));
     let detail = format!("{used} of {limit} for the {unit} from {}", period.from());
     let subject = quota.key.to_string();
+    let data = json!({
+        "tenant_id": tenant,
+        "meter": subject,
+        "used": used,
+        "limit": limit,
+        "unit": unit,
+        "period": {"from": period.from(), "to": period.to()},
+    });
     let (actor, tenant, detail) = (Actor::Job("quotas"), Some(*tenant), Some(detail));
     identity.note(&mut tx, Act { actor, action: "quota.exceeded", tenant, subject, detail }).await?;
+    webhooks.note_event_in(&mut tx, EventName::UsageThreshold, tenant, data).await?;
     tx.commit().await?;
     Ok(true)
 }

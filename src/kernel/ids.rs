@@ -94,6 +94,10 @@ id!(/// An invitation to a tenant.
     InvitationId);
 id!(/// A meter.
     MeterId);
+id!(/// An event that other programs hear of.
+    EventId);
+id!(/// An address that is told of events.
+    WebhookId);
 id!(/// A node's journal: random, made with its data folder.
     NodeId);
 

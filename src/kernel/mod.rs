@@ -4,6 +4,7 @@
 //! once, at the edge, and carried inward as proof.
 
 pub mod audit;
+pub mod event;
 pub mod fault;
 pub mod ids;
 pub mod money;
@@ -17,6 +18,7 @@ pub mod secret;
 pub mod time;
 
 pub use audit::{Act, Actor};
+pub use event::{Event, EventName, UnknownEventName};
 pub use fault::{Fault, Faults};
 pub use ids::*;
 pub use money::{Currency, Money, MoneyError};

@@ -1,6 +1,9 @@
-//! Networks of addresses, and who is behind proxies of ours.
+//! Networks of addresses, who is behind proxies of ours, and which addresses are of the internet.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 /// An address, or all that share its first bits (RFC 4632): `10.0.0.0/8`, `::1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +71,47 @@ fn address_of(hop: &str) -> Option<IpAddr> {
     bare.parse().ok().or_else(|| hop.parse::<std::net::SocketAddr>().ok().map(|hop| hop.ip()))
 }
 
+/// Whether an address is somebody's on the internet (the registries of RFC 6890, as far as they matter to a caller).
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [first, second, third, _] = address.octets();
+    let special = address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_multicast()
+        || address.is_documentation()
+        || first == 0
+        || first >= 240
+        // Carriers' own (RFC 6598), protocol assignments, benchmarks (RFC 2544).
+        || (first == 100 && (64..128).contains(&second))
+        || (first == 192 && second == 0 && third == 0)
+        || (first == 198 && (18..20).contains(&second));
+    !special
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let segments = address.segments();
+    // What carries an address of version 4 in it is that address: mapped, translated (RFC 6052), 6to4 (RFC 3056).
+    let embedded = match segments {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+            Some(Ipv4Addr::new(a, b, c, d))
+        }
+        _ => None,
+    };
+    match embedded {
+        Some(embedded) => is_public_v4(embedded),
+        // Global unicast is 2000::/3; documentation is 2001:db8::/32.
+        None => segments[0] & 0xe000 == 0x2000 && (segments[0], segments[1]) != (0x2001, 0xdb8),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +154,34 @@ mod tests {
             let hops = forwarded.split(',').filter(|hop| !hop.is_empty());
             let client: IpAddr = client.parse().unwrap();
             assert_eq!(behind_proxies(peer.parse().unwrap(), hops, &trusted), client, "{peer} {forwarded}");
+        }
+    }
+
+    #[test]
+    fn only_addresses_of_the_internet_are_public() {
+        for (address, public) in [
+            ("93.184.216.34", true),
+            ("127.0.0.1", false),
+            ("10.1.2.3", false),
+            ("172.16.0.1", false),
+            ("192.168.1.1", false),
+            ("169.254.169.254", false),
+            ("100.64.0.1", false),
+            ("0.0.0.0", false),
+            ("255.255.255.255", false),
+            ("224.0.0.1", false),
+            ("2606:2800:220:1::1", true),
+            ("::1", false),
+            ("::", false),
+            ("fe80::1", false),
+            ("fd00::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("::ffff:93.184.216.34", true),
+            ("64:ff9b::a00:1", false),
+            ("2002:7f00:1::", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_public(address.parse().unwrap()), public, "{address}");
         }
     }
 }

@@ -34,6 +34,7 @@ impl Onboarding {
         let withdrawal = self.services.identity.forget_tenant_in(&mut tx, id).await?;
         self.services.users.remove_all_in(&mut tx, id).await?;
         tx.invitations_forget(id).await?;
+        tx.webhooks_forget(id).await?;
         for registration in tx.registrations_of_tenant(id).await? {
             tx.registration_put(&registration.compensated(now)).await?;
         }

@@ -32,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0021_consents_by_tenant.sql"),
     include_str!("migrations/0022_spent_stamps.sql"),
     include_str!("migrations/0023_quota_crossings.sql"),
+    include_str!("migrations/0030_webhooks.sql"),
 ];
 
 /// `CREATE TABLE IF NOT EXISTS` by two sessions at once fails for one of them on `PostgreSQL` (a unique index of the

@@ -27,19 +27,23 @@ mod mail;
 mod metering;
 mod oauth;
 mod onboarding;
+mod outbox;
 mod provisioning;
 mod requests;
 mod sign_outs;
 mod tenants;
 mod users;
+mod webhooks;
 
-use std::{os::unix::fs::OpenOptionsExt as _, path::Path, str::FromStr, time::Duration};
+use std::{os::unix::fs::OpenOptionsExt as _, path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
     ConnectOptions as _, Connection as _, PgPool, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+
+use tokio::sync::Notify;
 
 pub use billing::PlanRow;
 pub use dialect::Engine;
@@ -68,6 +72,8 @@ const STATEMENT_CACHE: usize = 256;
 #[derive(Clone)]
 pub struct Store {
     pools: Pools,
+    /// Told when a commit has left something to deliver.
+    deliveries: Arc<Notify>,
 }
 
 #[derive(Clone)]
@@ -119,7 +125,7 @@ impl Store {
                 })
                 .connect_lazy_with(options.clone())
         };
-        Self { pools: Pools::Sqlite { writer: pool(1), readers: pool(SQLITE_READERS) } }
+        Self::over(Pools::Sqlite { writer: pool(1), readers: pool(SQLITE_READERS) })
     }
 
     /// Connects to `PostgreSQL` and brings its schema up to date.
@@ -143,7 +149,11 @@ impl Store {
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE)
             .connect_lazy_with(options.clone());
-        Ok((Self { pools: Pools::Postgres(pool) }, options))
+        Ok((Self::over(Pools::Postgres(pool)), options))
+    }
+
+    fn over(pools: Pools) -> Self {
+        Self { pools, deliveries: Arc::default() }
     }
 
     async fn migrated(self) -> Result<Self, StoreError> {
@@ -167,8 +177,11 @@ impl Store {
     /// Begins a transaction that may write.
     pub async fn begin(&self, scope: Scope) -> Result<Tx, StoreError> {
         match &self.pools {
-            Pools::Sqlite { writer, .. } => Ok(Tx::sqlite(scope, writer.begin_with("BEGIN IMMEDIATE").await?)),
-            Pools::Postgres(pool) => Ok(Tx::postgres(scope, pool.begin().await?)),
+            Pools::Sqlite { writer, .. } => {
+                let transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+                Ok(Tx::sqlite(scope, transaction, Arc::clone(&self.deliveries)))
+            }
+            Pools::Postgres(pool) => Ok(Tx::postgres(scope, pool.begin().await?, Arc::clone(&self.deliveries))),
         }
     }
 
@@ -176,9 +189,18 @@ impl Store {
     pub async fn read(&self, scope: Scope) -> Result<Tx, StoreError> {
         const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         match &self.pools {
-            Pools::Sqlite { readers, .. } => Ok(Tx::sqlite(scope, readers.begin().await?)),
-            Pools::Postgres(pool) => Ok(Tx::postgres(scope, pool.begin_with(SNAPSHOT).await?)),
+            Pools::Sqlite { readers, .. } => {
+                Ok(Tx::sqlite(scope, readers.begin().await?, Arc::clone(&self.deliveries)))
+            }
+            Pools::Postgres(pool) => {
+                Ok(Tx::postgres(scope, pool.begin_with(SNAPSHOT).await?, Arc::clone(&self.deliveries)))
+            }
         }
+    }
+
+    /// Resolves when a commit of this process has left something to deliver, since it last did.
+    pub async fn something_to_deliver(&self) {
+        self.deliveries.notified().await;
     }
 
     /// Whether the database answers.

@@ -1,7 +1,10 @@
 //! A transaction and its statements, on either engine.
 
+use std::sync::Arc;
+
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr, postgres::PgArguments, sqlite::SqliteArguments};
+use tokio::sync::Notify;
 
 use super::{
     Engine, Scope, StoreError,
@@ -13,6 +16,9 @@ use crate::kernel::TenantId;
 pub struct Tx {
     scope: Scope,
     inner: Inner,
+    /// Told after the commit when `delivers`.
+    deliveries: Arc<Notify>,
+    delivers: bool,
 }
 
 enum Inner {
@@ -21,12 +27,20 @@ enum Inner {
 }
 
 impl Tx {
-    pub(super) fn sqlite(scope: Scope, transaction: sqlx::Transaction<'static, sqlx::Sqlite>) -> Self {
-        Self { scope, inner: Inner::Sqlite(transaction) }
+    pub(super) fn sqlite(
+        scope: Scope,
+        transaction: sqlx::Transaction<'static, sqlx::Sqlite>,
+        deliveries: Arc<Notify>,
+    ) -> Self {
+        Self { scope, inner: Inner::Sqlite(transaction), deliveries, delivers: false }
     }
 
-    pub(super) fn postgres(scope: Scope, transaction: sqlx::Transaction<'static, sqlx::Postgres>) -> Self {
-        Self { scope, inner: Inner::Postgres(transaction) }
+    pub(super) fn postgres(
+        scope: Scope,
+        transaction: sqlx::Transaction<'static, sqlx::Postgres>,
+        deliveries: Arc<Notify>,
+    ) -> Self {
+        Self { scope, inner: Inner::Postgres(transaction), deliveries, delivers: false }
     }
 
     /// Makes what was written lasting and visible.
@@ -35,7 +49,15 @@ impl Tx {
             Inner::Sqlite(transaction) => transaction.commit().await?,
             Inner::Postgres(transaction) => transaction.commit().await?,
         }
+        if self.delivers {
+            self.deliveries.notify_one();
+        }
         Ok(())
+    }
+
+    /// Says that the commit leaves something to deliver.
+    pub const fn something_to_deliver(&mut self) {
+        self.delivers = true;
     }
 
     /// The tenant every query of this transaction is held to; bind it as `$n IS NULL OR tenant_id = $n`.

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::{StoreError, dialect::PgTime};
 use crate::kernel::{
-    BillingAccountId, BrowserId, ClientId, InfrastructureId, InitialTokenId, InvitationId, MeterId, NodeId, Quantity,
-    RegistrationId, SessionId, TenantId, Timestamp, UserId,
+    BillingAccountId, BrowserId, ClientId, EventId, InfrastructureId, InitialTokenId, InvitationId, MeterId, NodeId,
+    Quantity, RegistrationId, SessionId, TenantId, Timestamp, UserId, WebhookId,
 };
 
 /// Bound parameters of one statement.
@@ -153,7 +153,9 @@ ids!(
     MeterId,
     BrowserId,
     InitialTokenId,
-    InvitationId
+    InvitationId,
+    EventId,
+    WebhookId
 );
 
 impl Bind for Timestamp {

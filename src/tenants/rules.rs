@@ -4,7 +4,26 @@ use super::{
     error::Error,
     model::{Failure, Status, Tenant},
 };
-use crate::kernel::{TierName, Timestamp};
+use crate::kernel::{EventName, TierName, Timestamp};
+
+/// What others are told of a change.
+pub fn events(before: &Tenant, after: &Tenant) -> Vec<EventName> {
+    let mut events = Vec::new();
+    if after.tier != before.tier {
+        events.push(EventName::TenantTierChanged);
+    }
+    if after.status == before.status {
+        return events;
+    }
+    match after.status {
+        // A move to another tier stops no call, so its end begins none.
+        Status::Active if !before.status.is_usable() => events.push(EventName::TenantActivated),
+        Status::Suspended => events.push(EventName::TenantSuspended),
+        Status::Deleted { .. } => events.push(EventName::TenantDeleted),
+        _ => {}
+    }
+    events
+}
 
 impl Tenant {
     /// All steps of onboarding are done.

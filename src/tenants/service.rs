@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::{
     error::Error,
     model::{Status, Tenant, TenantFilter, TierSpan},
+    rules,
 };
 use crate::{
     kernel::{
-        Act, Actor, Clock, CustomerName, ExternalId, Page, PageRequest, Rng, TenantId, TenantObserver, TierName,
-        ids::uuid_v7,
+        Act, Actor, Clock, CustomerName, Event, EventName, ExternalId, Page, PageRequest, Rng, TenantId,
+        TenantObserver, TierName, ids::uuid_v7,
     },
     store::{Scope, Store, StoreError, Tx},
 };
@@ -98,7 +101,11 @@ impl Tenants {
         let id = TenantId::generate(now, &*self.rng);
         let tenant =
             Tenant { id, customer_name, external_id, tier, status: Status::Provisioning, revision: 1, created_at: now };
-        Ok(tx.tenant_insert(&tenant).await?.then_some(tenant))
+        if !tx.tenant_insert(&tenant).await? {
+            return Ok(None);
+        }
+        self.tell_in(tx, EventName::TenantCreated, &tenant, None).await?;
+        Ok(Some(tenant))
     }
 
     /// Sets name and external id.
@@ -210,7 +217,32 @@ impl Tenants {
             tx.tenant_tier_insert(id, now.floor_minute().max(before.created_at), &after.tier).await?;
         }
         after.revision += 1;
+        for name in rules::events(&before, &after) {
+            let previous = (name == EventName::TenantTierChanged).then_some(&before.tier);
+            self.tell_in(tx, name, &after, previous).await?;
+        }
         Ok(after)
+    }
+
+    async fn tell_in(
+        &self,
+        tx: &mut Tx,
+        name: EventName,
+        tenant: &Tenant,
+        previous_tier: Option<&TierName>,
+    ) -> Result<(), Error> {
+        let mut data = json!({
+            "tenant_id": tenant.id,
+            "customer_name": tenant.customer_name.as_str(),
+            "external_id": tenant.external_id.as_ref().map(ExternalId::as_str),
+            "tier": tenant.tier.as_str(),
+            "status": tenant.status.name(),
+        });
+        if let Some(tier) = previous_tier {
+            data["previous_tier"] = tier.as_str().into();
+        }
+        let event = Event::new(name, Some(tenant.id), data, self.clock.now(), &*self.rng);
+        Ok(tx.event_insert(&event).await?)
     }
 
     /// Tells this node that a tenant's facts may have changed.

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::{
     error::Error,
     model::{Member, Membership, MembershipStatus, Role, User},
     rules::{self, KnownEmail},
 };
 use crate::{
-    kernel::{Clock, Email, Page, PageRequest, Rng, TenantId, UserId},
+    kernel::{Clock, Email, Event, EventName, Page, PageRequest, Rng, TenantId, UserId},
     store::{Scope, Store, Tx},
 };
 
@@ -61,6 +63,10 @@ impl Users {
             created_at: self.clock.now(),
         };
         tx.membership_insert(&membership).await?;
+        // Without the email: what is told cannot be taken back when the person is forgotten.
+        let data = json!({"tenant_id": tenant, "user_id": user.id, "role": role.name()});
+        let event = Event::new(EventName::UserCreated, Some(tenant), data, self.clock.now(), &*self.rng);
+        tx.event_insert(&event).await?;
         Ok(Joined { user, membership, new_user, new_membership: true })
     }
 

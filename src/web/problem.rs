@@ -5,7 +5,7 @@ use axum::http::HeaderValue;
 use serde_json::json;
 
 use super::{instance::Parts, kinds::Kind};
-use crate::{billing, identity, mail, metering, onboarding, provisioning, store::StoreError, tenants, users};
+use crate::{billing, identity, mail, metering, onboarding, provisioning, store::StoreError, tenants, users, webhooks};
 
 /// An RFC 9457 problem document in the making.
 #[derive(Debug)]
@@ -112,6 +112,20 @@ impl From<mail::Error> for Problem {
         use mail::Error;
         match error {
             Error::SetUp(_) | Error::Letter(_) | Error::Folder(_) | Error::Server(_) => Self::internal(error),
+            Error::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<webhooks::Error> for Problem {
+    fn from(error: webhooks::Error) -> Self {
+        use webhooks::Error;
+        let text = error.to_string();
+        match error {
+            Error::Unknown(_) | Error::UnknownEvent { .. } => Self::new(Kind::NOT_FOUND, text),
+            Error::Url(_) => Self::invalid_field("url", text),
+            Error::TooMany(_) | Error::TooManySecrets(_) | Error::Off(_) => Self::new(Kind::CONFLICT, text),
+            Error::Identity(error) => error.into(),
             Error::Store(error) => error.into(),
         }
     }

@@ -6,8 +6,8 @@ use utoipa::openapi::{
 };
 
 use crate::kernel::{
-    BillingAccountId, BrowserId, ClientId, Currency, InfrastructureId, InitialTokenId, MeterId, Quantity,
-    RegistrationId, SessionId, TenantId, Timestamp, UserId,
+    BillingAccountId, BrowserId, ClientId, Currency, EventId, InfrastructureId, InitialTokenId, MeterId, Quantity,
+    RegistrationId, SessionId, TenantId, Timestamp, UserId, WebhookId,
 };
 
 fn text(format: &str, description: &str) -> RefOr<Schema> {
@@ -41,6 +41,8 @@ schemas! {
     BrowserId => "uuid", "A browser that somebody is signed in with (UUIDv7).";
     InitialTokenId => "uuid", "An initial access token (UUIDv7).";
     ClientId => "uuid", "A machine client (UUIDv7).";
+    EventId => "uuid", "An event (UUIDv7); the `webhook-id` of its deliveries.";
+    WebhookId => "uuid", "An address that is told of events (UUIDv7).";
     Timestamp => "date-time", "RFC 3339, UTC.";
     Quantity => "decimal", "An exact decimal number as text, up to 28 significant digits.";
     Currency => "iso-4217", "A currency code such as USD.";

@@ -7,7 +7,13 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tollgate::{gateway::crossings::tell_once, identity::Identity, metering::Metering, store::Store};
+use tollgate::{
+    gateway::crossings::{Teller, tell_once},
+    identity::Identity,
+    metering::Metering,
+    store::Store,
+    webhooks::Webhooks,
+};
 use tower::ServiceExt as _;
 
 use super::{
@@ -16,7 +22,19 @@ use super::{
 };
 use crate::support::{actors::Actor, app::TestApp, audit::Audit};
 
-async fn set_quotas(app: &TestApp, tenant: &str, quotas: Value) {
+/// Tells of soft quotas that were exceeded; how many were news.
+pub async fn tell_crossings(app: &TestApp) -> usize {
+    let state = app.app.state();
+    let teller = Teller {
+        directory: app.app.gateway_parts().directory.clone(),
+        store: Store::from_ref(state),
+        identity: Identity::from_ref(state),
+        webhooks: Webhooks::from_ref(state),
+    };
+    tell_once(&teller).await.unwrap()
+}
+
+pub async fn set_quotas(app: &TestApp, tenant: &str, quotas: Value) {
     app.admin().await.put(&format!("/admin/v1/tenants/{tenant}/quotas"), quotas).await.expect(200);
 }
 
@@ -201,11 +219,6 @@ async fn a_soft_quota_that_is_exceeded_is_flagged_and_told_once_a_period() {
     let tenant = app.tenant("Acme", "standard").await;
     set_quotas(&app, &tenant, json!([{"meter": "apis", "limit": "2", "period": "day", "mode": "soft"}])).await;
     let mut audit = Audit::of(&app).await;
-    let tell = async |app: &TestApp| {
-        let directory = app.app.gateway_parts().directory.clone();
-        let (store, identity) = (Store::from_ref(app.app.state()), Identity::from_ref(app.app.state()));
-        tell_once(&directory, &store, &identity).await.unwrap()
-    };
     let owner = app.owner_of("Acme").await;
     audit.actions().await;
     for n in 1..=5 {
@@ -214,7 +227,7 @@ async fn a_soft_quota_that_is_exceeded_is_flagged_and_told_once_a_period() {
         assert_eq!(flag, (n > 2).then_some("\"apis-day\""), "call {n}");
         let quota = owner.get("/v1/quota").await.body["quotas"][0].take();
         assert_eq!((&quota["exceeded"], &quota["used"]), (&json!(n > 2), &json!(n.to_string())));
-        assert_eq!(tell(&app).await, usize::from(n == 3), "call {n}");
+        assert_eq!(tell_crossings(&app).await, usize::from(n == 3), "call {n}");
     }
     let of_admin = app.admin().await.get(&format!("/admin/v1/tenants/{tenant}/quotas")).await.expect(200).body;
     assert_eq!(of_admin["quotas"][0]["exceeded"], true);
@@ -229,13 +242,13 @@ async fn a_soft_quota_that_is_exceeded_is_flagged_and_told_once_a_period() {
     // Another process finds it told; another day is another matter.
     let app = app.restarted().await;
     app.owner_of("Acme").await.get("/sample/hello").await.expect(200);
-    assert_eq!(tell(&app).await, 0);
+    assert_eq!(tell_crossings(&app).await, 0);
     app.clock.advance_secs(86_400);
     let owner = app.owner_of("Acme").await;
     for _ in 0..4 {
         owner.get("/sample/hello").await.expect(200);
     }
-    assert_eq!(tell(&app).await, 1);
+    assert_eq!(tell_crossings(&app).await, 1);
 }
 
 #[tokio::test]

@@ -95,6 +95,8 @@ async fn things_of(app: &TestApp, name: &str) -> Vec<(&'static str, String)> {
     let user = owner.post("/v1/users", member).await.expect(201);
     let guest = json!({"email": format!("guest-{}", email_of(name))});
     let invitation = owner.post("/v1/invitations", guest).await.expect(201).text("/invitation_id");
+    let hook = json!({"url": "https://hooks.example/", "events": ["*"]});
+    let webhook = owner.post("/v1/webhooks", hook).await.expect(201).text("/webhook_id");
     let sessions = admin.get(&format!("/admin/v1/sessions?tenant_id={tenant_id}")).await.expect(200);
     let registrations = admin.get("/admin/v1/registrations").await.expect(200);
     let tenant_of_customer = tenant_id.clone();
@@ -111,6 +113,7 @@ async fn things_of(app: &TestApp, name: &str) -> Vec<(&'static str, String)> {
         ("invitation_id", invitation),
         ("tier", "standard".into()),
         ("event_id", "nothing".into()),
+        ("webhook_id", webhook),
         ("id_or_slug", "apis".into()),
         ("key", "route".into()),
         ("customer_id_or_key", tenant_of_customer),
@@ -186,6 +189,7 @@ async fn a_listener_of_its_own_takes_the_administration_off_the_public_one() {
         "event_id",
         "token_id",
         "invitation_id",
+        "webhook_id",
     ];
     let ids = names.map(|name| (name, "x".into()));
     for (method, path) in operations(&app).await.into_iter().filter(|(_, path)| path.starts_with("/admin/")) {
@@ -237,6 +241,7 @@ async fn what_is_not_there_is_404_for_the_administrator_too() {
             "event_id",
             "token_id",
             "invitation_id",
+            "webhook_id",
         ];
         let ids = names.map(|name| (name, unknown.to_owned()));
         let one = |(method, path): &(Method, String)| {

@@ -47,3 +47,6 @@ mod tokens;
 mod units;
 mod upstream;
 mod usage;
+mod webhook_deliveries;
+mod webhook_events;
+mod webhooks;

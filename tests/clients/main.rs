@@ -21,3 +21,4 @@ mod openmeter;
 mod scene;
 mod scratch;
 mod venv;
+mod webhooks;

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use super::{
@@ -65,10 +66,15 @@ fn no_secret_lies_in_the_data_folder_in_clear_text_and_nothing_is_for_others_to_
     let (owner, platform) = (customer(&server), admin(&server));
     let client = twice(&server, &owner, "/v1/clients", &serde_json::json!({"client_name": "nightly"}));
     let initial = twice(&server, &platform, "/admin/v1/clients/initial-access-tokens", &serde_json::json!({}));
+    let hook = serde_json::json!({"url": "https://hooks.example/", "events": ["*"]});
+    let hook = twice(&server, &owner, "/v1/webhooks", &hook);
     let login = serde_json::json!({"email": email_of("Acme"), "password": PASSWORD});
     let login = server.call("POST", "/v1/login", "", &login).json();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let webhook_secret = text(&hook["secret"]);
+    let key = STANDARD.decode(webhook_secret.strip_prefix("whsec_").unwrap()).unwrap();
     let secrets = [
+        webhook_secret,
         text(&client["client_secret"]),
         text(&initial["initial_access_token"]),
         text(&login["access_token"]),
@@ -88,6 +94,7 @@ fn no_secret_lies_in_the_data_folder_in_clear_text_and_nothing_is_for_others_to_
         for secret in &secrets {
             assert!(!holds(secret.as_bytes()), "{} holds {secret}", file.display());
         }
+        assert!(!holds(&key), "{} holds a webhook's secret", file.display());
         assert!(!PRIVATE_KEYS.iter().any(|key| holds(key)), "{} holds a private key", file.display());
         let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode & 0o077, 0, "{} is {mode:o}", file.display());

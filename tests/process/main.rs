@@ -24,4 +24,5 @@ mod server;
 mod starting;
 mod timing;
 mod upstream;
+mod webhooks;
 mod wire;

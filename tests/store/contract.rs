@@ -1,19 +1,22 @@
 //! What every engine must do alike.
 
+use serde_json::json;
 use tollgate::{
     identity::{Allowed, Browser, DeviceGrant, DeviceState, Proof, ScopeSet, SeenBrowser},
     kernel::{
-        Act, Actor, BrowserId, CalendarUnit, ClientId, Email, Isolation, PageRequest, Period, PersonName, Quantity,
-        Rng, SeededRng, TenantId, Timestamp, UserId, audit::AuditFilter, ids::uuid_v7,
+        Act, Actor, BrowserId, CalendarUnit, ClientId, Email, Event, EventId, EventName, Isolation, PageRequest,
+        Period, PersonName, Quantity, Rng, SeededRng, TenantId, Timestamp, UserId, WebhookId, audit::AuditFilter,
+        ids::uuid_v7,
     },
     metering::{
         MeterKey,
         model::{Cell, Cursor, Stretch, Total},
     },
     provisioning::Infrastructure,
-    store::{Claim, Scope, Store, StoreError},
+    store::{Claim, Scope, Store, StoreError, Tx},
     tenants::{Failure, Status, Tenant, TenantFilter},
     users::{Membership, MembershipStatus, Role, User},
+    webhooks::{Attempt, Events, Failing, OffReason, OutboxFilter, Outcome, Webhook, WebhookState},
 };
 
 use crate::support::postgres;
@@ -431,6 +434,187 @@ on_each_engine! {
         let mut of_other = store.begin(Scope::Tenant(TenantId::generate(now(), &SeededRng::new(7)))).await.unwrap();
         let refused = of_other.quota_crossing_insert(tenant, &apis, "day", now(), 5).await;
         assert!(matches!(refused, Err(StoreError::OutOfScope)));
+    }
+}
+
+/// A webhook for all events, which is on.
+fn webhook(tenant: Option<TenantId>, rng: &dyn Rng) -> Webhook {
+    let (id, url) = (WebhookId::generate(now(), rng), "https://hooks.example/".to_owned());
+    Webhook { id, tenant, url, events: Events::All, created_at: now(), state: WebhookState::On, failing: None }
+}
+
+/// Notes an event of a tenant; its id.
+async fn happen(store: &Store, name: EventName, tenant: Option<TenantId>, rng: &dyn Rng) -> EventId {
+    let event = Event::new(name, tenant, json!({"quote": "\"ü\""}), now(), rng);
+    let mut tx = store.begin(JOB).await.unwrap();
+    tx.event_insert(&event).await.unwrap();
+    tx.commit().await.unwrap();
+    event.id
+}
+
+/// Ids of what is due for a webhook at an instant.
+async fn due(store: &Store, webhook: WebhookId, at: Timestamp) -> Vec<EventId> {
+    let due = store.read(JOB).await.unwrap().deliveries_due(webhook, at, 10).await.unwrap();
+    let mut ids: Vec<EventId> = due.iter().map(|delivery| delivery.event.id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+on_each_engine! {
+    async fn of_each_tenant_the_first_event_that_waits_is_due_and_the_next_one_after_it(store: Store) {
+        let rng = rng();
+        let (acme, globex) = (tenant("Acme", &rng), tenant("Globex", &rng));
+        let (all, own) = (webhook(None, &rng), webhook(Some(acme.id), &rng));
+        let some = Webhook { events: Events::Named(vec![EventName::UserCreated]), ..webhook(None, &rng) };
+        let mut tx = store.begin(JOB).await.unwrap();
+        for webhook in [&all, &own, &some] {
+            tx.webhook_insert(webhook).await.unwrap();
+            assert_eq!(tx.webhook(webhook.id).await.unwrap().as_ref(), Some(webhook));
+        }
+        tx.commit().await.unwrap();
+        let first = happen(&store, EventName::TenantCreated, Some(acme.id), &rng).await;
+        let second = happen(&store, EventName::UserCreated, Some(acme.id), &rng).await;
+        let other = happen(&store, EventName::TenantCreated, Some(globex.id), &rng).await;
+        let platforms = happen(&store, EventName::WebhookDisabled, None, &rng).await;
+        let sorted = |mut ids: Vec<EventId>| { ids.sort_unstable(); ids };
+        assert_eq!(due(&store, all.id, now()).await, sorted(vec![first, other, platforms]));
+        assert_eq!(due(&store, own.id, now()).await, [first]);
+        assert_eq!(due(&store, some.id, now()).await, [second]);
+        assert_eq!(due(&store, own.id, now().plus_secs(-1)).await, []);
+
+        // Claimed once, put off with what is behind it, settled, and then the next one is due at once.
+        let mut tx = store.begin(JOB).await.unwrap();
+        let mut delivery = tx.deliveries_due(own.id, now(), 10).await.unwrap().remove(0);
+        assert_eq!((delivery.event.sequence, delivery.event.data.as_str()), (1, r#"{"quote":"\"ü\""}"#));
+        let (until, later) = (now().plus_secs(20), now().plus_secs(300));
+        assert!(tx.delivery_claim(&delivery, until, now()).await.unwrap());
+        assert!(!tx.delivery_claim(&delivery, until, now()).await.unwrap());
+        delivery.attempts += 1;
+        tx.delivery_postpone(&delivery, later).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(due(&store, own.id, later.plus_micros(-1)).await, []);
+        assert_eq!(due(&store, own.id, later).await, [first]);
+        let mut tx = store.begin(JOB).await.unwrap();
+        tx.delivery_settle(&delivery, Outcome::Delivered, until).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(due(&store, own.id, until).await, [second]);
+
+        // Again: one, then all; of its own tenant alone.
+        let mut tx = store.begin(JOB).await.unwrap();
+        assert!(tx.delivery_again(own.id, first, until).await.unwrap());
+        assert!(!tx.delivery_again(own.id, other, until).await.unwrap());
+        assert_eq!(tx.deliveries_again(own.id, now(), until).await.unwrap(), 2);
+        assert_eq!(tx.deliveries_again(own.id, until, until).await.unwrap(), 0);
+        tx.commit().await.unwrap();
+        assert_eq!(due(&store, own.id, until).await, [first]);
+        let reach = store.read(JOB).await.unwrap().webhooks_due(until, 10).await.unwrap();
+        assert_eq!(reach.len(), 3);
+        assert!(store.read(JOB).await.unwrap().deliveries_wait().await.unwrap());
+    }
+
+    async fn a_webhook_that_fails_is_left_alone_and_one_that_is_off_or_gone_has_nothing_waiting(store: Store) {
+        let rng = rng();
+        let acme = tenant("Acme", &rng);
+        let (failing, off) = (webhook(Some(acme.id), &rng), webhook(Some(acme.id), &rng));
+        let mut tx = store.begin(JOB).await.unwrap();
+        for webhook in [&failing, &off] {
+            tx.webhook_insert(webhook).await.unwrap();
+        }
+        assert_eq!(tx.webhooks_count(Some(acme.id)).await.unwrap(), 2);
+        assert_eq!(tx.webhooks_count(None).await.unwrap(), 0);
+        tx.commit().await.unwrap();
+        let event = happen(&store, EventName::UserCreated, Some(acme.id), &rng).await;
+        let mut tx = store.begin(JOB).await.unwrap();
+        let once = tx.webhook_failed(failing.id, now()).await.unwrap();
+        let twice = tx.webhook_failed(failing.id, now().plus_secs(9)).await.unwrap();
+        assert_eq!([once, twice], [1, 2].map(|failures| Failing { since: now(), failures }));
+        tx.webhook_leave_alone(failing.id, now().plus_secs(60)).await.unwrap();
+        let switched = Webhook { state: WebhookState::Off { at: now(), reason: OffReason::Gone }, ..off.clone() };
+        tx.webhook_update(&switched).await.unwrap();
+        assert_eq!(tx.webhook(off.id).await.unwrap(), Some(switched));
+        tx.commit().await.unwrap();
+        assert_eq!(due(&store, failing.id, now().plus_secs(59)).await, []);
+        assert_eq!(due(&store, failing.id, now().plus_secs(60)).await, [event]);
+        assert_eq!(due(&store, off.id, now()).await, []);
+        let mut tx = store.begin(JOB).await.unwrap();
+        tx.webhook_succeeded(failing.id, now()).await.unwrap();
+        assert_eq!(tx.webhook(failing.id).await.unwrap().unwrap().failing, None);
+        let attempt = Attempt {
+            id: uuid_v7(now(), &rng),
+            webhook: failing.id,
+            event,
+            name: "user.created".into(),
+            number: 1,
+            at: now(),
+            took_ms: 3,
+            status: None,
+            error: Some("x".into()),
+            outcome: "failed".into(),
+            next_try_at: Some(now()),
+        };
+        tx.webhook_attempt_insert(&attempt).await.unwrap();
+        let page = PageRequest::default();
+        assert_eq!(tx.webhook_attempts(failing.id, Some(event), page).await.unwrap(), [attempt]);
+        // What is kept long enough goes, but not what waits.
+        tx.outbox_forget(now().plus_secs(1), now()).await.unwrap();
+        assert_eq!(tx.webhook_attempts(failing.id, None, page).await.unwrap(), []);
+        assert_eq!(tx.outbox(&OutboxFilter::default(), page).await.unwrap().len(), 1);
+        tx.deliveries_give_up(failing.id, now()).await.unwrap();
+        tx.outbox_forget(now().plus_secs(1), now()).await.unwrap();
+        assert_eq!(tx.outbox(&OutboxFilter::default(), page).await.unwrap(), []);
+        tx.webhooks_forget(acme.id).await.unwrap();
+        assert_eq!(tx.webhooks(None, page).await.unwrap(), []);
+    }
+
+    async fn a_tenants_transaction_reaches_its_own_webhooks_and_events_alone(store: Store) {
+        let rng = rng();
+        let (acme, globex) = (tenant("Acme", &rng), tenant("Globex", &rng));
+        let (own, others, platforms) = (webhook(Some(acme.id), &rng), webhook(Some(globex.id), &rng), webhook(None, &rng));
+        let mut tx = store.begin(JOB).await.unwrap();
+        for webhook in [&own, &others, &platforms] {
+            tx.webhook_insert(webhook).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        for id in [acme.id, globex.id] {
+            happen(&store, EventName::UserCreated, Some(id), &rng).await;
+        }
+        let page = PageRequest::default();
+        let mut tx = store.begin(Scope::Tenant(acme.id)).await.unwrap();
+        assert_eq!(tx.webhooks(None, page).await.unwrap(), std::slice::from_ref(&own));
+        assert_eq!(tx.outbox(&OutboxFilter::default(), page).await.unwrap().len(), 1);
+        let filter = OutboxFilter { tenant: Some(globex.id), name: Some(EventName::UserCreated) };
+        assert_eq!(tx.outbox(&filter, page).await.unwrap(), []);
+        for foreign in [&others, &platforms] {
+            assert_eq!(tx.webhook(foreign.id).await.unwrap(), None);
+            assert!(!tx.webhook_hold(foreign.id).await.unwrap());
+            assert!(matches!(tx.webhook_update(foreign).await, Err(StoreError::OutOfScope)));
+            assert!(matches!(tx.webhook_delete(foreign.id).await, Err(StoreError::OutOfScope)));
+            assert_eq!(tx.webhook_attempts(foreign.id, None, page).await.unwrap(), []);
+        }
+        assert!(matches!(tx.webhook_insert(&others).await, Err(StoreError::OutOfScope)));
+        let foreign = Event::new(EventName::UserCreated, Some(globex.id), json!({}), now(), &rng);
+        assert!(matches!(tx.event_insert(&foreign).await, Err(StoreError::OutOfScope)));
+        tx.webhook_delete(own.id).await.unwrap();
+    }
+
+    async fn secrets_of_a_webhook_sign_until_they_are_retired(store: Store) {
+        let rng = rng();
+        let webhook = webhook(None, &rng);
+        let mut tx = store.begin(JOB).await.unwrap();
+        tx.webhook_insert(&webhook).await.unwrap();
+        let sealed = async |tx: &mut Tx, at: Timestamp| {
+            let secrets = tx.webhook_secrets(webhook.id, at).await.unwrap();
+            secrets.into_iter().map(|secret| secret.sealed).collect::<Vec<_>>()
+        };
+        for (n, at) in [(1_u8, now()), (2, now().plus_secs(1)), (3, now().plus_secs(2))] {
+            tx.webhook_secrets_retire(webhook.id, at.plus_secs(60)).await.unwrap();
+            tx.webhook_secret_insert(uuid_v7(at, &rng), webhook.id, &[n]).await.unwrap();
+        }
+        assert_eq!(sealed(&mut tx, now().plus_secs(2)).await, [[3], [2], [1]]);
+        assert_eq!(sealed(&mut tx, now().plus_secs(61)).await, [[3], [2]]);
+        assert_eq!(sealed(&mut tx, now().plus_secs(62)).await, [[3]]);
+        tx.webhook_secrets_retire(webhook.id, now()).await.unwrap();
+        assert!(sealed(&mut tx, now()).await.is_empty(), "the old ones, too");
     }
 }
 

@@ -7,6 +7,7 @@ pub mod app;
 pub mod audit;
 pub mod issuer;
 pub mod postgres;
+pub mod receiver;
 pub mod totp;
 
 /// Whether a part of the machine must be there: `TOLLGATE_REQUIRE=postgres,browser`.

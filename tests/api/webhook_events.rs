@@ -1,0 +1,177 @@
+//! Which events are told, with what, to whom.
+
+use serde_json::{Value, json};
+
+use super::{
+    admission::{set_quotas, tell_crossings},
+    webhook_deliveries::{ALLOWED, hook, tell},
+};
+use crate::support::{
+    actors::{PASSWORD, email_of},
+    app::TestApp,
+    receiver::{Call, Receiver},
+};
+
+/// Names and tenants of what came, in order.
+fn told(calls: &[Call]) -> Vec<(String, String)> {
+    calls.iter().map(|call| (call.kind(), call.tenant())).collect()
+}
+
+#[tokio::test]
+async fn the_platform_hears_of_a_tenants_life_in_order() {
+    let (app, receiver) = (TestApp::with(ALLOWED).await, Receiver::start());
+    let admin = app.admin().await;
+    hook(&admin, "/admin/v1/webhooks", &receiver, &["*"]).await;
+    let id = app.tenant("Acme", "free").await;
+    let owner = app.owner_of("Acme").await;
+    let second = json!({"email": "second@acme.example", "role": "member", "password": PASSWORD});
+    let second = owner.post("/v1/users", second).await.expect(201).text("/user_id");
+    let of_tenant = format!("/admin/v1/tenants/{id}");
+    admin.post(&format!("{of_tenant}/tier"), json!({"tier": "standard", "dry_run": true})).await.expect(200);
+    admin.post(&format!("{of_tenant}/tier"), json!({"tier": "standard"})).await.expect(200);
+    admin.patch(&of_tenant, json!({"customer_name": "Acme Works"})).await.expect(200);
+    for _ in 0..2 {
+        admin.post(&format!("{of_tenant}/suspend"), Value::Null).await.expect(200);
+    }
+    admin.post(&format!("{of_tenant}/activate"), Value::Null).await.expect(200);
+    admin.delete(&of_tenant).await.expect(200);
+    tell(&app).await;
+    let calls = receiver.calls();
+    let names: Vec<String> = calls.iter().map(Call::kind).collect();
+    assert_eq!(
+        names,
+        [
+            "tenant.created",
+            "user.created",
+            "tenant.activated",
+            "user.created",
+            "tenant.tier_changed",
+            "tenant.suspended",
+            "tenant.activated",
+            "tenant.deleted",
+        ]
+    );
+    assert!(calls.iter().all(|call| call.tenant() == id));
+    let of = |place: usize| calls[place].json()["data"].take();
+    let tenant = |name: &str, tier: &str, status: &str| json!({"tenant_id": id, "customer_name": name, "external_id": null, "tier": tier, "status": status});
+    assert_eq!(of(0), tenant("Acme", "free", "provisioning"));
+    assert_eq!(of(2), tenant("Acme", "free", "active"));
+    assert_eq!(of(3), json!({"tenant_id": id, "user_id": second, "role": "member"}));
+    let mut moved = tenant("Acme", "standard", "active");
+    moved["previous_tier"] = json!("free");
+    assert_eq!(of(4), moved);
+    assert_eq!(of(5), tenant("Acme Works", "standard", "suspended"));
+    assert_eq!(of(7), tenant("Acme Works", "standard", "deleted"));
+    assert!(calls.iter().all(|call| !call.body.contains('@')), "no emails");
+    // The outbox has the same, with their places.
+    let events = admin.get(&format!("/admin/v1/events?tenant_id={id}&limit=500")).await.expect(200).body;
+    let mut events = events["items"].as_array().unwrap().clone();
+    events.sort_by_key(|event| event["sequence"].as_i64());
+    let outbox: Vec<_> =
+        events.iter().map(|event| (event["sequence"].as_i64().unwrap(), event["name"].clone())).collect();
+    let expected: Vec<_> = (1..).zip(names.iter().map(|name| json!(name))).collect();
+    assert_eq!(outbox, expected);
+    for (event, call) in events.iter().zip(&calls) {
+        assert_eq!((&event["event_id"], &event["data"]), (&json!(call.id()), &call.json()["data"]));
+    }
+    let created = admin.get("/admin/v1/events?name=tenant.created").await.expect(200).body;
+    assert_eq!(created["items"].as_array().unwrap().len(), 1);
+    admin.get("/admin/v1/events?name=tenant.exploded").await.refuses(422, &["name"]);
+    admin.get("/admin/v1/events?tenant_id=x").await.refuses(422, &["tenant_id"]);
+}
+
+#[tokio::test]
+async fn a_tenants_webhook_hears_of_that_tenant_and_of_what_it_asked_for() {
+    let (app, own, some, foreign) =
+        (TestApp::with(ALLOWED).await, Receiver::start(), Receiver::start(), Receiver::start());
+    let (acme, globex) = (app.tenant("Acme", "standard").await, app.tenant("Globex", "standard").await);
+    hook(&app.owner_of("Acme").await, "/v1/webhooks", &own, &["*"]).await;
+    hook(&app.owner_of("Acme").await, "/v1/webhooks", &some, &["tenant.activated", "user.created"]).await;
+    hook(&app.owner_of("Globex").await, "/v1/webhooks", &foreign, &["*"]).await;
+    let admin = app.admin().await;
+    for id in [&acme, &globex] {
+        admin.post(&format!("/admin/v1/tenants/{id}/suspend"), Value::Null).await.expect(200);
+        admin.post(&format!("/admin/v1/tenants/{id}/activate"), Value::Null).await.expect(200);
+    }
+    app.tenant("Umbrella", "free").await;
+    tell(&app).await;
+    let pairs =
+        |names: &[&str], id: &str| names.iter().map(|name| ((*name).to_owned(), id.to_owned())).collect::<Vec<_>>();
+    let both = ["tenant.suspended", "tenant.activated"];
+    assert_eq!(told(&own.calls()), pairs(&both, &acme));
+    assert_eq!(told(&some.calls()), pairs(&both[1..], &acme));
+    assert_eq!(told(&foreign.calls()), pairs(&both, &globex));
+    // Nor does it get anything else by asking again for all there is.
+    let webhooks = app.owner_of("Globex").await.get("/v1/webhooks").await.expect(200);
+    let path = format!("/v1/webhooks/{}/replay", webhooks.text("/items/0/webhook_id"));
+    app.owner_of("Globex").await.post(&path, json!({})).await.expect(202);
+    tell(&app).await;
+    let again = foreign.calls();
+    assert_eq!(again.len(), 5, "{again:?}");
+    assert!(again.iter().all(|call| call.tenant() == globex));
+}
+
+#[tokio::test]
+async fn a_change_that_is_refused_or_rolled_back_is_not_told() {
+    let (app, receiver) = (TestApp::with(ALLOWED).await, Receiver::start());
+    let id = app.tenant("Acme", "standard").await;
+    let admin = app.admin().await;
+    hook(&admin, "/admin/v1/webhooks", &receiver, &["*"]).await;
+    let taken = json!({"email": email_of("Acme"), "customer_name": "Globex", "billing_address": "x", "tier": "free"});
+    // The tenant is made before the email is found to be elsewhere, in the transaction that is then rolled back.
+    admin.post("/admin/v1/registrations", taken).await.refuses(409, &[]);
+    admin.post(&format!("/admin/v1/tenants/{id}/tier"), json!({"tier": "gold"})).await.refuses(422, &["tier"]);
+    admin.post(&format!("/admin/v1/tenants/{id}/activate"), Value::Null).await.expect(200);
+    tell(&app).await;
+    assert_eq!(told(&receiver.calls()), []);
+    let events = admin.get("/admin/v1/events").await.expect(200).body;
+    assert_eq!(events["items"].as_array().unwrap().len(), 3, "{events}");
+}
+
+#[tokio::test]
+async fn a_soft_quota_that_is_exceeded_is_told_once() {
+    let (app, receiver) = (TestApp::with(ALLOWED).await, Receiver::start());
+    let id = app.tenant("Acme", "standard").await;
+    let owner = app.owner_of("Acme").await;
+    hook(&owner, "/v1/webhooks", &receiver, &["usage.threshold"]).await;
+    set_quotas(&app, &id, json!([{"meter": "apis", "limit": "2", "period": "day", "mode": "soft"}])).await;
+    for _ in 0..4 {
+        owner.get("/sample/hello").await.expect(200);
+        tell_crossings(&app).await;
+    }
+    tell(&app).await;
+    let calls = receiver.calls();
+    let [call] = &calls[..] else { panic!("{calls:?}") };
+    let period = json!({"from": "2026-11-10T00:00:00Z", "to": "2026-11-11T00:00:00Z"});
+    let data = json!({"tenant_id": id, "meter": "apis", "used": "3", "limit": "2", "unit": "day", "period": period});
+    assert_eq!(call.json()["data"], data);
+}
+
+#[tokio::test]
+async fn the_others_hear_that_a_webhook_was_switched_off() {
+    let (app, dead, alive) = (TestApp::with(ALLOWED).await, Receiver::start(), Receiver::start());
+    let id = app.tenant("Acme", "standard").await;
+    let owner = app.owner_of("Acme").await;
+    let gone = hook(&owner, "/v1/webhooks", &dead, &["*"]).await.text("/webhook_id");
+    hook(&owner, "/v1/webhooks", &alive, &["webhook.disabled"]).await;
+    dead.answers(&["410"]);
+    app.admin().await.post(&format!("/admin/v1/tenants/{id}/suspend"), Value::Null).await.expect(200);
+    tell(&app).await;
+    tell(&app).await;
+    let calls = alive.calls();
+    let [call] = &calls[..] else { panic!("{calls:?}") };
+    assert_eq!(call.json()["data"], json!({"webhook_id": gone, "tenant_id": id, "reason": "gone"}));
+    assert_eq!(dead.calls().len(), 1, "and it hears nothing more itself");
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_taken_out_leaves_no_webhook_behind() {
+    let (app, receiver) = (TestApp::with(ALLOWED).await, Receiver::start());
+    let id = app.tenant("Acme", "standard").await;
+    hook(&app.owner_of("Acme").await, "/v1/webhooks", &receiver, &["*"]).await;
+    let admin = app.admin().await;
+    admin.delete(&format!("/admin/v1/tenants/{id}")).await.expect(200);
+    assert_eq!(admin.get("/admin/v1/webhooks").await.expect(200).body["items"], json!([]));
+    tell(&app).await;
+    assert_eq!(told(&receiver.calls()), []);
+}
