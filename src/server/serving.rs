@@ -13,7 +13,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{BoxError, http::Request, response::Response};
+use axum::{
+    BoxError,
+    http::{HeaderValue, Request, Version, header},
+    response::Response,
+};
 use bytes::BytesMut;
 use hyper::{
     body::Incoming,
@@ -34,7 +38,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Builders, Config, Connection, patient::Patient, rewound::Rewound, short};
+use super::{
+    Builders, Config, Connection,
+    patient::Patient,
+    rewound::Rewound,
+    short::{self, Rest},
+};
 use crate::tls::{self, Acceptor};
 
 /// The connections of a thread.
@@ -148,7 +157,7 @@ impl Builders {
         (stream, place): (I, Option<OwnedSemaphorePermit>),
         connection: Arc<Connection>,
         end: Arc<End>,
-        speaks: Speaks,
+        mut speaks: Speaks,
     ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -156,14 +165,32 @@ impl Builders {
         if speaks != Speaks::Two {
             let short = short::serve(stream, Arc::clone(&connection), self.patience, Arc::clone(&end));
             match until_the_end(Box::pin(short), Arc::clone(&end)).await {
-                Some(rest) => (stream, read) = rest,
+                Some(Rest { io, read: next, answered }) => {
+                    (stream, read) = (io, next);
+                    // Behind a proxy, another client of the same connection would be answered in another protocol.
+                    if answered {
+                        speaks = Speaks::One;
+                    }
+                }
                 None => return,
             }
         }
         let io = TokioIo::new(Rewound::new(stream, read));
-        let service = service_fn(move |request| {
-            let connection = Arc::clone(&connection);
-            async move { connection.answer(request).await }
+        let ends = Arc::clone(&end);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (connection, end) = (Arc::clone(&connection), Arc::clone(&ends));
+            async move {
+                let closes = request.version() == Version::HTTP_11;
+                let mut answered = connection.answer(request).await;
+                // Also where all of it came and was answered before hyper is told.
+                if let Ok(response) = &mut answered
+                    && closes
+                    && end.has_come()
+                {
+                    response.headers_mut().entry(header::CONNECTION).or_insert(HeaderValue::from_static("close"));
+                }
+                answered
+            }
         });
         match speaks {
             Speaks::One => drop(until_the_end(self.one.serve_connection(io, service).with_upgrades(), end).await),
@@ -243,10 +270,15 @@ impl<C: Graceful> Future for UntilTheEnd<C> {
                 *this.state = State::Waits;
             }
         }
-        if *this.state != State::Told && this.end.has_come() {
-            *this.state = State::Told;
-            this.served.as_mut().tell();
+        if *this.state == State::Told || !this.end.has_come() {
+            return this.served.poll(cx);
         }
+        // First it sees what was sent before: of a request that has begun it waits for the rest.
+        if let Poll::Ready(done) = this.served.as_mut().poll(cx) {
+            return Poll::Ready(done);
+        }
+        *this.state = State::Told;
+        this.served.as_mut().tell();
         this.served.poll(cx)
     }
 }

@@ -2,8 +2,8 @@
 //! they are answered is written, as bytes. The first that goes another way is left to hyper, with all that follow it.
 
 use std::{
-    future::poll_fn,
-    pin::Pin,
+    future::{Future as _, poll_fn},
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
     time::Duration,
@@ -28,7 +28,7 @@ use super::{
     writing::{Date, Length, add_to_head, write_head},
 };
 use crate::{
-    gateway::short::{Beginning, Client, Deadline, Ending},
+    gateway::short::{Beginning, Call, Client, Deadline, Ending},
     web::BrokenOff,
 };
 
@@ -39,7 +39,7 @@ const AHEAD: usize = 64 * 1024;
 /// What is written is sent when it is so much.
 const MOST_OUT: usize = 16 * 1024;
 /// A buffer that grew beyond this is not kept.
-const KEPT: usize = 64 * 1024;
+const KEPT: usize = 16 * 1024;
 /// A body is waited for this long, so that it goes with its head.
 const BODY_PATIENCE: Duration = Duration::from_millis(100);
 /// A head that is longer is hyper's to refuse.
@@ -47,61 +47,67 @@ const LONGEST_HEAD: usize = super::MAX_HEAD_BYTES;
 
 /// The connection.
 struct Short<I> {
-    io: I,
+    /// Closed, and its place given back, when the client left.
+    io: Option<I>,
     read: BytesMut,
+    /// More was read at once than is usual.
+    grown: bool,
     out: Vec<u8>,
-    deadline: Deadline,
     end: Arc<End>,
     date: Date,
 }
 
-/// Serves a connection; gives it back, with what was read, when its next request goes another way. A request's head may take
-/// as long as the patience.
-pub(super) async fn serve<I>(
-    io: I,
-    connection: Arc<Connection>,
-    patience: Duration,
-    end: Arc<End>,
-) -> Option<(I, BytesMut)>
+/// A connection that goes on another way.
+pub(super) struct Rest<I> {
+    pub(super) io: I,
+    /// What was read of its next request.
+    pub(super) read: BytesMut,
+    /// It has had answers over HTTP/1.1.
+    pub(super) answered: bool,
+}
+
+/// Serves a connection; gives it back when its next request goes another way. A request's head may take as long as the
+/// patience.
+pub(super) async fn serve<I>(io: I, connection: Arc<Connection>, patience: Duration, end: Arc<End>) -> Option<Rest<I>>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let mut client = Client::new(connection.arrival.clone());
-    let deadline = Deadline::after(patience);
-    let (read, out, date) = (BytesMut::new(), Vec::new(), Date::default());
-    let mut own = Short { io, read, out, deadline, end, date };
+    let mut deadline = Deadline::after(patience);
+    let mut own =
+        Short { io: Some(io), read: BytesMut::new(), grown: false, out: Vec::new(), end, date: Date::default() };
+    let mut answered = false;
     loop {
-        let answered = match connection.front.begin(&mut own.read, &mut client).await {
+        let given = match connection.front.begin(&mut own.read, &mut client).await {
             Beginning::Part(length) => {
                 if length.is_some() {
-                    own.deadline.set(own.deadline.due().min(Instant::now() + BODY_PATIENCE));
+                    deadline.set(deadline.due().min(Instant::now() + BODY_PATIENCE));
                 }
-                match own.read_more(length).await {
+                match own.read_more(length, &mut deadline).await {
                     More::Here => continue,
                     // Whoever sends a body slowly sends it to the upstream, and is held to a rate.
-                    More::Late if length.is_some() => return Some((own.io, own.read)),
+                    More::Late if length.is_some() => return own.rest(answered),
                     More::Late | More::Over => return None,
                 }
             }
-            Beginning::Other => return Some((own.io, own.read)),
-            Beginning::Refused(response) => {
+            Beginning::Other => return own.rest(answered),
+            Beginning::Refused { response, is_head } => {
                 connection.begun.store(true, Ordering::Relaxed);
-                own.give(*response, false).await
+                own.give(*response, is_head).await
             }
             Beginning::Call(call) => {
                 connection.begun.store(true, Ordering::Relaxed);
                 let is_head = call.is_head();
-                let Short { out, deadline, date, end, .. } = &mut own;
-                let add =
-                    |out: &mut Vec<u8>, has_date: bool| add_to_head(out, (!has_date).then_some(date), end.has_come());
-                match call.answer(&client, out, deadline, add).await {
+                match own.answer(call, &client, &mut deadline).await {
                     Ending::Written(at) => own.give_written().await.map(|()| Instant::from_std(at)),
                     Ending::Response(response) => own.give(response, is_head).await,
                 }
             }
         };
-        let Ok(answered) = answered else { return None };
-        own.deadline.set(answered + patience);
+        deadline.set(given.ok()? + patience);
+        answered = true;
+        own.keep_little();
+        client.keep_at_most(KEPT);
     }
 }
 
@@ -118,18 +124,23 @@ enum More {
 struct Over;
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Short<I> {
+    fn rest(self, answered: bool) -> Option<Rest<I>> {
+        Some(Rest { io: self.io?, read: self.read, answered })
+    }
+
     /// Reads until there is something to look at: all of a request of this length, or the end of a line.
-    async fn read_more(&mut self, length: Option<usize>) -> More {
+    async fn read_more(&mut self, length: Option<usize>, deadline: &mut Deadline) -> More {
         let looked = self.read.len();
         poll_fn(|cx| {
             loop {
-                if self.end.has_come() && self.read.is_empty() {
+                let Some(io) = self.io.as_mut().filter(|_| !self.end.has_come() || !self.read.is_empty()) else {
                     return Poll::Ready(More::Over);
-                }
+                };
                 self.read.reserve(READ);
-                match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.read) {
+                match poll_read_buf(Pin::new(io), cx, &mut self.read) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(More::Over),
                     Poll::Ready(Ok(_)) => {
+                        self.grown |= self.read.len() > KEPT;
                         let is_enough = match length {
                             Some(length) => self.read.len() >= length,
                             None => self.read[looked..].contains(&b'\n') || self.read.len() >= LONGEST_HEAD,
@@ -139,13 +150,40 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Short<I> {
                         }
                     }
                     Poll::Pending => {
-                        ready!(self.deadline.poll(cx));
+                        ready!(deadline.poll(cx));
                         return Poll::Ready(More::Late);
                     }
                 }
             }
         })
         .await
+    }
+
+    /// Has a call answered. A client that leaves meanwhile is let go; the call goes on without it, as on the long way.
+    async fn answer(&mut self, call: Box<Call>, client: &Client, deadline: &mut Deadline) -> Ending {
+        let Self { io, read, grown, out, end, date } = self;
+        out.clear();
+        let add = |out: &mut Vec<u8>, has_date: bool| add_to_head(out, (!has_date).then_some(date), end.has_come());
+        let mut answer = pin!(call.answer(client, out, deadline, add));
+        poll_fn(|cx| {
+            let ending = answer.as_mut().poll(cx);
+            if ending.is_pending() && io.as_mut().is_some_and(|io| has_left(io, read, cx)) {
+                *io = None;
+            }
+            *grown |= read.len() > KEPT;
+            ending
+        })
+        .await
+    }
+
+    /// Gives back room that is seldom needed.
+    fn keep_little(&mut self) {
+        if self.grown && self.read.is_empty() {
+            (self.read, self.grown) = (BytesMut::new(), false);
+        }
+        if self.out.capacity() > KEPT {
+            self.out = Vec::new();
+        }
     }
 
     /// Gives an answer that was written.
@@ -178,23 +216,30 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Short<I> {
     }
 
     async fn give_body(&mut self, body: &mut Body, length: Length) -> Result<(), Over> {
+        let mut given = 0;
         loop {
             match poll_fn(|cx| self.poll_frame(cx, body)).await {
                 Step::Frame(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
+                        given += data.len() as u64;
                         length.put(&mut self.out, &data);
                     }
                     if self.out.len() >= MOST_OUT {
                         self.flush().await?;
                     }
                 }
-                Step::Frame(None) => {
+                // More or less than the head says must not be taken for the next answer.
+                Step::Frame(None) if length.is_kept_by(given) => {
                     length.end(&mut self.out);
                     return Ok(());
                 }
                 Step::Flush => self.flush().await?,
                 // What was sent ends here, before its end, so that nobody takes it for the whole.
-                Step::Frame(Some(Err(_))) | Step::Gone => return Err(Over),
+                Step::Frame(_) => {
+                    self.flush().await?;
+                    return Err(Over);
+                }
+                Step::Gone => return Err(Over),
             }
         }
     }
@@ -206,28 +251,37 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Short<I> {
             Poll::Pending if !self.out.is_empty() => return Poll::Ready(Step::Flush),
             Poll::Pending => {}
         }
-        while self.read.len() < AHEAD {
-            self.read.reserve(READ);
-            if let Ok(0) | Err(_) = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.read)) {
-                return Poll::Ready(Step::Gone);
-            }
-        }
-        Poll::Pending
+        let left = self.io.as_mut().is_none_or(|io| has_left(io, &mut self.read, cx));
+        self.grown |= self.read.len() > KEPT;
+        if left { Poll::Ready(Step::Gone) } else { Poll::Pending }
     }
 
     async fn flush(&mut self) -> Result<(), Over> {
-        let written = self.io.write_all(&self.out).await;
+        let Some(io) = &mut self.io else { return Err(Over) };
+        let written = io.write_all(&self.out).await;
         self.out.clear();
-        if self.out.capacity() > KEPT {
-            self.out = Vec::new();
-        }
-        written.and(self.io.flush().await).map_err(|_| Over)
+        written.and(io.flush().await).map_err(|_| Over)
     }
 
     async fn close(&mut self) -> Result<(), Over> {
-        drop(self.io.shutdown().await);
+        if let Some(io) = &mut self.io {
+            drop(io.shutdown().await);
+        }
         Err(Over)
     }
+}
+
+/// Whether a client closed its side, or is gone. What it sends ahead is read, up to a bound.
+fn has_left<I: AsyncRead + Unpin>(io: &mut I, read: &mut BytesMut, cx: &mut Context<'_>) -> bool {
+    while read.len() < AHEAD {
+        read.reserve(READ);
+        match poll_read_buf(Pin::new(&mut *io), cx, read) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(0) | Err(_)) => return true,
+            Poll::Ready(Ok(_)) => {}
+        }
+    }
+    false
 }
 
 /// What comes next of a body.
@@ -236,4 +290,44 @@ enum Step {
     Flush,
     /// The client is gone.
     Gone,
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::SizeHint;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    /// A body that ends before it should.
+    struct Half(bool);
+
+    impl http_body::Body for Half {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            let first = !std::mem::replace(&mut self.0, true);
+            Poll::Ready(first.then(|| Ok(Frame::data(Bytes::from_static(b"half")))))
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(9)
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_ends_before_its_length_ends_the_connection() {
+        let (near, mut far) = tokio::io::duplex(1_024);
+        let (read, out) = (BytesMut::new(), Vec::new());
+        let mut own = Short { io: Some(near), read, grown: false, out, end: Arc::default(), date: Date::default() };
+        assert!(own.give(Response::new(Body::new(Half(false))), false).await.is_err());
+        drop(own);
+        let mut given = String::new();
+        far.read_to_string(&mut given).await.unwrap();
+        assert!(given.contains("content-length: 9\r\n") && given.ends_with("\r\n\r\nhalf"), "{given}");
+    }
 }

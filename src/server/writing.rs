@@ -46,6 +46,14 @@ impl Length {
         body.size_hint().exact().map_or(Self::Chunked, Self::Exact)
     }
 
+    /// Whether a body of so many bytes is what the head says.
+    pub(super) const fn is_kept_by(self, given: u64) -> bool {
+        match self {
+            Self::Exact(bytes) => given == bytes,
+            Self::None | Self::Head(_) | Self::Chunked => true,
+        }
+    }
+
     /// Writes a piece of the body.
     pub(super) fn put(self, out: &mut Vec<u8>, data: &[u8]) {
         if data.is_empty() {
@@ -73,8 +81,9 @@ impl Length {
 pub(super) fn write_head(out: &mut Vec<u8>, parts: &Parts, length: Length) {
     write_status(out, parts.status);
     for (name, value) in &parts.headers {
-        // An answer without a body may say how long it would be (RFC 9110 section 8.6).
-        let said_anew = name == header::CONTENT_LENGTH && length != Length::None;
+        // An answer without a body may say how long it would be, but for this status (RFC 9110 section 8.6).
+        let is_said = length == Length::None && parts.status != StatusCode::NO_CONTENT;
+        let said_anew = name == header::CONTENT_LENGTH && !is_said;
         if !said_anew && !is_hop_by_hop(name) {
             put(out, name.as_str().as_bytes(), value.as_bytes());
         }

@@ -25,11 +25,14 @@ pub fn bearer<'r>(uri: &Uri, headers: &'r HeaderMap) -> Result<&'r str, Problem>
             .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tollgate\""))
     })?;
     match uri.query() {
-        Some(query) if query.split('&').any(|pair| is_access_token(pair.split('=').next().unwrap_or_default())) => {
-            Err(two_credentials())
-        }
+        Some(query) if has_access_token(query) => Err(two_credentials()),
         _ => Ok(token),
     }
+}
+
+/// Whether a token is among the parameters of a query; some servers part them by `;`, too.
+pub fn has_access_token(query: &str) -> bool {
+    query.split(['&', ';']).any(|pair| is_access_token(pair.split('=').next().unwrap_or_default()))
 }
 
 /// Whether the name of a parameter, as it is written in a query or a form, is that of a token.
@@ -80,6 +83,7 @@ mod tests {
             ("/x?a=access_token&access_tokens=1&xaccess_token=1&b", true),
             ("/x?q=access_token=1", true),
             ("/x?access_token=other", false),
+            ("/x?a=1;access_token=other", false),
             ("/x?a=1&access_token", false),
             ("/x?a=1&access%5Ftoken=other", false),
             ("/x?%61ccess_token=", false),

@@ -120,3 +120,29 @@ fn an_idle_connection_holds_up_nothing() {
     assert_eq!((idle.rest().as_str(), silent.rest().as_str()), ("", ""));
     assert_eq!(server.ended().code(), Some(0));
 }
+
+#[test]
+fn a_request_that_has_begun_is_waited_for_whatever_way_it_goes() {
+    let upstream = Upstream::start();
+    let (_folder, server) = with_settings(&upstream.route());
+    let token = customer(&server);
+    let requests = [head("GET", "/slow/1", &token, ""), head("GET", "/sample/hello", &token, "")];
+    let mut clients = [Client::connect(&server), Client::connect(&server)];
+    for (client, request) in clients.iter_mut().zip(&requests) {
+        client.send(&request[..40]);
+    }
+    // They were accepted, and looked at, before this one.
+    assert_eq!(Client::connect(&server).get("/sample/hello", &token).status, 200);
+    server.signal("TERM");
+    server.line_with("draining");
+    for (client, request) in clients.iter_mut().zip(&requests) {
+        client.send(&request[40..]);
+    }
+    assert!(upstream.request().starts_with("GET /slow/1 HTTP/1.1\r\n"));
+    upstream.answer("at last");
+    for client in &mut clients {
+        let answer = client.answer();
+        assert!(answer.status == 200 && answer.head.contains("\r\nconnection: close\r\n"), "{}", answer.head);
+    }
+    assert_eq!(server.ended().code(), Some(0));
+}

@@ -18,7 +18,7 @@ const REQUESTS: usize = 400;
 const OF_ITS_OWN: [&str; 6] = ["x-request-id", "x-tenant-id", "x-user-id", "traceparent", "date", "ratelimit"];
 
 /// What the upstream answers. After the last ones it closes.
-const ANSWERS: [&str; 22] = [
+const ANSWERS: [&str; 23] = [
     "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
     "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     "HTTP/1.1 201 Made\r\nDate: Sat, 29 Oct 1994 19:43:31 GMT\r\nServer: x\r\ncontent-length: 2\r\nX-Twice: 1\r\nx-twice: 2\r\n\r\nok",
@@ -27,6 +27,7 @@ const ANSWERS: [&str; 22] = [
     "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nset-cookie: tollgate_browser=x\r\nContent-Length: 2\r\n\r\nok",
     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-end\r\n\r\n5\r\nhello\r\n1;a=b\r\n!\r\n0\r\nX-End: 1\r\n\r\n",
     "HTTP/1.1 204 No Content\r\nX-Own: 1\r\n\r\n",
+    "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
     "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n",
     "HTTP/1.1 404 Nowhere To Be Seen\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\ngone",
     "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops",
@@ -43,7 +44,7 @@ const ANSWERS: [&str; 22] = [
     "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
     "nothing that anybody could read\r\n\r\n",
 ];
-const CLOSES_FROM: usize = 17;
+const CLOSES_FROM: usize = 18;
 
 fn serve(mut peer: Peer) {
     while let Some(request) = peer.request() {
@@ -164,6 +165,9 @@ fn a_refused_call_takes_nothing_and_keeps_its_connection() {
     for _ in 0..3 {
         assert_eq!(client.get("/z/", &token).status, 403);
         assert_eq!(client.get("/x/", "no.such.token").status, 401);
+        // What is not asked for would be taken for the next answer.
+        client.send(&head("HEAD", "/x/", "no.such.token", ""));
+        assert_eq!(client.head().unwrap().status, 401);
         let large = head("PUT", "/x/", &token, "content-length: 5\r\n") + "12345";
         assert_eq!(client.send(&large).answer().status, 413);
         assert_eq!(client.get("/x/", &token).status, 200);
@@ -185,4 +189,17 @@ fn a_head_that_does_not_end_is_not_waited_for_nor_is_a_client_that_asks_nothing(
         assert_eq!(client.send(more).rest(), "", "{more}");
     }
     assert_eq!(server.used(&token), 2);
+}
+
+#[test]
+fn the_news_of_an_upstream_that_never_answers_have_an_end() {
+    let target = Target::start(|mut peer| {
+        drop(peer.request());
+        while peer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n") {}
+    });
+    let (_folder, server) = with_settings(&route(&[target.address], "", "timeout_s = 30"));
+    let token = customer(&server);
+    for mut client in [Client::connect(&server), by_the_long_way(&server)] {
+        assert_eq!(client.get("/x/", &token).status, 502);
+    }
 }

@@ -60,8 +60,11 @@ impl Form {
 
 fn is_form(headers: &HeaderMap) -> bool {
     let form = b"application/x-www-form-urlencoded";
-    let kind = headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes).unwrap_or_default();
-    kind.get(..form.len()).is_some_and(|start| start.eq_ignore_ascii_case(form))
+    // Any of them: which one an upstream goes by, nobody knows.
+    headers
+        .get_all(header::CONTENT_TYPE)
+        .iter()
+        .any(|kind| kind.as_bytes().get(..form.len()).is_some_and(|start| start.eq_ignore_ascii_case(form)))
 }
 
 /// A form on its way.

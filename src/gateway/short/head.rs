@@ -11,7 +11,7 @@ use crate::{
         arrival,
         headers::{is_identity, is_traceparent, may_have_ours},
     },
-    web::credential::is_access_token,
+    web::credential::has_access_token,
 };
 
 /// The most headers of a request.
@@ -19,7 +19,7 @@ const MAX_HEADERS: usize = 128;
 /// The longest head.
 const MAX_HEAD: usize = 64 * 1024;
 /// The longest body that is waited for as a whole.
-const MAX_BODY: usize = 64 * 1024;
+const MAX_BODY: usize = 16 * 1024;
 
 /// What was read so far.
 pub(super) enum Seen<'b, R> {
@@ -99,7 +99,7 @@ impl<'b> Asked<'b> {
     fn read_headers(&mut self, headers: &[httparse::Header<'b>], from_proxy: bool) -> Option<u128> {
         if let Some((path, query)) = self.target.split_once('?') {
             self.path = path;
-            if query.split('&').any(|pair| is_access_token(pair.split('=').next().unwrap_or_default())) {
+            if has_access_token(query) {
                 return None;
             }
         }
@@ -214,9 +214,15 @@ fn kind(name: &[u8], value: &[u8]) -> Kind {
         Some(b'a') if is(header::AUTHORIZATION.as_str()) => Kind::Token,
         Some(b'c') if is(header::CONTENT_LENGTH.as_str()) => Kind::Length,
         Some(b'c') if is(header::CONTENT_TYPE.as_str()) => {
-            let form = b"application/x-www-form-urlencoded";
-            let is_form = value.get(..form.len()).is_some_and(|start| start.eq_ignore_ascii_case(form));
-            if is_form { Kind::Form } else { Kind::Plain }
+            let is = |kind: &[u8]| value.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind));
+            if is(b"application/grpc") {
+                // Its answers have trailers.
+                Kind::Other
+            } else if is(b"application/x-www-form-urlencoded") {
+                Kind::Form
+            } else {
+                Kind::Plain
+            }
         }
         Some(b'c') if is(header::CONNECTION.as_str()) => {
             if value.eq_ignore_ascii_case(b"keep-alive") {
@@ -243,7 +249,8 @@ fn kind(name: &[u8], value: &[u8]) -> Kind {
 }
 
 fn bearer(value: &[u8]) -> Option<&str> {
-    let (scheme, token) = std::str::from_utf8(value).ok()?.split_once(' ')?;
+    let is_plain = value.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    let (scheme, token) = std::str::from_utf8(value).ok().filter(|_| is_plain)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
 }
 

@@ -54,7 +54,12 @@ pub enum Beginning {
     /// It goes the long way.
     Other,
     /// It is refused.
-    Refused(Box<Response<Body>>),
+    Refused {
+        /// With this.
+        response: Box<Response<Body>>,
+        /// Of which only the head is given.
+        is_head: bool,
+    },
     /// It was let in.
     Call(Box<Call>),
 }
@@ -83,6 +88,13 @@ impl Client {
     /// Who came so.
     pub fn new(arrival: Arrival) -> Self {
         Self { arrival, host: String::new(), forwarding: Vec::new(), told: Vec::new() }
+    }
+
+    /// Gives back room beyond so many bytes.
+    pub fn keep_at_most(&mut self, bytes: usize) {
+        if self.told.capacity() > bytes {
+            self.told = Vec::new();
+        }
     }
 
     /// Whether that is a host (RFC 9112 section 3.2).
@@ -145,8 +157,9 @@ impl Gateway {
             Ok(let_in) => let_in,
             Err(problem) => {
                 let (refused, all) = (problem.render(asked.path), asked.head + asked.body);
+                let is_head = asked.method == Method::HEAD;
                 read.advance(all);
-                return Beginning::Refused(Box::new(refused));
+                return Beginning::Refused { response: Box::new(refused), is_head };
             }
         };
         tell_caller(&mut client.told, metered, &access, &admitted, now);

@@ -32,7 +32,10 @@ use super::{
     upload::Upload,
 };
 use crate::{
-    gateway::headers::{strip_forged_cookies, strip_hop_by_hop},
+    gateway::{
+        directory::BoxFuture,
+        headers::{strip_forged_cookies, strip_hop_by_hop},
+    },
     kernel::rng::random_bytes,
     web::{Kind, Problem, Wording},
 };
@@ -71,11 +74,16 @@ impl Cluster {
         let targets: Box<[Arc<Target>]> =
             config.targets.iter().map(|address| Arc::new(Target::new(address, &config))).collect();
         let ended = background.stop.child_token();
+        let run = |task: BoxFuture<'static, ()>| {
+            let ended = ended.clone();
+            background.tasks.spawn(async move { ended.run_until_cancelled(task).await });
+        };
+        for direct in targets.iter().filter_map(|target| target.connections.direct()) {
+            run(Box::pin(direct.keep_tidy()));
+        }
         if let Some(probe) = &config.probe {
             for target in &targets {
-                let task = probe::run(config.name.clone(), Arc::clone(target), probe.clone());
-                let ended = ended.clone();
-                background.tasks.spawn(async move { ended.run_until_cancelled(task).await });
+                run(Box::pin(probe::run(config.name.clone(), Arc::clone(target), probe.clone())));
             }
         }
         Self {

@@ -1,6 +1,7 @@
 //! The short way to an upstream that speaks HTTP/1.1: connections that are kept by the thread that uses them.
 
 use std::{
+    future::Future,
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -68,6 +69,15 @@ impl Idle {
         None
     }
 
+    /// Closes those that were idle for too long; whoever needs one looks at its own alone.
+    fn close_old(&self) {
+        let now = now();
+        for lines in &self.of {
+            let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.retain(|(since, _)| now.saturating_duration_since(*since) <= IDLE);
+        }
+    }
+
     pub(super) fn put(&self, line: Line, now: Instant) {
         let Some(own) = self.own() else { return };
         let mut lines = own.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,6 +102,17 @@ impl Direct {
         let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
         let of = (0..=worker::MOST).map(|_| Mutex::default()).collect();
         Self { name, port, host, patience, idle: Arc::new(Idle { of }) }
+    }
+
+    /// Closes connections that are idle for too long, for ever.
+    pub(super) fn keep_tidy(&self) -> impl Future<Output = ()> + Send + 'static {
+        let idle = Arc::clone(&self.idle);
+        async move {
+            loop {
+                tokio::time::sleep(IDLE).await;
+                idle.close_old();
+            }
+        }
     }
 
     /// What is said in `Host`.

@@ -62,6 +62,8 @@ pub(super) struct Line {
     out: Vec<u8>,
     written: usize,
     places: Places,
+    /// Bytes of answers that only inform, in this exchange.
+    interim: usize,
     /// A request on it did not come to its end.
     broken: bool,
 }
@@ -128,6 +130,7 @@ impl Line {
             out: Vec::new(),
             written: 0,
             places: Places::new(),
+            interim: 0,
             broken: false,
         }
     }
@@ -156,6 +159,7 @@ impl Line {
     pub(super) fn begin(&mut self) {
         self.out.clear();
         self.written = 0;
+        self.interim = 0;
     }
 
     /// The head of the answer, while what there is of the request is sent.
@@ -243,7 +247,8 @@ impl Line {
             };
             let read = self.poll_read(cx);
             if !self.read.is_empty() {
-                let told_to_go_on = take_head(&mut self.read, &mut self.places, method).map_err(Broken::Malformed)?;
+                let told_to_go_on = take_head(&mut self.read, &mut self.places, &mut self.interim, method);
+                let told_to_go_on = told_to_go_on.map_err(Broken::Malformed)?;
                 match told_to_go_on {
                     Ok(head) => return Poll::Ready(Ok(head)),
                     Err(told) if told.go_on && matches!(upload.state, Going::Waits(_)) => {

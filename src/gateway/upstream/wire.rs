@@ -100,10 +100,11 @@ pub(super) struct NotYet {
 }
 
 /// Takes the head of an answer off what was read. Answers that only inform (1xx) are taken off and passed over; one that
-/// changes the protocol was not asked for.
+/// changes the protocol was not asked for. `interim` counts the bytes of those: there is no end to them otherwise.
 pub(super) fn take_head(
     read: &mut BytesMut,
     places: &mut Places,
+    interim: &mut usize,
     method: &Method,
 ) -> Result<Result<Head, NotYet>, Malformed> {
     let mut go_on = false;
@@ -125,6 +126,10 @@ pub(super) fn take_head(
             return Err(Malformed("another protocol, which nobody asked for"));
         }
         if status.is_informational() {
+            *interim += length;
+            if *interim > MAX_HEAD {
+                return Err(Malformed("news without end before its head"));
+            }
             read.advance(length);
             go_on |= status == StatusCode::CONTINUE;
             continue;
@@ -160,6 +165,10 @@ fn head(
                 None => {}
                 Some(other) if other == stated => continue,
                 Some(_) => return Err(Malformed("two lengths")),
+            }
+            // RFC 9110 section 8.6.
+            if status == StatusCode::NO_CONTENT {
+                continue;
             }
         } else if name == header::TRANSFER_ENCODING {
             if coding.replace(text.eq_ignore_ascii_case(b"chunked")).is_some() {
@@ -217,7 +226,7 @@ mod tests {
 
     fn answer(bytes: &str) -> Result<Option<(Head, BytesMut)>, Malformed> {
         let mut read = BytesMut::from(bytes);
-        let head = take_head(&mut read, &mut Places::new(), &Method::GET)?;
+        let head = take_head(&mut read, &mut Places::new(), &mut 0, &Method::GET)?;
         Ok(head.ok().map(|head| (head, read)))
     }
 
