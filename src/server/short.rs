@@ -210,7 +210,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Short<I> {
         }
         self.flush().await?;
         if is_last {
-            self.close().await?
+            self.close().await?;
         }
         Ok(Instant::now())
     }

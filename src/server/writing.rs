@@ -91,7 +91,7 @@ pub(super) fn write_head(out: &mut Vec<u8>, parts: &Parts, length: Length) {
     match length {
         Length::None => {}
         Length::Exact(bytes) | Length::Head(bytes) => {
-            put(out, b"content-length", itoa::Buffer::new().format(bytes).as_bytes())
+            put(out, b"content-length", itoa::Buffer::new().format(bytes).as_bytes());
         }
         Length::Chunked => put(out, b"transfer-encoding", b"chunked"),
     }

@@ -52,7 +52,7 @@ fn serve(mut peer: Peer) {
         let answer = ANSWERS[number];
         let is_head = request.head.starts_with("HEAD ") && !answer.contains("100 Continue");
         let end = if is_head { answer.find("\r\n\r\n").unwrap() + 4 } else { answer.len() };
-        if !peer.write(answer[..end].as_bytes()) || number >= CLOSES_FROM || answer.contains("Connection: close") {
+        if !peer.write(&answer.as_bytes()[..end]) || number >= CLOSES_FROM || answer.contains("Connection: close") {
             return;
         }
     }

@@ -22,6 +22,7 @@ const MAX_HEAD: usize = 64 * 1024;
 const MAX_BODY: usize = 16 * 1024;
 
 /// What was read so far.
+#[expect(clippy::large_enum_variant, reason = "it is looked at where it is made")]
 pub(super) enum Seen<'b, R> {
     /// Not all of a request that may go the short way; how long it is, once that is known.
     Part(Option<usize>),
@@ -108,7 +109,6 @@ impl<'b> Asked<'b> {
             let bit = 1_u128 << place;
             match kind(line.name.as_bytes(), line.value) {
                 Kind::Plain => told_on |= bit,
-                Kind::Ours => {}
                 Kind::Host if !has_host => {
                     self.host = std::str::from_utf8(line.value).ok()?;
                     has_host = true;
@@ -138,7 +138,7 @@ impl<'b> Asked<'b> {
                     let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
                     self.way.append(name, HeaderValue::from_bytes(line.value).ok()?);
                 }
-                Kind::Way => {}
+                Kind::Ours | Kind::Way => {}
                 Kind::Other | Kind::Host | Kind::Token | Kind::Length | Kind::Trace => return None,
             }
         }

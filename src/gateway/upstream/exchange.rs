@@ -161,14 +161,15 @@ impl Answered {
 
     /// The headers that the client is to see.
     pub(in crate::gateway) fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let (read, places) = self.line.as_ref().map_or((&[][..], &[][..]), Line::seen);
-        places.iter().map(|(name, value)| (&read[name.clone()], &read[value.clone()]))
+        self.line.iter().map(Line::seen).flat_map(|(read, places)| {
+            places.iter().map(move |(name, value)| (&read[name.clone()], &read[value.clone()]))
+        })
     }
 
     /// All of the body.
     pub(in crate::gateway) fn body(&self) -> &[u8] {
-        let (read, _) = self.line.as_ref().map_or((&[][..], &[][..]), Line::seen);
-        &read[self.whole.head..self.whole.head + self.whole.body]
+        let read = self.line.as_ref().map_or(&[][..], |line| line.seen().0);
+        read.get(self.whole.head..self.whole.head + self.whole.body).unwrap_or_default()
     }
 }
 

@@ -7,7 +7,6 @@
 use std::{
     future::{Future, poll_fn},
     io::{self, ErrorKind, Write as _},
-    ops::Range,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -209,20 +208,20 @@ impl Line {
                     Seen::Part => continue,
                     seen => return Poll::Ready(Some(Ok(seen))),
                 },
-                Poll::Pending => match failed {
-                    Some(error) => Broken::Failed(error),
-                    None => {
+                Poll::Pending => {
+                    let Some(error) = failed else {
                         ready!(deadline.poll(cx));
                         return Poll::Ready(None);
-                    }
-                },
+                    };
+                    Broken::Failed(error)
+                }
             };
             return Poll::Ready(Some(Err(broken)));
         }
     }
 
     /// What was read, and where headers lie in it.
-    pub(super) fn seen(&self) -> (&[u8], &[(Range<usize>, Range<usize>)]) {
+    pub(super) fn seen(&self) -> (&[u8], &Places) {
         (&self.read, &self.places)
     }
 
