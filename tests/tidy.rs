@@ -31,6 +31,10 @@ const MAY_USE: [(&str, &[&str]); 9] = [
 const PURE: &[&str] = &[
     "billing/address",
     "billing/amounts",
+    "billing/forms/csv",
+    "billing/forms/document",
+    "billing/forms/html",
+    "billing/forms/print",
     "billing/spans",
     "identity/access",
     "identity/client",

@@ -11,6 +11,7 @@ mod amounts;
 pub mod audit;
 mod entitlements;
 pub mod error;
+pub mod forms;
 pub mod http;
 pub mod model;
 pub mod plan;

@@ -18,7 +18,11 @@ mod store;
 mod upstreams;
 mod webhooks;
 
-use std::{ffi::OsString, fs, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use toml::{Table, Value};
 
@@ -80,6 +84,8 @@ pub struct BillingSettings {
     pub currency: Currency,
     /// The plans that a store without any begins with.
     pub plans: Vec<Plan>,
+    /// Folders with fonts for invoices, searched before the system's own.
+    pub fonts: Vec<PathBuf>,
 }
 
 /// `[provisioning]`
@@ -253,12 +259,18 @@ impl BillingSettings {
                 }
             },
         };
+        let fonts = reader.strings("billing.fonts", &[]).map(|folders| {
+            for folder in folders.iter().filter(|folder| !Path::new(folder).is_dir()) {
+                reader.fault("billing.fonts", &format!("{folder} is no folder"));
+            }
+            folders.into_iter().map(PathBuf::from).collect()
+        });
         let (currency, plans) = (currency?, plans?);
         if let Some(plan) = plans.iter().find(|plan| plan.currency() != currency) {
             let detail = format!("is {currency}, and the plan of {} has {}", plan.tier, plan.currency());
             reader.fault("billing.currency", &detail);
         }
-        Some(Self { currency, plans })
+        Some(Self { currency, plans, fonts: fonts? })
     }
 }
 

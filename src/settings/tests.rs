@@ -29,6 +29,17 @@ fn plans_are_in_the_currency_of_the_bills() {
 }
 
 #[test]
+fn folders_of_fonts_must_be_there() {
+    let folder = std::env::temp_dir().display().to_string();
+    let settings = load(&format!("[billing]\nfonts = [{folder:?}]"), &[]).unwrap();
+    assert_eq!(settings.billing.fonts, [std::env::temp_dir()]);
+    let faults = load("[billing]\nfonts = [\"/no/fonts\"]", &[]).unwrap_err().to_string();
+    assert!(faults.contains("billing.fonts: /no/fonts is no folder (tollgate.toml)"), "{faults}");
+    let faults = load("[billing]\nfonts = \"/usr/share/fonts\"", &[]).unwrap_err().to_string();
+    assert!(faults.contains("billing.fonts: must be an array of texts"), "{faults}");
+}
+
+#[test]
 fn every_fault_is_reported_at_once() {
     let file = r#"
         [server]

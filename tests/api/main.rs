@@ -19,6 +19,7 @@ mod foreign_keys;
 mod foreign_opaque;
 mod foreign_profiles;
 mod foreign_tokens;
+mod forms;
 mod gateway;
 mod invitations;
 mod lab;

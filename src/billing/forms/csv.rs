@@ -1,0 +1,178 @@
+//! The CSV form: RFC 4180, UTF-8 without a byte order mark, a header, and a record for each line, discount, tax, credit and payment.
+//!
+//! The amounts of `line`, `discount` and `tax` add up to the total, and those of all records to the amount due (but of a void
+//! invoice, of which nothing is due). Numbers are plain: a point, no thousands, a minus. A text that a spreadsheet would take for a
+//! formula gets an apostrophe before it; numbers below zero stay numbers.
+
+use super::{
+    document::{Document, Kind, Period, Price},
+    print,
+};
+use crate::kernel::{Money, Quantity};
+
+/// The columns.
+pub const COLUMNS: [&str; 17] = [
+    "document",
+    "number",
+    "issued",
+    "buyer",
+    "currency",
+    "record",
+    "position",
+    "description",
+    "from",
+    "until",
+    "quantity",
+    "unit",
+    "unit_price",
+    "price_model",
+    "percent",
+    "exact_amount",
+    "amount",
+];
+
+/// A record, without what all records of a document share.
+#[derive(Default)]
+struct Record<'a> {
+    what: &'a str,
+    position: String,
+    description: &'a str,
+    from: String,
+    until: String,
+    quantity: String,
+    unit: &'a str,
+    unit_price: String,
+    price_model: &'a str,
+    percent: String,
+    exact: String,
+    amount: String,
+}
+
+/// The document as CSV.
+pub(crate) fn render(document: &Document) -> String {
+    let mut text = COLUMNS.join(",") + "\r\n";
+    let kind = match document.kind {
+        Kind::Invoice => "invoice",
+        Kind::CreditNote => "credit_note",
+        Kind::Draft => "draft",
+        Kind::Void => "void",
+    };
+    let issued = document.issued.map(print::day).unwrap_or_default();
+    let number = cell(document.number.as_deref().unwrap_or_default());
+    let head = [kind.to_owned(), number, issued, cell(&document.buyer.name), document.currency.to_string()].join(",");
+    for record in records(document) {
+        let cells = [
+            record.what.to_owned(),
+            record.position,
+            cell(record.description),
+            record.from,
+            record.until,
+            record.quantity,
+            cell(record.unit),
+            record.unit_price,
+            cell(record.price_model),
+            record.percent,
+            record.exact,
+            record.amount,
+        ];
+        text.push_str(&head);
+        for cell in cells {
+            text.push(',');
+            text.push_str(&cell);
+        }
+        text.push_str("\r\n");
+    }
+    text
+}
+
+fn records(document: &Document) -> impl Iterator<Item = Record<'_>> {
+    let plain =
+        |what, description, amount: Money| Record { what, description, amount: amount.amount(), ..Record::default() };
+    let lines = document.lines.iter().enumerate().map(|(index, line)| {
+        let (from, until) = line.period.or(document.period).map(instants).unwrap_or_default();
+        let (unit_price, price_model) = match &line.price {
+            Some(Price::Unit(unit)) => (unit.to_string(), ""),
+            Some(Price::Model(model)) => (String::new(), model.as_str()),
+            None => (String::new(), ""),
+        };
+        Record {
+            what: "line",
+            position: (index + 1).to_string(),
+            description: &line.description,
+            from,
+            until,
+            quantity: line.quantity.as_ref().map(Quantity::to_string).unwrap_or_default(),
+            unit: line.unit.as_deref().unwrap_or_default(),
+            unit_price,
+            price_model,
+            percent: String::new(),
+            exact: line.exact.to_string(),
+            amount: line.amount.amount(),
+        }
+    });
+    let discounts = document.discounts.iter().map(move |own| plain("discount", &own.name, print::negated(own.amount)));
+    let taxes = document
+        .taxes
+        .iter()
+        .map(move |own| Record { percent: own.percent.to_string(), ..plain("tax", &own.name, own.amount) });
+    let credits = document.credits.iter().map(move |own| plain("credit", &own.name, print::negated(own.amount)));
+    let payments = document.payments.iter().map(move |own| Record {
+        from: own.date.map(print::day).unwrap_or_default(),
+        ..plain("payment", &own.name, print::negated(own.amount))
+    });
+    lines.chain(discounts).chain(taxes).chain(credits).chain(payments)
+}
+
+/// Both ends, as ISO 8601 without a zone; the second is no longer part of it.
+fn instants(period: Period) -> (String, String) {
+    (period.from.to_string(), period.until.to_string())
+}
+
+/// A text as a cell that no spreadsheet runs.
+fn cell(text: &str) -> String {
+    let text: String = text.chars().filter(|own| !own.is_control() || ['\n', '\r', '\t'].contains(own)).collect();
+    let text = if is_formula(&text) { format!("'{text}") } else { text };
+    if text.contains([',', '"', '\r', '\n', ';', '\t', '\'']) || text.starts_with(' ') || text.ends_with(' ') {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text
+    }
+}
+
+/// Whether a spreadsheet might run it: what begins with one of OWASP's characters, in either width, whatever spaces and quotes are
+/// before that.
+fn is_formula(text: &str) -> bool {
+    if text.starts_with(['\t', '\r', '\n']) {
+        return true;
+    }
+    let begins = text.trim_start_matches(|own: char| own.is_whitespace() || "\"'\u{feff}\u{200b}`".contains(own));
+    begins.starts_with(['=', '+', '-', '@', '|', '%', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}', '\u{2212}'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_begin_like_formulas_get_an_apostrophe() {
+        for (text, expected) in [
+            ("=1+1", "\"'=1+1\""),
+            ("+4930", "\"'+4930\""),
+            ("-2+3", "\"'-2+3\""),
+            ("@SUM(A1)", "\"'@SUM(A1)\""),
+            ("\t=1", "\"'\t=1\""),
+            ("\r=1", "\"'\r=1\""),
+            (" =1", "\"' =1\""),
+            ("\"=1", "\"'\"\"=1\""),
+            ("'=1", "\"''=1\""),
+            ("\u{a0}\u{feff}=1", "\"'\u{a0}\u{feff}=1\""),
+            ("\u{ff1d}1", "\"'\u{ff1d}1\""),
+            ("\0=1", "\"'=1\""),
+            ("a=1", "a=1"),
+            ("a,\"b\"\nc", "\"a,\"\"b\"\"\nc\""),
+            ("", ""),
+        ] {
+            assert_eq!(cell(text), expected, "{text:?}");
+        }
+    }
+}
