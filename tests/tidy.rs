@@ -31,6 +31,9 @@ const MAY_USE: [(&str, &[&str]); 9] = [
 const PURE: &[&str] = &[
     "billing/address",
     "billing/amounts",
+    "billing/charges",
+    "billing/invoice",
+    "billing/invoice_document",
     "billing/spans",
     "identity/access",
     "identity/client",
