@@ -286,6 +286,7 @@ impl App {
             webhooks: self.state.0.webhooks.clone(),
         };
         tasks.spawn(gateway::crossings::tell(teller, token.clone()));
+        tasks.spawn(upkeep::close_periods(self.state.0.onboarding.clone(), token.clone()));
         tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));
         let outbound = Outbound::new(self.settings.webhooks.reach());
         tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound.clone(), token.clone()));
@@ -349,7 +350,7 @@ async fn build_state(
         clock(),
         rng(),
         Arc::clone(&observer),
-        settings.billing.currency,
+        settings.billing.invoices.clone(),
         &settings.billing.plans,
     )
     .await?;

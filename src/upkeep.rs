@@ -1,5 +1,5 @@
-//! What goes on in the background of a server that runs: keys and old sign-ins are tidied, and clients are told of sessions
-//! that ended (`OpenID` Connect Back-Channel Logout).
+//! What goes on in the background of a server that runs: keys and old sign-ins are tidied, clients are told of sessions
+//! that ended (`OpenID` Connect Back-Channel Logout), and invoices are made and pursued.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     identity::{Error, Identity, LogoutNotice},
     kernel::fault::chain,
+    onboarding::{Closed, Onboarding},
     outbound::Outbound,
 };
 
@@ -16,6 +17,8 @@ use crate::{
 const TIDY: Duration = Duration::from_secs(30);
 /// The store is asked this often whether a client is to be told something.
 const TELL: Duration = Duration::from_secs(1);
+/// It is looked this often whether a period is over, an invoice to be issued, or overdue.
+const CLOSE: Duration = Duration::from_secs(20);
 /// Clients that are told at once.
 const AT_ONCE: usize = 8;
 
@@ -24,6 +27,21 @@ pub async fn tidy(identity: Identity, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(TIDY)).await.is_some() {
         if let Err(error) = identity.tidy().await {
             tracing::warn!(error = chain(&error), "keys could not be tidied");
+        }
+    }
+}
+
+/// Makes invoices and pursues them until it is stopped.
+pub async fn close_periods(onboarding: Onboarding, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(CLOSE)).await.is_some() {
+        // Whatever this is stopped in is one transaction, which is not made, and found again.
+        match stop.run_until_cancelled(Box::pin(onboarding.close_periods())).await {
+            Some(Ok(closed)) if closed != Closed::default() => {
+                let Closed { drafted, finalized, overdue, suspended } = closed;
+                tracing::info!(drafted, finalized, overdue, suspended, "invoices were made");
+            }
+            Some(Err(error)) => tracing::warn!(error = chain(&error), "invoices could not be made"),
+            _ => {}
         }
     }
 }

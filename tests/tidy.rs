@@ -31,10 +31,13 @@ const MAY_USE: [(&str, &[&str]); 9] = [
 const PURE: &[&str] = &[
     "billing/address",
     "billing/amounts",
+    "billing/charges",
     "billing/forms/csv",
     "billing/forms/document",
     "billing/forms/html",
     "billing/forms/print",
+    "billing/invoice",
+    "billing/invoice_document",
     "billing/spans",
     "identity/access",
     "identity/client",

@@ -5,14 +5,17 @@
 //! worked out anew; and what is billed, and what is not because the plan of its span has no price for it, make up all that
 //! was metered.
 
+use std::collections::BTreeMap;
+
 use super::{
     error::Error,
+    invoice_audit::{Balance, Invoiced, OfMonth, audit_invoices},
     model::{Bill, BillLine},
     service::Billing,
 };
 use crate::{
     kernel::{Period, Quantity, TenantId, fault::chain},
-    metering::{self, Difference, Recount},
+    metering::{self, Difference, MeterKey, Recount},
     store::Scope,
 };
 
@@ -23,6 +26,10 @@ pub struct BillsReport {
     pub bills: usize,
     /// Tenants with usage and without a billing account: nothing of theirs is billed.
     pub without_account: usize,
+    /// Invoices that were looked at.
+    pub invoices: usize,
+    /// Where what was metered is, by meter that adds up; of months whose bills agree.
+    pub balances: BTreeMap<MeterKey, Balance>,
     /// What does not agree.
     pub differences: Vec<Difference>,
 }
@@ -41,7 +48,7 @@ pub async fn audit(billing: &Billing, recount: &Recount) -> Result<BillsReport, 
         }
         for month in recount.months(tenant).await? {
             report.bills += 1;
-            match compare(billing, recount, tenant, month).await {
+            match compare(billing, recount, (tenant, month), &mut report.balances).await {
                 // One tenant's trouble must not hide another's.
                 Err(Error::Usage(error @ metering::Error::Inexact { .. })) => report.differences.push(Difference {
                     of: format!("tenant {tenant}, {}", named(month)),
@@ -52,17 +59,23 @@ pub async fn audit(billing: &Billing, recount: &Recount) -> Result<BillsReport, 
             }
         }
     }
+    report.invoices = audit_invoices(billing, &mut report.differences).await?;
     Ok(report)
 }
+
+type Balances = BTreeMap<MeterKey, Balance>;
 
 async fn compare(
     billing: &Billing,
     recount: &Recount,
-    tenant: TenantId,
-    month: Period,
+    (tenant, month): (TenantId, Period),
+    balances: &mut Balances,
 ) -> Result<Vec<Difference>, Error> {
     match billing.bill(Scope::Job("doctor"), tenant, month.from()).await {
-        Ok(bill) => of_bill(recount, tenant, month, &bill).await,
+        Ok(bill) => {
+            let invoiced = Invoiced::of(billing, tenant, month).await?;
+            of_bill(recount, (tenant, month), &bill, (&invoiced, balances)).await
+        }
         Err(error @ (Error::Store(_) | Error::Usage(_))) => Err(error),
         Err(error) => {
             let of = format!("tenant {tenant}, {}", named(month));
@@ -72,7 +85,12 @@ async fn compare(
     }
 }
 
-async fn of_bill(recount: &Recount, tenant: TenantId, month: Period, bill: &Bill) -> Result<Vec<Difference>, Error> {
+async fn of_bill(
+    recount: &Recount,
+    (tenant, month): (TenantId, Period),
+    bill: &Bill,
+    (invoiced, balances): (&Invoiced, &mut Balances),
+) -> Result<Vec<Difference>, Error> {
     let mut differences = Vec::new();
     let mut parts: Vec<Period> = bill.lines.iter().map(|line| line.period).collect();
     parts.dedup();
@@ -108,7 +126,18 @@ async fn of_bill(recount: &Recount, tenant: TenantId, month: Period, bill: &Bill
             if billed.add(unbilled) != Ok(all) {
                 let one = format!("{billed} is billed and {unbilled} has no price");
                 differences.push(differs(month, one, format!("the ledger has {all}")));
+                continue;
             }
+            let of_month = OfMonth { metered: all, priced: billed, unpriced: unbilled };
+            let inexact = |source| metering::Error::Inexact { meter: meter.clone(), source };
+            let balance = invoiced.balance(&meter, &of_month).map_err(inexact)?;
+            if !balance.agrees() {
+                let Balance { metered, billed, unbilled, voided } = balance;
+                let one = format!("{billed} is on invoices, {unbilled} is not, {voided} was");
+                differences.push(differs(month, one, format!("the ledger has {metered}")));
+            }
+            let sum = balances.get(&meter).copied().unwrap_or_default().and(balance).map_err(inexact)?;
+            balances.insert(meter.clone(), sum);
         }
     }
     Ok(differences)

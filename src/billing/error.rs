@@ -1,7 +1,7 @@
 //! What can go wrong with billing.
 
 use crate::{
-    kernel::{Fault, MoneyError, TenantId, TierName},
+    kernel::{CouponId, Fault, InvoiceId, MoneyError, TenantId, TierName},
     metering,
     store::StoreError,
 };
@@ -24,6 +24,47 @@ pub enum Error {
     /// An amount cannot be formed.
     #[error("the amount cannot be formed")]
     Money(#[from] MoneyError),
+    /// No such invoice, or one of somebody else.
+    #[error("there is no invoice {0}")]
+    UnknownInvoice(InvoiceId),
+    /// No such coupon, or one of somebody else.
+    #[error("there is no coupon {0}")]
+    UnknownCoupon(CouponId),
+    /// No such line.
+    #[error("invoice {0} has no line {1}")]
+    UnknownLine(InvoiceId, usize),
+    /// Its state does not allow it.
+    #[error("invoice {id} is {status} and cannot {verb}")]
+    InvoiceState {
+        /// The invoice.
+        id: InvoiceId,
+        /// Its state's name.
+        status: &'static str,
+        /// What was asked for.
+        verb: &'static str,
+    },
+    /// Invoices of a tenant are issued in order.
+    #[error("invoice {id} cannot be issued before {earlier}, whose period is earlier")]
+    EarlierDraft {
+        /// The invoice.
+        id: InvoiceId,
+        /// The draft before it.
+        earlier: InvoiceId,
+    },
+    /// The reference is that of another payment.
+    #[error("there is a payment of another amount with the reference {0}")]
+    ReferenceTaken(String),
+    /// There is no room for another.
+    #[error("a tenant has at most {most} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        most: usize,
+    },
+    /// Others changed what the tenant owes, again and again.
+    #[error("what this tenant owes is being changed by others")]
+    Contended,
     /// The usage could not be read.
     #[error("the usage could not be read")]
     Usage(#[from] metering::Error),

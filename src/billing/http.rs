@@ -6,8 +6,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Account, AddressBody, Billing, Effective, PlanVersion,
+    Account, AddressBody, Billing, Effective, PlanVersion, invoice_http,
     plan::{PlanBody, QuotaBody},
+    terms_http,
     views::{BillView, RatedView},
     wire::RateRequest,
 };
@@ -32,6 +33,8 @@ where
         .routes(routes!(read_billing_account))
         .routes(routes!(update_quotas))
         .routes(routes!(read_own_bill))
+        .merge(invoice_http::routes())
+        .merge(terms_http::routes())
 }
 
 /// A plan and from when it holds.

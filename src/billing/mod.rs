@@ -1,32 +1,50 @@
-//! Billing: plans and what they entitle to, rating, billing accounts, and what a tenant owes for a period.
+//! Billing: plans and what they entitle to, rating, billing accounts, what a tenant owes for a period, and its invoices.
 //!
 //! Invariants: a tenant has at most one billing account; a plan is never changed, a new version takes its place from
 //! a stated time on; an amount is exact until its line is rounded, once; a bill can be worked out again from the
-//! usage totals, the tiers a tenant had and the versions of their plans, and comes out the same.
+//! usage totals, the tiers a tenant had and the versions of their plans, and comes out the same. A period has one invoice that
+//! holds; an issued one never changes, its number is one more than that of the one before, and what was metered is on invoices
+//! once, still to be billed, or was voided.
 //!
-//! Not here: counting (`metering`) and which tier a tenant has (`tenants`).
+//! Not here: counting (`metering`), which tier a tenant has (`tenants`), and what becomes of one that does not pay (`onboarding`).
 
 pub mod address;
 mod amounts;
 pub mod audit;
+mod charges;
 mod entitlements;
 pub mod error;
+mod explaining;
 pub mod forms;
 pub mod http;
+pub mod invoice;
+mod invoice_audit;
+pub mod invoice_document;
+mod invoice_http;
+mod invoice_views;
+mod invoicing;
 pub mod model;
 pub mod plan;
 pub mod rules;
+mod running;
 mod service;
+mod settling;
 mod source;
 mod spans;
+pub mod terms;
+mod terms_http;
 mod views;
 pub mod wire;
 
 pub use address::{AddressBody, BillingAddress};
 pub use entitlements::{Entitlement, EntitlementQuery, Metered};
 pub use error::Error;
+pub use invoice::{BillingConfig, CreditedLine, Invoice, OverduePolicy, Proration};
+pub use invoice_audit::Balance;
+pub use invoice_views::{CreditNoteView, InvoiceView, PaymentView};
 pub use model::{Account, Bill, Plan, Quota, QuotaMode, RateLimit};
 pub use plan::{parse_plans, stock_plans};
 pub use service::{Billing, Effective};
+pub use settling::{Credited, NewCreditNote, NewPayment, Paid, Settlement};
 pub use source::UsageSource;
 pub use spans::{Catalogue, PlanVersion, Span};

@@ -234,6 +234,10 @@ pub struct Plan {
     pub isolation: Isolation,
     /// Due every month.
     pub base: Money,
+    /// What base and usage of a month come to at least.
+    pub commitment: Option<Money>,
+    /// So many days from the opening of a tenant's account it is free.
+    pub trial_days: u32,
     /// Prices of meters.
     pub prices: Vec<Price>,
     /// Limits by period.
@@ -314,14 +318,43 @@ pub struct Bill {
 /// A line of a bill, with the version of the plan it was priced by and the part of the period it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BillLine {
+    /// Of which kind.
+    pub kind: LineKind,
     /// The line.
     pub line: Line,
+    /// What earlier parts of the period had used of the same tier, which this part is priced on top of.
+    pub already: Option<Quantity>,
     /// The tier whose plan priced it.
     pub tier: TierName,
     /// The version of that plan.
     pub price_version: u32,
     /// The part of the period.
     pub period: Period,
+}
+
+/// What a line is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineKind {
+    /// The plan's base.
+    Base,
+    /// A meter.
+    Usage,
+    /// What is missing to the plan's commitment.
+    Commitment,
+    /// What an earlier invoice would be otherwise by now.
+    Adjustment,
+}
+
+impl LineKind {
+    /// The name in the API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Usage => "usage",
+            Self::Commitment => "commitment",
+            Self::Adjustment => "adjustment",
+        }
+    }
 }
 
 /// Whether a bill may still grow.

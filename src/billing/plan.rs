@@ -12,6 +12,9 @@ use crate::kernel::{CalendarUnit, Currency, Fault, Faults, Isolation, Money, Qua
 /// The plans that come with the program.
 const STOCK: &str = include_str!("../../config/plans.toml");
 
+/// The longest trial, in days.
+const MAX_TRIAL_DAYS: u32 = 3_660;
+
 /// What a tier costs and allows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +31,12 @@ pub struct PlanBody {
     pub currency: String,
     /// Due every interval, in the currency.
     pub base: String,
+    /// What base and usage of an interval come to at least, in the currency; nothing when absent.
+    #[serde(default)]
+    pub commitment: Option<String>,
+    /// So many days from the opening of a tenant's account nothing of it is charged.
+    #[serde(default)]
+    pub trial_days: u32,
     /// `month`.
     #[serde(default = "month")]
     pub interval: String,
@@ -126,6 +135,13 @@ impl PlanBody {
             let money = Money::from_exact(base, currency);
             faults.check(&at("base"), money)
         });
+        let commitment = self.commitment.as_ref().and_then(|text| {
+            let exact = non_negative(faults, &at("commitment"), text)?;
+            faults.check(&at("commitment"), Money::from_exact(exact, currency?))
+        });
+        if self.trial_days > MAX_TRIAL_DAYS {
+            faults.add(at("trial_days"), format!("must be at most {MAX_TRIAL_DAYS}"));
+        }
         if self.interval != "month" {
             faults.add(at("interval"), "must be month");
         }
@@ -142,6 +158,8 @@ impl PlanBody {
             version,
             isolation: self.isolation,
             base: base?,
+            commitment,
+            trial_days: self.trial_days,
             prices,
             quotas,
             rate_limit,
@@ -188,6 +206,8 @@ impl From<&Plan> for PlanBody {
             isolation: plan.isolation,
             currency: plan.currency().to_string(),
             base: plan.base.amount(),
+            commitment: plan.commitment.map(Money::amount),
+            trial_days: plan.trial_days,
             interval: month(),
             prices: plan.prices.iter().map(PriceBody::from).collect(),
             quotas: plan.quotas.iter().map(QuotaBody::from).collect(),

@@ -113,9 +113,11 @@ fn the_parts_of_a_period_pay_the_base_once() {
     let cut: Timestamp = "2026-11-07T13:37:00Z".parse().unwrap();
     let (before, after) = (Period::new(november.from(), cut).unwrap(), Period::new(cut, november.to()).unwrap());
     let base = Money::from_minor(2_999, usd());
-    let sum = base_share(base, before, november).add(base_share(base, after, november)).unwrap();
+    let sum = share_of(base, before, november, Proration::Second)
+        .add(share_of(base, after, november, Proration::Second))
+        .unwrap();
     assert_eq!(sum, base);
-    assert_eq!(base_share(base, before, november).amount(), "6.57");
+    assert_eq!(share_of(base, before, november, Proration::Second).amount(), "6.57");
 }
 
 proptest! {
@@ -146,7 +148,7 @@ proptest! {
         let at = november.from().plus_secs(cut);
         let base = Money::from_minor(minor, usd());
         let parts = [Period::new(november.from(), at).unwrap(), Period::new(at, november.to()).unwrap()];
-        let sum: i64 = parts.iter().map(|part| base_share(base, *part, november).minor()).sum();
+        let sum: i64 = parts.iter().map(|part| share_of(base, *part, november, Proration::Second).minor()).sum();
         prop_assert_eq!(sum, minor);
     }
 

@@ -1,22 +1,20 @@
 //! Use cases of billing.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{
     address::BillingAddress,
     error::Error,
-    model::{Account, Bill, BillLine, BillStatus, Plan, Quota, Usage},
+    invoice::BillingConfig,
+    model::{Account, Plan, Quota},
     plan::{PlanBody, QuotaBody},
     rules::{self, Quantities, UsageByMeter},
     source::UsageSource,
-    spans::{Catalogue, PlanVersion, Span},
+    spans::{Catalogue, PlanVersion},
 };
 use crate::{
     kernel::{
-        Act, Actor, BillingAccountId, CalendarUnit, Clock, Currency, Fault, Faults, Money, Period, Rng, TenantId,
+        Act, Actor, BillingAccountId, CalendarUnit, Clock, Currency, Fault, Faults, Period, Rng, TenantId,
         TenantObserver, TierName, Timestamp, ids::uuid_v7,
     },
     store::{PlanRow, Scope, Store, StoreError, Tx},
@@ -34,12 +32,12 @@ pub enum Effective {
 /// The billing service; cheap to clone.
 #[derive(Clone)]
 pub struct Billing {
-    store: Store,
+    pub(super) store: Store,
     usage: UsageSource,
-    clock: Arc<dyn Clock>,
-    rng: Arc<dyn Rng>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) rng: Arc<dyn Rng>,
     observer: Arc<dyn TenantObserver>,
-    currency: Currency,
+    pub(super) config: Arc<BillingConfig>,
     catalogue: Arc<RwLock<Arc<Catalogue>>>,
 }
 
@@ -51,11 +49,12 @@ impl Billing {
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
         observer: Arc<dyn TenantObserver>,
-        currency: Currency,
+        config: BillingConfig,
         stock: &[Plan],
     ) -> Result<Self, Error> {
+        let config = Arc::new(config);
         let catalogue = Arc::new(RwLock::new(Arc::new(Catalogue::default())));
-        let billing = Self { store, usage, clock, rng, observer, currency, catalogue };
+        let billing = Self { store, usage, clock, rng, observer, config, catalogue };
         billing.put_stock_plans(stock).await?;
         billing.reload_plans().await?;
         Ok(billing)
@@ -103,8 +102,8 @@ impl Billing {
 
     /// Adds a version of a tier's plan.
     pub async fn put_plan(&self, scope: Scope, mut plan: Plan, effective: Effective) -> Result<PlanVersion, Error> {
-        if plan.currency() != self.currency {
-            let detail = format!("must be {}, the currency of all bills", self.currency);
+        if plan.currency() != self.config.currency {
+            let detail = format!("must be {}, the currency of all bills", self.config.currency);
             return Err(Error::Invalid(vec![Fault { field: "currency".into(), detail }]));
         }
         let now = self.clock.now();
@@ -141,7 +140,7 @@ impl Billing {
             id: BillingAccountId::generate(now, &*self.rng),
             tenant_id: tenant,
             billing_address: address.clone(),
-            currency: self.currency,
+            currency: self.config.currency,
             opened_at: now,
             closed_at: None,
         };
@@ -175,19 +174,19 @@ impl Billing {
         if !tx.billing_address_set(tenant, address).await? {
             return Err(Error::NoAccount(tenant));
         }
-        self.note(&mut tx, actor, "billing_address.changed", (tenant, None)).await?;
+        self.note(&mut tx, actor, "billing_address.changed", (tenant, tenant.to_string(), None)).await?;
         Ok(tx.commit().await?)
     }
 
-    async fn note(
+    pub(super) async fn note(
         &self,
         tx: &mut Tx,
         actor: Actor,
         action: &'static str,
-        (tenant, detail): (TenantId, Option<String>),
+        (tenant, subject, detail): (TenantId, String, Option<String>),
     ) -> Result<(), Error> {
         let now = self.clock.now();
-        let act = Act { actor, action, tenant: Some(tenant), subject: tenant.to_string(), detail };
+        let act = Act { actor, action, tenant: Some(tenant), subject, detail };
         Ok(tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?)
     }
 
@@ -217,54 +216,10 @@ impl Billing {
         account.filter(|account| account.closed_at.is_none()).ok_or(Error::NoAccount(tenant))?;
         tx.tenant_quotas_set(tenant, json, self.clock.now()).await?;
         let detail = json.unwrap_or("those of the plan").to_owned();
-        self.note(&mut tx, actor, "quotas.changed", (tenant, Some(detail))).await?;
+        self.note(&mut tx, actor, "quotas.changed", (tenant, tenant.to_string(), Some(detail))).await?;
         tx.commit().await?;
         self.observer.tenant_changed(tenant);
         Ok(())
-    }
-
-    /// What a tenant owes for the month that `at` lies in. The same answer whenever it is asked for, once the month
-    /// is over.
-    pub async fn bill(&self, scope: Scope, tenant: TenantId, at: Timestamp) -> Result<Bill, Error> {
-        let period = Period::containing(at, CalendarUnit::Month);
-        let mut tx = self.store.read(scope).await?;
-        let account = tx.billing_account(tenant).await?.ok_or(Error::NoAccount(tenant))?;
-        let tiers = tx.billed_tiers(tenant).await?;
-        drop(tx);
-        let status = if period.contains(self.clock.now()) || self.clock.now() < period.from() {
-            BillStatus::Open
-        } else {
-            BillStatus::Closed
-        };
-        let mut bill =
-            Bill { tenant_id: tenant, period, status, lines: Vec::new(), total: Money::zero(account.currency) };
-        let outside = account.opened_at >= period.to() || account.closed_at.is_some_and(|at| at < period.from());
-        if outside {
-            return Ok(bill);
-        }
-        // What was used of each tier in earlier spans: what a tier includes, it includes once a period.
-        let mut earlier: BTreeMap<TierName, Quantities> = BTreeMap::new();
-        for span in self.catalogue().spans(period, &tiers) {
-            let used = self.span_usage(scope, tenant, &span).await?;
-            let already = earlier.get(&span.plan.tier);
-            for line in span_lines(&span, period, &used, already)? {
-                bill.total = bill.total.add(line.line.amount)?;
-                bill.lines.push(line);
-            }
-            rules::add_quantities(earlier.entry(span.plan.tier.clone()).or_default(), &used)?;
-        }
-        Ok(bill)
-    }
-
-    /// What was used in a span of what its plan has a price for.
-    async fn span_usage(&self, scope: Scope, tenant: TenantId, span: &Span) -> Result<Quantities, Error> {
-        let mut used = Quantities::new();
-        for meter in span.plan.prices.iter().map(|price| &price.meter) {
-            if !used.contains_key(meter) {
-                used.insert(meter.clone(), self.usage.total(scope, tenant, meter, span.period).await?);
-            }
-        }
-        Ok(used)
     }
 
     /// Rates usage by prices; changes nothing.
@@ -276,21 +231,6 @@ impl Billing {
     ) -> Result<super::model::Rated, Error> {
         Ok(rules::rate(prices, usage, already, currency)?)
     }
-}
-
-/// The lines of a span. `already` is what earlier spans of the same tier have billed.
-fn span_lines(
-    span: &Span,
-    whole: Period,
-    used: &Quantities,
-    already: Option<&Quantities>,
-) -> Result<Vec<BillLine>, Error> {
-    let Span { period, plan } = span;
-    let usage = used.iter().map(|(meter, quantity)| (meter.clone(), Usage::Quantity(*quantity))).collect();
-    let rated = rules::rate(&plan.prices, &usage, already, plan.currency())?;
-    let base = rules::base_line(plan, *period, whole);
-    let about = |line| BillLine { line, tier: plan.tier.clone(), price_version: plan.version, period: *period };
-    Ok(std::iter::once(base).chain(rated.lines).map(about).collect())
 }
 
 fn plan_row(plan: &Plan, effective_from: Timestamp) -> PlanRow {

@@ -42,6 +42,11 @@ impl Catalogue {
         of_tier().rfind(|version| version.effective_from <= at).or_else(|| of_tier().next())
     }
 
+    /// One version of a tier's plan.
+    pub fn version(&self, tier: &TierName, version: u32) -> Option<&PlanVersion> {
+        self.versions.iter().find(|own| own.plan.tier == *tier && own.plan.version == version)
+    }
+
     /// The newest version of a tier's plan, in force or not yet.
     pub fn newest(&self, tier: &TierName) -> Option<&PlanVersion> {
         self.versions.iter().rfind(|version| version.plan.tier == *tier)

@@ -108,6 +108,10 @@ pub struct BillView {
 pub struct BillLineView {
     #[serde(flatten)]
     line: LineView,
+    /// `base`, `usage` or `commitment`.
+    kind: &'static str,
+    /// What earlier parts of the period used of the same tier.
+    already: Option<Quantity>,
     /// The tier whose plan priced it.
     tier: String,
     /// The version of that plan.
@@ -119,7 +123,9 @@ pub struct BillLineView {
 impl From<BillLine> for BillLineView {
     fn from(line: BillLine) -> Self {
         Self {
+            kind: line.kind.name(),
             line: line.line.into(),
+            already: line.already,
             tier: line.tier.to_string(),
             price_version: line.price_version,
             period: line.period.into(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Failure, run_to_the_end};
 use crate::{
     billing::{
-        self, Billing, UsageSource,
+        self, Balance, Billing, UsageSource,
         audit::{BillsReport, audit},
     },
     kernel::{Clock, ManualClock, SystemClock, SystemRng, TenantId, TenantObserver},
@@ -50,8 +50,13 @@ async fn doctor(settings: &Settings) -> Result<(), Failure> {
     for difference in &differences {
         eprintln!("{difference}");
     }
+    for (meter, balance) in bills.balances.iter().filter(|(_, balance)| !balance.metered.is_zero()) {
+        let Balance { metered, billed, unbilled, voided } = balance;
+        eprintln!("{meter}: metered {metered} = billed {billed} + unbilled {unbilled} + voided {voided}");
+    }
     let Report { compared, uncounted, voided, .. } = report;
-    let looked_at = format!("{compared} pairs of tenant and meter and {} bills", bills.bills);
+    let looked_at =
+        format!("{compared} pairs of tenant and meter and {} bills and {} invoices", bills.bills, bills.invoices);
     match differences.len() {
         0 => {
             eprintln!(
@@ -73,7 +78,8 @@ async fn bills(store: &Store, settings: &Settings) -> Result<BillsReport, billin
     let recount = Recount::open(store, then.clone(), now).await?;
     let usage = UsageSource::Ledger(UsageReader::open(store, then, Arc::clone(&clock)).await?);
     let (rng, nobody) = (Arc::new(SystemRng), Arc::new(Nobody));
-    let billing = Billing::open(store.clone(), usage, clock, rng, nobody, settings.billing.currency, &[]).await?;
+    let billing =
+        Billing::open(store.clone(), usage, clock, rng, nobody, settings.billing.invoices.clone(), &[]).await?;
     audit(&billing, &recount).await
 }
 

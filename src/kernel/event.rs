@@ -44,6 +44,16 @@ event_names! {
     UserCreated = "user.created";
     /// A soft quota was exceeded, for the first time in its period.
     UsageThreshold = "usage.threshold";
+    /// A period is over, and what it came to is known but for what comes late.
+    InvoiceDrafted = "invoice.drafted";
+    /// An invoice has its number and does not change any more.
+    InvoiceFinalized = "invoice.finalized";
+    /// Nothing of an invoice is owed any more.
+    InvoicePaid = "invoice.paid";
+    /// An invoice was due and is not paid.
+    InvoiceOverdue = "invoice.overdue";
+    /// An invoice was taken back.
+    InvoiceVoided = "invoice.voided";
     /// An endpoint gets nothing any more, because it said so or because it failed for long.
     WebhookDisabled = "webhook.disabled";
 }

@@ -98,6 +98,16 @@ id!(/// An event that other programs hear of.
     EventId);
 id!(/// An address that is told of events.
     WebhookId);
+id!(/// An invoice.
+    InvoiceId);
+id!(/// What takes some of an invoice back.
+    CreditNoteId);
+id!(/// Money that came in for an invoice.
+    PaymentId);
+id!(/// Money that a tenant has with us.
+    CreditId);
+id!(/// A rebate on invoices.
+    CouponId);
 id!(/// A node's journal: random, made with its data folder.
     NodeId);
 

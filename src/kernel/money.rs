@@ -136,6 +136,18 @@ impl Money {
         Ok(Self { minor, ..self })
     }
 
+    /// The difference of two amounts of one currency.
+    #[expect(clippy::should_implement_trait, reason = "fallible, so not the operator")]
+    pub fn sub(self, other: Self) -> Result<Self, MoneyError> {
+        let minor = other.minor.checked_neg().ok_or(MoneyError::Overflow)?;
+        self.add(Self { minor, ..other })
+    }
+
+    /// Whether it is exactly zero.
+    pub const fn is_zero(self) -> bool {
+        self.minor == 0
+    }
+
     /// The amount as a decimal text with exactly the currency's digits: `"12.34"`.
     pub fn amount(self) -> String {
         self.decimal().to_string()

@@ -8,10 +8,12 @@
 //! its name; public sign-up never does.
 
 mod customer_http;
+mod dunning;
 pub mod error;
 pub mod http;
 mod invitation_http;
 pub mod invitations;
+mod invoice_money_http;
 mod me_http;
 pub mod model;
 mod named;
@@ -26,6 +28,7 @@ mod sign_up;
 mod tier_change;
 mod tier_change_http;
 
+pub use dunning::Closed;
 pub use error::Error;
 pub use model::{Entrance, Invitation, Registration, RegistrationStatus, Request, Step, StepName, StepStatus};
 pub use named::Named;

@@ -4,6 +4,7 @@
 //! environment.
 
 mod again;
+mod billing;
 mod gateway;
 mod identity;
 mod issuers;
@@ -18,15 +19,12 @@ mod store;
 mod upstreams;
 mod webhooks;
 
-use std::{
-    ffi::OsString,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, fs, path::PathBuf};
 
 use toml::{Table, Value};
 
 pub use again::Given;
+pub use billing::BillingSettings;
 pub use gateway::GatewaySettings;
 pub use identity::IdentitySettings;
 pub use lab::LabSettings;
@@ -38,10 +36,7 @@ pub use server::ServerSettings;
 pub use store::StoreSettings;
 pub use webhooks::WebhookSettings;
 
-use crate::{
-    billing::{self, Plan},
-    kernel::{Currency, Email, Secret},
-};
+use crate::kernel::{Email, Secret};
 use read::Reader;
 
 /// Everything that can be set, checked.
@@ -75,17 +70,6 @@ pub struct Settings {
     pub given: Given,
     /// The command line; `None` when these settings are not the process's own.
     pub flags: Option<Flags>,
-}
-
-/// `[billing]`
-#[derive(Debug, Clone)]
-pub struct BillingSettings {
-    /// The currency of new billing accounts.
-    pub currency: Currency,
-    /// The plans that a store without any begins with.
-    pub plans: Vec<Plan>,
-    /// Folders with fonts for invoices, searched before the system's own.
-    pub fonts: Vec<PathBuf>,
 }
 
 /// `[provisioning]`
@@ -234,43 +218,6 @@ impl Settings {
             given,
             flags: None,
         })
-    }
-}
-
-impl BillingSettings {
-    fn read(reader: &mut Reader) -> Option<Self> {
-        let currency = reader.parsed::<Currency>("billing.currency", "USD");
-        let plans = match reader.optional_string("billing.plans") {
-            None => Some(billing::stock_plans()),
-            Some(path) => match fs::read_to_string(&path)
-                .map_err(|error| error.to_string())
-                .map(|text| billing::parse_plans(&text))
-            {
-                Ok(Ok(plans)) => Some(plans),
-                Ok(Err(faults)) => {
-                    for fault in faults {
-                        reader.fault("billing.plans", &format!("{path}: {}: {}", fault.field, fault.detail));
-                    }
-                    None
-                }
-                Err(error) => {
-                    reader.fault("billing.plans", &format!("{path} cannot be read: {error}"));
-                    None
-                }
-            },
-        };
-        let fonts = reader.strings("billing.fonts", &[]).map(|folders| {
-            for folder in folders.iter().filter(|folder| !Path::new(folder).is_dir()) {
-                reader.fault("billing.fonts", &format!("{folder} is no folder"));
-            }
-            folders.into_iter().map(PathBuf::from).collect()
-        });
-        let (currency, plans) = (currency?, plans?);
-        if let Some(plan) = plans.iter().find(|plan| plan.currency() != currency) {
-            let detail = format!("is {currency}, and the plan of {} has {}", plan.tier, plan.currency());
-            reader.fault("billing.currency", &detail);
-        }
-        Some(Self { currency, plans, fonts: fonts? })
     }
 }
 

@@ -22,6 +22,7 @@ mod factors;
 mod forgetting;
 mod idempotency;
 mod identity;
+mod invoices;
 mod links;
 mod mail;
 mod metering;
@@ -33,6 +34,7 @@ mod requests;
 mod sign_outs;
 mod tenants;
 mod users;
+mod wallet;
 mod webhooks;
 
 use std::{os::unix::fs::OpenOptionsExt as _, path::Path, str::FromStr, sync::Arc, time::Duration};
@@ -50,6 +52,7 @@ pub use dialect::Engine;
 pub use error::StoreError;
 pub use events::EventFilter;
 pub use idempotency::Claim;
+pub use invoices::{InvoiceFilter, Undrafted};
 pub use query::Tx;
 pub use scope::Scope;
 

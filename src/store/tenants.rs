@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     kernel::{CustomerName, ExternalId, PageRequest, TenantId, TierName, Timestamp},
-    tenants::model::{Failure, Status, Tenant, TenantFilter, TierSpan},
+    tenants::model::{Failure, Status, Suspension, Tenant, TenantFilter, TierSpan},
 };
 
 /// Subjects of one statement; a power of two.
@@ -30,7 +30,11 @@ fn read_status(row: &Row) -> Result<Status, StoreError> {
     Ok(match name.as_str() {
         "provisioning" => Status::Provisioning,
         "active" => Status::Active,
-        "suspended" => Status::Suspended,
+        // A store of before there was a reason has none.
+        "suspended" => Status::Suspended(match row.get::<Option<String>>("status_detail")?.as_deref() {
+            Some("unpaid") => Suspension::Unpaid,
+            _ => Suspension::Asked,
+        }),
         "changing_tier" => Status::ChangingTier { to: row.parse("status_detail")? },
         "failed" => {
             let FailureRow { step, reason, retryable } = row.json("status_detail")?;
@@ -49,6 +53,7 @@ fn status_detail(status: &Status) -> Option<String> {
             let row = FailureRow { step: step.clone(), reason: reason.clone(), retryable: *retryable };
             Some(serde_json::to_string(&row).unwrap_or_default())
         }
+        Status::Suspended(why) => Some(why.name().to_owned()),
         _ => None,
     }
 }

@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use super::{StoreError, dialect::PgTime};
 use crate::kernel::{
-    BillingAccountId, BrowserId, ClientId, EventId, InfrastructureId, InitialTokenId, InvitationId, MeterId, NodeId,
-    Quantity, RegistrationId, SessionId, TenantId, Timestamp, UserId, WebhookId,
+    BillingAccountId, BrowserId, ClientId, CouponId, CreditId, CreditNoteId, EventId, InfrastructureId, InitialTokenId,
+    InvitationId, InvoiceId, MeterId, NodeId, PaymentId, Quantity, RegistrationId, SessionId, TenantId, Timestamp,
+    UserId, WebhookId,
 };
 
 /// Bound parameters of one statement.
@@ -155,8 +156,31 @@ ids!(
     InitialTokenId,
     InvitationId,
     EventId,
-    WebhookId
+    WebhookId,
+    InvoiceId,
+    CreditNoteId,
+    PaymentId,
+    CreditId,
+    CouponId
 );
+
+impl Bind for Option<Quantity> {
+    fn bind(self, args: &mut Args) -> Result<(), StoreError> {
+        args.add(self.map(|quantity| quantity.to_string()), self.map(Quantity::as_decimal))
+    }
+}
+
+impl Column for Option<Quantity> {
+    fn column(row: &Row, name: &str) -> Result<Self, StoreError> {
+        match row {
+            Row::Sqlite(row) => row
+                .try_get::<Option<String>, _>(name)?
+                .map(|text| text.parse().map_err(|_| StoreError::Corrupt(format!("{name}: {text:?}"))))
+                .transpose(),
+            Row::Postgres(row) => Ok(row.try_get::<Option<Decimal>, _>(name)?.map(Quantity::new)),
+        }
+    }
+}
 
 impl Bind for Timestamp {
     fn bind(self, args: &mut Args) -> Result<(), StoreError> {

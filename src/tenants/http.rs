@@ -38,6 +38,9 @@ pub struct TenantView {
     /// The tier it is moving to, while `changing_tier`.
     #[serde(skip_serializing_if = "Option::is_none")]
     changing_to: Option<String>,
+    /// Why, while `suspended`: `asked` by an administrator, or `unpaid`, which a payment ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suspended_because: Option<&'static str>,
     /// Why it failed, while `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<FailureView>,
@@ -58,14 +61,15 @@ pub struct FailureView {
 impl From<Tenant> for TenantView {
     fn from(tenant: Tenant) -> Self {
         let status = tenant.status.name();
-        let (mut changing_to, mut failure, mut deleted_at) = (None, None, None);
+        let (mut changing_to, mut suspended_because, mut failure, mut deleted_at) = (None, None, None, None);
         match tenant.status {
             Status::ChangingTier { to } => changing_to = Some(to.to_string()),
             Status::Failed(f) => {
                 failure = Some(FailureView { step: f.step, reason: f.reason, retryable: f.retryable });
             }
             Status::Deleted { at } => deleted_at = Some(at),
-            Status::Provisioning | Status::Active | Status::Suspended | Status::Offboarding => {}
+            Status::Suspended(why) => suspended_because = Some(why.name()),
+            Status::Provisioning | Status::Active | Status::Offboarding => {}
         }
         Self {
             tenant_id: tenant.id,
@@ -74,6 +78,7 @@ impl From<Tenant> for TenantView {
             tier: tenant.tier.to_string(),
             status,
             changing_to,
+            suspended_because,
             failure,
             created_at: tenant.created_at,
             deleted_at,

@@ -14,5 +14,5 @@ mod service;
 
 pub use error::Error;
 pub use http::TenantView;
-pub use model::{Failure, Status, Tenant, TenantFilter, TierSpan};
+pub use model::{Failure, Status, Suspension, Tenant, TenantFilter, TierSpan};
 pub use service::{Deed, TenantPatch, Tenants};

@@ -30,7 +30,7 @@ pub enum Status {
     /// In use.
     Active,
     /// Kept, but no call gets through.
-    Suspended,
+    Suspended(Suspension),
     /// In use while its infrastructure moves.
     ChangingTier {
         /// The tier it moves to.
@@ -45,6 +45,25 @@ pub enum Status {
         /// Since when.
         at: Timestamp,
     },
+}
+
+/// Why no call gets through, which says who may let them through again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suspension {
+    /// An administrator said so, and must say that it ends.
+    Asked,
+    /// An invoice is overdue; a payment ends it.
+    Unpaid,
+}
+
+impl Suspension {
+    /// The name in the API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Unpaid => "unpaid",
+        }
+    }
 }
 
 /// Which step failed, and what now.
@@ -64,7 +83,7 @@ impl Status {
         match self {
             Self::Provisioning => "provisioning",
             Self::Active => "active",
-            Self::Suspended => "suspended",
+            Self::Suspended(_) => "suspended",
             Self::ChangingTier { .. } => "changing_tier",
             Self::Failed(_) => "failed",
             Self::Offboarding => "offboarding",

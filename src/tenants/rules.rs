@@ -2,7 +2,7 @@
 
 use super::{
     error::Error,
-    model::{Failure, Status, Tenant},
+    model::{Failure, Status, Suspension, Tenant},
 };
 use crate::kernel::{EventName, TierName, Timestamp};
 
@@ -18,7 +18,10 @@ pub fn events(before: &Tenant, after: &Tenant) -> Vec<EventName> {
     match after.status {
         // A move to another tier stops no call, so its end begins none.
         Status::Active if !before.status.is_usable() => events.push(EventName::TenantActivated),
-        Status::Suspended => events.push(EventName::TenantSuspended),
+        // For another reason than before it is suspended all the same.
+        Status::Suspended(_) if !matches!(before.status, Status::Suspended(_)) => {
+            events.push(EventName::TenantSuspended);
+        }
         Status::Deleted { .. } => events.push(EventName::TenantDeleted),
         _ => {}
     }
@@ -29,18 +32,36 @@ impl Tenant {
     /// All steps of onboarding are done.
     pub fn activate(self) -> Result<Self, Error> {
         match self.status {
-            Status::Provisioning | Status::Failed(_) | Status::Suspended | Status::Active => {
+            Status::Provisioning | Status::Failed(_) | Status::Suspended(_) | Status::Active => {
                 Ok(self.becomes(Status::Active))
             }
             _ => Err(self.refuses("be activated")),
         }
     }
 
-    /// No call gets through any more.
+    /// No call gets through any more, whoever pays what.
     pub fn suspend(self) -> Result<Self, Error> {
         match self.status {
-            Status::Active | Status::Suspended => Ok(self.becomes(Status::Suspended)),
+            Status::Active | Status::Suspended(_) => Ok(self.becomes(Status::Suspended(Suspension::Asked))),
             _ => Err(self.refuses("be suspended")),
+        }
+    }
+
+    /// No call gets through until what is owed is paid. Who is suspended already stays so for the reason there was.
+    pub fn suspend_unpaid(self) -> Result<Self, Error> {
+        match self.status {
+            Status::Active => Ok(self.becomes(Status::Suspended(Suspension::Unpaid))),
+            Status::Suspended(_) => Ok(self),
+            _ => Err(self.refuses("be suspended")),
+        }
+    }
+
+    /// Nothing is overdue any more: ends a suspension for that, and no other.
+    #[must_use]
+    pub fn settle(self) -> Self {
+        match self.status {
+            Status::Suspended(Suspension::Unpaid) => self.becomes(Status::Active),
+            _ => self,
         }
     }
 
@@ -138,7 +159,7 @@ mod tests {
         vec![
             Status::Provisioning,
             Status::Active,
-            Status::Suspended,
+            Status::Suspended(Suspension::Asked),
             Status::ChangingTier { to },
             Status::Failed(failure),
             Status::Offboarding,
@@ -176,6 +197,15 @@ mod tests {
         assert_eq!(moving.tier.as_str(), "standard");
         assert_eq!(moving.clone().abandon_tier_change().unwrap().tier.as_str(), "standard");
         assert_eq!(moving.finish_tier_change().unwrap().tier.as_str(), "premium");
+    }
+
+    #[test]
+    fn a_payment_lifts_a_suspension_for_debt_and_no_other() {
+        let unpaid = tenant(Status::Active).suspend_unpaid().unwrap();
+        assert_eq!(unpaid.clone().settle().status, Status::Active);
+        let asked = unpaid.suspend().unwrap();
+        assert_eq!(asked.clone().suspend_unpaid().unwrap(), asked);
+        assert_eq!(asked.clone().settle(), asked);
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Tenants {
     /// Lets calls through again.
     pub async fn activate(&self, scope: Scope, actor: Actor, id: TenantId) -> Result<Tenant, Error> {
         self.change_by(scope, Deed::new(actor, "tenant.activated"), id, |tenant| match tenant.status {
-            Status::Suspended | Status::Active => tenant.activate(),
+            Status::Suspended(_) | Status::Active => tenant.activate(),
             _ => Err(Error::WrongState { id, status: tenant.status.name(), verb: "be activated" }),
         })
         .await

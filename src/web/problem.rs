@@ -185,7 +185,15 @@ impl From<billing::Error> for Problem {
             Error::UnknownTier(_) => Self::invalid_field("tier", text),
             Error::Invalid(faults) => Self::invalid(&faults),
             Error::Rating(error) => Self::invalid_field("usage", error),
-            Error::Money(_) => Self::new(Kind::CONFLICT, text),
+            Error::UnknownInvoice(_) | Error::UnknownCoupon(_) | Error::UnknownLine(..) => {
+                Self::new(Kind::NOT_FOUND, text)
+            }
+            Error::InvoiceState { .. }
+            | Error::EarlierDraft { .. }
+            | Error::ReferenceTaken(_)
+            | Error::TooMany { .. }
+            | Error::Money(_) => Self::new(Kind::CONFLICT, text),
+            Error::Contended => Self::new(Kind::UNAVAILABLE, text).retry_after(1),
             Error::Usage(error) => error.into(),
             Error::Store(error) => error.into(),
         }

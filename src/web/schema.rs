@@ -6,8 +6,9 @@ use utoipa::openapi::{
 };
 
 use crate::kernel::{
-    BillingAccountId, BrowserId, ClientId, Currency, EventId, InfrastructureId, InitialTokenId, MeterId, Quantity,
-    RegistrationId, SessionId, TenantId, Timestamp, UserId, WebhookId,
+    BillingAccountId, BrowserId, ClientId, CouponId, CreditId, CreditNoteId, Currency, EventId, InfrastructureId,
+    InitialTokenId, InvoiceId, MeterId, PaymentId, Quantity, RegistrationId, SessionId, TenantId, Timestamp, UserId,
+    WebhookId,
 };
 
 fn text(format: &str, description: &str) -> RefOr<Schema> {
@@ -43,6 +44,11 @@ schemas! {
     ClientId => "uuid", "A machine client (UUIDv7).";
     EventId => "uuid", "An event (UUIDv7); the `webhook-id` of its deliveries.";
     WebhookId => "uuid", "An address that is told of events (UUIDv7).";
+    InvoiceId => "uuid", "An invoice (UUIDv7).";
+    CreditNoteId => "uuid", "A credit note (UUIDv7).";
+    PaymentId => "uuid", "A payment (UUIDv7).";
+    CreditId => "uuid", "A prepaid credit (UUIDv7).";
+    CouponId => "uuid", "A coupon (UUIDv7).";
     Timestamp => "date-time", "RFC 3339, UTC.";
     Quantity => "decimal", "An exact decimal number as text, up to 28 significant digits.";
     Currency => "iso-4217", "A currency code such as USD.";

@@ -4,6 +4,7 @@
 use axum::http::Method;
 use serde_json::{Value, json};
 
+use super::invoices::{close, invoices};
 use crate::support::{
     actors::{PASSWORD, email_of},
     app::TestApp,
@@ -89,7 +90,13 @@ fn filled(path: &str, ids: &[(&str, String)]) -> String {
 /// An example of everything that has an id, all of one tenant's.
 async fn things_of(app: &TestApp, name: &str) -> Vec<(&'static str, String)> {
     let tenant_id = app.tenant(name, "standard").await;
+    // A month later it has an invoice.
+    app.clock.set("2026-12-01T02:00:00Z".parse().unwrap());
+    close(app).await;
+    let invoice = invoices(app, &tenant_id).await[0]["invoice_id"].as_str().unwrap().to_owned();
     let (admin, owner) = (app.admin().await, app.owner_of(name).await);
+    let coupon = json!({"name": "Welcome", "percent_off": "10"});
+    let coupon = admin.post(&format!("/admin/v1/tenants/{tenant_id}/coupons"), coupon).await.expect(201);
     let client = owner.post("/v1/clients", json!({"client_name": "robot"})).await.expect(201);
     let member = json!({"email": format!("second-{}", email_of(name)), "role": "member", "password": PASSWORD});
     let user = owner.post("/v1/users", member).await.expect(201);
@@ -114,6 +121,9 @@ async fn things_of(app: &TestApp, name: &str) -> Vec<(&'static str, String)> {
         ("tier", "standard".into()),
         ("event_id", "nothing".into()),
         ("webhook_id", webhook),
+        ("invoice_id", invoice),
+        ("line", "1".into()),
+        ("coupon_id", coupon.text("/coupon_id")),
         ("id_or_slug", "apis".into()),
         ("key", "route".into()),
         ("customer_id_or_key", tenant_of_customer),
@@ -190,6 +200,9 @@ async fn a_listener_of_its_own_takes_the_administration_off_the_public_one() {
         "token_id",
         "invitation_id",
         "webhook_id",
+        "invoice_id",
+        "line",
+        "coupon_id",
     ];
     let ids = names.map(|name| (name, "x".into()));
     for (method, path) in operations(&app).await.into_iter().filter(|(_, path)| path.starts_with("/admin/")) {
@@ -242,6 +255,9 @@ async fn what_is_not_there_is_404_for_the_administrator_too() {
             "token_id",
             "invitation_id",
             "webhook_id",
+            "invoice_id",
+            "line",
+            "coupon_id",
         ];
         let ids = names.map(|name| (name, unknown.to_owned()));
         let one = |(method, path): &(Method, String)| {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     admission::{set_quotas, tell_crossings},
+    invoices::{at, close, invoices},
     webhook_deliveries::{ALLOWED, hook, tell},
 };
 use crate::support::{
@@ -174,4 +175,51 @@ async fn a_tenant_that_is_taken_out_leaves_no_webhook_behind() {
     assert_eq!(admin.get("/admin/v1/webhooks").await.expect(200).body["items"], json!([]));
     tell(&app).await;
     assert_eq!(told(&receiver.calls()), []);
+}
+
+#[tokio::test]
+async fn an_invoices_life_is_told_in_order() {
+    let (app, receiver) = (TestApp::with(ALLOWED).await, Receiver::start());
+    hook(&app.admin().await, "/admin/v1/webhooks", &receiver, &["*"]).await;
+    let tenant = app.tenant("Acme", "standard").await;
+    for time in ["2026-12-01T00:00:00Z", "2026-12-01T01:00:00Z", "2026-12-15T01:00:00Z"] {
+        at(&app, time);
+        close(&app).await;
+    }
+    let november = invoices(&app, &tenant).await.remove(0);
+    let path = format!("/admin/v1/invoices/{}", november["invoice_id"].as_str().unwrap());
+    let payment = json!({"amount": "30.00", "currency": "USD", "reference": "wire"});
+    app.admin().await.post(&format!("{path}/payments"), payment).await.expect(201);
+    at(&app, "2027-01-01T01:00:00Z");
+    close(&app).await;
+    let december = invoices(&app, &tenant).await.remove(1);
+    let path = format!("/admin/v1/invoices/{}", december["invoice_id"].as_str().unwrap());
+    app.admin().await.post(&format!("{path}/void"), json!({"reason": "a gift"})).await.expect(200);
+    tell(&app).await;
+    let calls: Vec<_> = receiver.calls().into_iter().filter(|call| call.kind().starts_with("invoice.")).collect();
+    let names: Vec<String> = calls.iter().map(Call::kind).collect();
+    let expected = [
+        "invoice.drafted",
+        "invoice.finalized",
+        "invoice.overdue",
+        "invoice.paid",
+        "invoice.drafted",
+        "invoice.finalized",
+        "invoice.voided",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(
+        calls[2].json()["data"],
+        json!({
+            "invoice_id": november["invoice_id"],
+            "tenant_id": tenant,
+            "status": "overdue",
+            "number": "INV-000001",
+            "period": november["period"],
+            "total": "30.00",
+            "amount_due": "30.00",
+            "currency": "USD",
+            "due_at": "2026-12-15T01:00:00Z",
+        })
+    );
 }

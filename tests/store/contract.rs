@@ -14,7 +14,7 @@ use tollgate::{
     },
     provisioning::Infrastructure,
     store::{Claim, Scope, Store, StoreError, Tx},
-    tenants::{Failure, Status, Tenant, TenantFilter},
+    tenants::{Failure, Status, Suspension, Tenant, TenantFilter},
     users::{Membership, MembershipStatus, Role, User},
     webhooks::{Attempt, Events, Failing, OffReason, OutboxFilter, Outcome, Webhook, WebhookState},
 };
@@ -108,7 +108,7 @@ on_each_engine! {
         let mut tx = store.begin(JOB).await.unwrap();
         let active = Tenant { status: Status::Active, ..read_by_two.clone() };
         assert!(tx.tenant_update(&active, now()).await.unwrap());
-        let late = Tenant { status: Status::Suspended, ..read_by_two };
+        let late = Tenant { status: Status::Suspended(Suspension::Asked), ..read_by_two };
         assert!(!tx.tenant_update(&late, now()).await.unwrap());
     }
 

@@ -1,0 +1,150 @@
+//! Whether invoices agree with themselves, with each other and with the ledger. Changes nothing.
+//!
+//! Per meter that adds up: all that was metered is on invoices, is still to be billed, or was on an invoice that was taken
+//! back for good. Per invoice: its document adds up, and is what the books say was billed. Per entity: numbers have no gaps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    charges::BilledByKey,
+    error::Error,
+    invoice::{Invoice, InvoiceState},
+    service::Billing,
+    settling::{minor, read_document},
+};
+use crate::{
+    kernel::{PageRequest, Period, Quantity, QuantityError, TenantId},
+    metering::{Difference, MeterKey},
+    store::{InvoiceFilter, Scope},
+};
+
+/// Where what was metered of a meter is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// All of it.
+    pub metered: Quantity,
+    /// On invoices that hold.
+    pub billed: Quantity,
+    /// Not on any: the period runs, its invoice is a draft, it came late, or its plan has no price for it.
+    pub unbilled: Quantity,
+    /// On invoices that were taken back for good.
+    pub voided: Quantity,
+}
+
+impl Balance {
+    /// Both.
+    pub fn and(self, more: Self) -> Result<Self, QuantityError> {
+        Ok(Self {
+            metered: self.metered.add(more.metered)?,
+            billed: self.billed.add(more.billed)?,
+            unbilled: self.unbilled.add(more.unbilled)?,
+            voided: self.voided.add(more.voided)?,
+        })
+    }
+
+    /// Whether nothing is lost and nothing is there twice.
+    pub fn agrees(self) -> bool {
+        let sum = self.billed.add(self.unbilled).and_then(|sum| sum.add(self.voided));
+        sum == Ok(self.metered)
+    }
+}
+
+/// What invoices have of a tenant's month.
+pub(super) struct Invoiced {
+    billed: BilledByKey,
+    is_void: bool,
+}
+
+/// What a month's bill has of a meter, in all, and of it what has a price.
+pub(super) struct OfMonth {
+    pub(super) metered: Quantity,
+    pub(super) priced: Quantity,
+    pub(super) unpriced: Quantity,
+}
+
+impl Invoiced {
+    /// Reads it.
+    pub(super) async fn of(billing: &Billing, tenant: TenantId, month: Period) -> Result<Self, Error> {
+        let mut tx = billing.store.read(Scope::Job("doctor")).await?;
+        let holders = tx.invoices_before(tenant, month.to()).await?;
+        let holder = holders.into_iter().find(|invoice| invoice.period == month);
+        let is_void = holder.is_some_and(|invoice| matches!(invoice.state, InvoiceState::Void { .. }));
+        Ok(Self { billed: tx.billed(tenant, month.from()).await?, is_void })
+    }
+
+    /// Where a month's usage of a meter is.
+    pub(super) fn balance(&self, meter: &MeterKey, of_month: &OfMonth) -> Result<Balance, QuantityError> {
+        let (mut billed, mut seen) = (Quantity::ZERO, BTreeSet::new());
+        for (key, sum) in &self.billed {
+            let is_usage = key.meter == meter.as_str() && key.model != "flat";
+            // Several prices of a meter bill the same usage.
+            if is_usage && seen.insert((key.from, key.to, &key.tier, key.version)) {
+                billed = billed.add(sum.quantity)?;
+            }
+        }
+        let rest = of_month.priced.sub(billed)?.add(of_month.unpriced)?;
+        let (unbilled, voided) = if self.is_void { (Quantity::ZERO, rest) } else { (rest, Quantity::ZERO) };
+        Ok(Balance { metered: of_month.metered, billed, unbilled, voided })
+    }
+}
+
+/// Looks at every invoice; how many there are.
+pub(super) async fn audit_invoices(billing: &Billing, differences: &mut Vec<Difference>) -> Result<usize, Error> {
+    let mut serials: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    let (mut count, mut after) = (0, None);
+    while let Some(page) = PageRequest::new(Some(PageRequest::MAX_LIMIT), after) {
+        let found = billing.invoices(Scope::Job("doctor"), InvoiceFilter::default(), page).await?;
+        for invoice in &found.items {
+            count += 1;
+            if let Some(issue) = &invoice.issue {
+                serials.entry(issue.entity.clone()).or_default().push(issue.serial);
+                differences.extend(check(billing, invoice).await?);
+            }
+        }
+        after = found.next_cursor;
+        if after.is_none() {
+            break;
+        }
+    }
+    for (entity, mut serials) in serials {
+        serials.sort_unstable();
+        let gap = (1..).zip(&serials).find(|(expected, found)| expected != *found);
+        differences.extend(gap.map(|(expected, found)| Difference {
+            of: format!("numbers of invoices of {entity}"),
+            one: format!("{expected} is missing"),
+            other: format!("{found} is there"),
+        }));
+    }
+    Ok(count)
+}
+
+async fn check(billing: &Billing, invoice: &Invoice) -> Result<Option<Difference>, Error> {
+    let differs = |one: String, other: String| {
+        Some(Difference { of: format!("invoice {} of tenant {}", invoice.name(), invoice.tenant_id), one, other })
+    };
+    let document = match read_document(&invoice.document) {
+        Ok(document) => document,
+        Err(error) => return Ok(differs(error.to_string(), "its document must be readable".into())),
+    };
+    let currency = document.currency;
+    let sum = |amounts: Vec<&String>| {
+        amounts.into_iter().try_fold(0_i64, |sum, amount| Ok::<_, Error>(sum.saturating_add(minor(amount, currency)?)))
+    };
+    let lines = sum(document.lines.iter().map(|line| &line.amount).collect())?;
+    let discounts = sum(document.discounts.iter().map(|discount| &discount.amount).collect())?;
+    let taxes = sum(document.taxes.iter().map(|tax| &tax.amount).collect())?;
+    let credits = sum(document.credits.iter().map(|credit| &credit.amount).collect())?;
+    let (subtotal, total) = (minor(&document.subtotal, currency)?, minor(&document.total, currency)?);
+    if (lines, lines - discounts + taxes) != (subtotal, total) || (total - credits).max(0) != invoice.due.minor() {
+        let one = format!("lines {lines}, discounts {discounts}, taxes {taxes}, credits {credits}");
+        return Ok(differs(one, format!("subtotal {subtotal}, total {total}, due {}", invoice.due.minor())));
+    }
+    let booked = billing.store.read(Scope::Job("doctor")).await?.invoice_booked(invoice.id).await?;
+    if booked != lines {
+        return Ok(differs(format!("its lines are {lines}"), format!("{booked} is booked")));
+    }
+    if invoice.outstanding().minor() < 0 {
+        return Ok(differs(format!("{} is owed", invoice.due), "more than that came in".into()));
+    }
+    Ok(None)
+}

@@ -1,0 +1,321 @@
+//! Making invoices: a draft when a period is over, and its number once late usage had its time.
+//!
+//! Each step is one transaction, and what is left to do is found in the store: a process that dies between two steps leaves
+//! work for the next pass, of this node or of any other. What an invoice comes to is worked out outside the transaction
+//! that issues it; that transaction claims the tenant's revision, and so fails and is worked out again when anything else
+//! changed what the tenant owes meanwhile. Usage that is counted in between is late: the next invoice has it.
+
+use serde_json::{Value, json};
+
+use super::{
+    charges::{self, BilledByKey, Charges},
+    error::Error,
+    invoice::{Adjusted, Credit, Draw, Invoice, InvoiceLine, InvoiceState, Issue},
+    invoice_document::{InvoiceDocument, document},
+    model::Account,
+    service::Billing,
+};
+use crate::{
+    kernel::{
+        Actor, CalendarUnit, CreditId, Event, EventName, InvoiceId, Money, Page, PageRequest, Period, TenantId,
+        Timestamp, fault::chain, ids::uuid_v7,
+    },
+    store::{InvoiceFilter, Scope, StoreError, Tx, Undrafted},
+};
+
+/// The job that makes invoices.
+pub(super) const JOB: &str = "invoices";
+/// Accounts that are looked at in one query.
+const PAGE: i64 = 500;
+/// An invoice is worked out so many times before somebody else is told that there is too much going on.
+const ATTEMPTS: usize = 32;
+/// Of so many invoices before, what was used is worked out again for each: whatever came between their issue and the
+/// time from which late usage is noted. Of older ones, only of the months in which something was noted.
+const LOOKED_BACK: usize = 2;
+const INVOICES: &str = "invoice";
+const DAY_S: i64 = 86_400;
+
+/// What an invoice would say and come to.
+struct Worked {
+    revision: i64,
+    lines: Vec<InvoiceLine>,
+    charges: Charges,
+    document: InvoiceDocument,
+}
+
+impl Billing {
+    /// How invoices are made here.
+    pub fn config(&self) -> &super::BillingConfig {
+        &self.config
+    }
+
+    /// Makes drafts of all periods that are over and have none; how many. One tenant's trouble does not keep another's.
+    pub async fn draft_due(&self) -> Result<usize, Error> {
+        let now = self.clock.now();
+        let running = Period::containing(now, CalendarUnit::Month);
+        let (mut made, mut after) = (0, None);
+        loop {
+            let mut tx = self.store.read(Scope::Job(JOB)).await?;
+            let accounts = tx.accounts_undrafted(running.from(), after, PAGE).await?;
+            drop(tx);
+            let Some(last) = accounts.last() else { return Ok(made) };
+            after = Some(last.tenant);
+            for account in &accounts {
+                match self.draft_all(account, running.from()).await {
+                    Ok(drafts) => made += drafts,
+                    Err(error @ Error::Store(_)) => return Err(error),
+                    Err(error) => {
+                        let tenant_id = account.tenant;
+                        tracing::warn!(%tenant_id, error = chain(&error), "a period's invoice could not be drafted");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn draft_all(&self, account: &Undrafted, until: Timestamp) -> Result<usize, Error> {
+        let (mut made, mut next) = (0, account.next);
+        while next < until && account.closed_at.is_none_or(|closed_at| next <= closed_at) {
+            let period = Period::containing(next, CalendarUnit::Month);
+            made += usize::from(self.draft(account.tenant, period).await?);
+            next = period.to();
+        }
+        Ok(made)
+    }
+
+    async fn draft(&self, tenant: TenantId, period: Period) -> Result<bool, Error> {
+        let scope = Scope::Job(JOB);
+        let worked = self.work_out(scope, tenant, period).await?;
+        let now = self.clock.now();
+        let zero = Money::zero(worked.charges.total.currency());
+        let invoice = Invoice {
+            id: InvoiceId::generate(now, &*self.rng),
+            tenant_id: tenant,
+            period,
+            state: InvoiceState::Draft,
+            issue: None,
+            total: worked.charges.total,
+            due: worked.charges.due,
+            paid: zero,
+            credited: zero,
+            document: written(&worked.document),
+            drafted_at: now,
+        };
+        let mut tx = self.store.begin(scope).await?;
+        if !tx.account_billed_through(tenant, period.to()).await? || !tx.invoice_insert(&invoice).await? {
+            // Another node did.
+            return Ok(false);
+        }
+        self.tell_of(&mut tx, EventName::InvoiceDrafted, &invoice).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Issues all drafts that late usage had its time for; how many. Each tenant's in order.
+    pub async fn finalize_due(&self) -> Result<usize, Error> {
+        let scope = Scope::Job(JOB);
+        let ended = self.clock.now().plus_secs(-self.config.grace_s);
+        let drafts = self.store.read(scope).await?.drafts_ended(ended).await?;
+        let (mut issued, mut stuck) = (0, None);
+        for (tenant, id) in drafts {
+            if stuck == Some(tenant) {
+                continue;
+            }
+            match self.finalize_once(scope, Actor::Job(JOB), id).await {
+                Ok((_, new)) => issued += usize::from(new),
+                Err(error @ Error::Store(_)) => return Err(error),
+                Err(error) => {
+                    stuck = Some(tenant);
+                    tracing::warn!(invoice_id = %id, error = chain(&error), "an invoice could not be issued");
+                }
+            }
+        }
+        Ok(issued)
+    }
+
+    /// Issues a draft now, whether or not late usage had its time. An invoice that is issued stays as it is.
+    pub async fn finalize(&self, scope: Scope, actor: Actor, id: InvoiceId) -> Result<Invoice, Error> {
+        Ok(self.finalize_once(scope, actor, id).await?.0)
+    }
+
+    /// The invoice, and whether this call issued it.
+    async fn finalize_once(&self, scope: Scope, actor: Actor, id: InvoiceId) -> Result<(Invoice, bool), Error> {
+        for _ in 0..ATTEMPTS {
+            let invoice = self.invoice(scope, id).await?;
+            if invoice.state != InvoiceState::Draft {
+                return Ok((invoice, false));
+            }
+            let worked = self.work_out(scope, invoice.tenant_id, invoice.period).await?;
+            if let Some(invoice) = self.issue(scope, actor, invoice, worked).await? {
+                return Ok((invoice, true));
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    /// `None` when something else came first.
+    async fn issue(
+        &self,
+        scope: Scope,
+        actor: Actor,
+        mut invoice: Invoice,
+        worked: Worked,
+    ) -> Result<Option<Invoice>, Error> {
+        let Worked { revision, lines, charges, document } = worked;
+        let (tenant, now) = (invoice.tenant_id, self.clock.now());
+        let mut tx = self.store.begin(scope).await?;
+        if !tx.account_step(tenant, revision).await? {
+            return Ok(None);
+        }
+        let earlier = tx.invoices_before(tenant, invoice.period.from()).await?;
+        if let Some(draft) = earlier.iter().find(|earlier| earlier.state == InvoiceState::Draft) {
+            return Err(Error::EarlierDraft { id: invoice.id, earlier: draft.id });
+        }
+        let entity = self.config.entity.clone();
+        let serial = tx.series_next(&entity, INVOICES).await?;
+        let number = format!("{}{serial:06}", self.config.invoice_prefix);
+        let due_at = now.plus_secs(self.config.payment_terms_days * DAY_S);
+        let issue = Issue { entity, serial, number, at: now, due_at };
+        let paid = charges.due.is_zero();
+        invoice.state = if paid { InvoiceState::Paid { at: now } } else { InvoiceState::Finalized };
+        (invoice.total, invoice.due) = (charges.total, charges.due);
+        invoice.document = written(&document);
+        if !tx.invoice_issue(&invoice, &issue).await? {
+            return Ok(None);
+        }
+        invoice.issue = Some(issue);
+        tx.invoice_lines_insert(&invoice, &lines).await?;
+        self.settle_charges(&mut tx, &invoice, &charges).await?;
+        self.tell_of(&mut tx, EventName::InvoiceFinalized, &invoice).await?;
+        if paid {
+            self.tell_of(&mut tx, EventName::InvoicePaid, &invoice).await?;
+        }
+        let detail = Some(format!("{}: {}", invoice.name(), invoice.total));
+        self.note(&mut tx, actor, "invoice.finalized", (tenant, invoice.id.to_string(), detail)).await?;
+        tx.commit().await?;
+        Ok(Some(invoice))
+    }
+
+    /// Takes from credits what they pay, notes which coupons were used, and keeps what we owe.
+    async fn settle_charges(&self, tx: &mut Tx, invoice: &Invoice, charges: &Charges) -> Result<(), Error> {
+        let (tenant, now) = (invoice.tenant_id, self.clock.now());
+        for (credit, amount) in &charges.draws {
+            let draw = Draw { credit: *credit, invoice: invoice.id, amount: *amount, at: now };
+            tx.credit_draw_insert(uuid_v7(now, &*self.rng), tenant, &draw).await?;
+        }
+        for (coupon, _, amount) in &charges.discounts {
+            tx.coupon_use_insert(*coupon, invoice.id, *amount).await?;
+        }
+        if !charges.granted.is_zero() {
+            self.grant_in(tx, tenant, charges.granted, invoice.name()).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes what we owe a tenant a credit that does not expire and is drawn first.
+    pub(super) async fn grant_in(
+        &self,
+        tx: &mut Tx,
+        tenant: TenantId,
+        amount: Money,
+        reason: String,
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        let id = CreditId::generate(now, &*self.rng);
+        let drawn = Money::zero(amount.currency());
+        let credit = Credit { id, amount, drawn, priority: 0, expires_at: None, reason, granted_at: now };
+        Ok(tx.credit_insert(tenant, &credit).await?)
+    }
+
+    /// What an invoice of a period would come to now.
+    async fn work_out(&self, scope: Scope, tenant: TenantId, period: Period) -> Result<Worked, Error> {
+        let mut tx = self.store.read(scope).await?;
+        let account = tx.billing_account(tenant).await?.ok_or(Error::NoAccount(tenant))?;
+        let revision = tx.account_revision(tenant).await?.ok_or(Error::NoAccount(tenant))?;
+        let name = tx.billed_name(tenant).await?.unwrap_or_default();
+        let own_billed = tx.billed(tenant, period.from()).await?;
+        let earlier = looked_back_at(&mut tx, tenant, period).await?;
+        let terms = super::terms::read_terms(tx.billing_terms(tenant).await?.as_deref())?;
+        let (coupons, credits) = (tx.coupons(tenant).await?, tx.credits(tenant).await?);
+        drop(tx);
+        let bill = self.bill(scope, tenant, period.from()).await?;
+        let mut lines = charges::own_lines(&bill, &own_billed)?;
+        for (adjusted, billed) in &earlier {
+            let bill = self.bill(scope, tenant, adjusted.period.from()).await?;
+            lines.extend(charges::adjustments(&bill, billed, adjusted)?);
+        }
+        let Account { currency, billing_address, .. } = account;
+        let by = (&*coupons, &*terms.tax_rates, &*credits);
+        let charges = charges::charge(&lines, by, currency, self.clock.now())?;
+        let document = document((&name, billing_address.body(), &terms), period, &lines, &charges);
+        Ok(Worked { revision, lines, charges, document })
+    }
+
+    /// What others hear of an invoice.
+    pub(super) async fn tell_of(&self, tx: &mut Tx, name: EventName, invoice: &Invoice) -> Result<(), Error> {
+        let data = told(invoice);
+        let event = Event::new(name, Some(invoice.tenant_id), data, self.clock.now(), &*self.rng);
+        Ok(tx.event_insert(&event).await?)
+    }
+
+    /// One invoice.
+    pub async fn invoice(&self, scope: Scope, id: InvoiceId) -> Result<Invoice, Error> {
+        self.store.read(scope).await?.invoice(id).await?.ok_or(Error::UnknownInvoice(id))
+    }
+
+    /// A page of invoices, oldest first.
+    pub async fn invoices(
+        &self,
+        scope: Scope,
+        filter: InvoiceFilter,
+        page: PageRequest,
+    ) -> Result<Page<Invoice>, Error> {
+        let mut tx = self.store.read(scope).await?;
+        if let Some(tenant) = filter.tenant {
+            tx.billing_account(tenant).await?.ok_or(Error::NoAccount(tenant))?;
+        }
+        Ok(page.page(tx.invoices(filter, page).await?, |invoice| invoice.id.as_uuid()))
+    }
+}
+
+/// The periods before one whose usage may have changed since it was billed, and what was billed of them. A period whose
+/// invoice was taken back is billed no more.
+async fn looked_back_at(
+    tx: &mut Tx,
+    tenant: TenantId,
+    period: Period,
+) -> Result<Vec<(Adjusted, BilledByKey)>, StoreError> {
+    let invoices = tx.invoices_before(tenant, period.from()).await?;
+    let noted = tx.adjusted_months(tenant).await?;
+    let recent = invoices.len().saturating_sub(LOOKED_BACK);
+    let mut found = Vec::new();
+    for (place, invoice) in invoices.into_iter().enumerate() {
+        let holds = !matches!(invoice.state, InvoiceState::Draft | InvoiceState::Void { .. });
+        let (true, Some(issue)) = (holds, invoice.issue) else { continue };
+        if place >= recent || noted.iter().any(|month| invoice.period.contains(*month)) {
+            let billed = tx.billed(tenant, invoice.period.from()).await?;
+            found.push((Adjusted { invoice: invoice.id, number: issue.number, period: invoice.period }, billed));
+        }
+    }
+    Ok(found)
+}
+
+fn told(invoice: &Invoice) -> Value {
+    let issue = invoice.issue.as_ref();
+    json!({
+        "invoice_id": invoice.id,
+        "tenant_id": invoice.tenant_id,
+        "status": invoice.state.name(),
+        "number": issue.map(|issue| &issue.number),
+        "period": {"from": invoice.period.from(), "to": invoice.period.to()},
+        "total": invoice.total.amount(),
+        "amount_due": invoice.outstanding().amount(),
+        "currency": invoice.total.currency(),
+        "due_at": issue.map(|issue| issue.due_at),
+    })
+}
+
+/// A document is made of texts and numbers that JSON has.
+fn written(document: &InvoiceDocument) -> String {
+    serde_json::to_string(document).unwrap_or_default()
+}
