@@ -355,6 +355,8 @@ pub struct BillingConfig {
     pub overdue: OverduePolicy,
     /// By what a base is split.
     pub proration: Proration,
+    /// Folders with fonts for invoices, searched before the system's own.
+    pub fonts: Vec<std::path::PathBuf>,
 }
 
 /// What becomes of a tenant with an overdue invoice.

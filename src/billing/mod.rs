@@ -25,6 +25,7 @@ mod invoice_views;
 mod invoicing;
 pub mod model;
 pub mod plan;
+mod printing;
 pub mod rules;
 mod running;
 mod service;

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::{
     address::BillingAddress,
     error::Error,
+    forms::Fonts,
     invoice::BillingConfig,
     model::{Account, Plan, Quota},
     plan::{PlanBody, QuotaBody},
@@ -38,6 +39,7 @@ pub struct Billing {
     pub(super) rng: Arc<dyn Rng>,
     observer: Arc<dyn TenantObserver>,
     pub(super) config: Arc<BillingConfig>,
+    pub(super) fonts: Arc<Fonts>,
     catalogue: Arc<RwLock<Arc<Catalogue>>>,
 }
 
@@ -52,9 +54,10 @@ impl Billing {
         config: BillingConfig,
         stock: &[Plan],
     ) -> Result<Self, Error> {
+        let fonts = Arc::new(Fonts::new(config.fonts.clone()));
         let config = Arc::new(config);
         let catalogue = Arc::new(RwLock::new(Arc::new(Catalogue::default())));
-        let billing = Self { store, usage, clock, rng, observer, config, catalogue };
+        let billing = Self { store, usage, clock, rng, observer, config, fonts, catalogue };
         billing.put_stock_plans(stock).await?;
         billing.reload_plans().await?;
         Ok(billing)

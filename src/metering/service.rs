@@ -45,7 +45,7 @@ pub const STOCK_METERS: [StockMeter; 5] = [
 ];
 
 /// Of the time, counting takes one part in so many.
-const COUNTING_SHARE: u32 = 25;
+const COUNTING_SHARE: u32 = 10;
 /// Whatever counting takes, it is not put off longer than this. (Whoever asks for usage has it counted at once.)
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 

@@ -28,8 +28,6 @@ pub struct BillingSettings {
     pub plans: Vec<Plan>,
     /// How invoices are made.
     pub invoices: BillingConfig,
-    /// Folders with fonts for invoices, searched before the system's own.
-    pub fonts: Vec<PathBuf>,
 }
 
 impl BillingSettings {
@@ -54,23 +52,27 @@ impl BillingSettings {
                 }
             },
         };
-        let invoices = read_invoices(reader, currency);
         let fonts = reader.strings("billing.fonts", &[]).map(|folders| {
             for folder in folders.iter().filter(|folder| !Path::new(folder).is_dir()) {
                 reader.fault("billing.fonts", &format!("{folder} is no folder"));
             }
             folders.into_iter().map(PathBuf::from).collect()
         });
+        let invoices = read_invoices(reader, currency, fonts);
         let (currency, plans) = (currency?, plans?);
         if let Some(plan) = plans.iter().find(|plan| plan.currency() != currency) {
             let detail = format!("is {currency}, and the plan of {} has {}", plan.tier, plan.currency());
             reader.fault("billing.currency", &detail);
         }
-        Some(Self { currency, plans, invoices: invoices?, fonts: fonts? })
+        Some(Self { currency, plans, invoices: invoices? })
     }
 }
 
-fn read_invoices(reader: &mut Reader, currency: Option<Currency>) -> Option<BillingConfig> {
+fn read_invoices(
+    reader: &mut Reader,
+    currency: Option<Currency>,
+    fonts: Option<Vec<PathBuf>>,
+) -> Option<BillingConfig> {
     let mut text = |path: &str, default: &str, most: usize| {
         let text = reader.string(path, default)?;
         let checked = plain_text(&text, most);
@@ -92,5 +94,6 @@ fn read_invoices(reader: &mut Reader, currency: Option<Currency>) -> Option<Bill
         payment_terms_days: payment_terms_days?,
         overdue: if overdue? == "suspend" { OverduePolicy::Suspend } else { OverduePolicy::Warn },
         proration: if proration? == "day" { Proration::Day } else { Proration::Second },
+        fonts: fonts?,
     })
 }

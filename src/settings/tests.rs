@@ -32,7 +32,7 @@ fn plans_are_in_the_currency_of_the_bills() {
 fn folders_of_fonts_must_be_there() {
     let folder = std::env::temp_dir().display().to_string();
     let settings = load(&format!("[billing]\nfonts = [{folder:?}]"), &[]).unwrap();
-    assert_eq!(settings.billing.fonts, [std::env::temp_dir()]);
+    assert_eq!(settings.billing.invoices.fonts, [std::env::temp_dir()]);
     let faults = load("[billing]\nfonts = [\"/no/fonts\"]", &[]).unwrap_err().to_string();
     assert!(faults.contains("billing.fonts: /no/fonts is no folder (tollgate.toml)"), "{faults}");
     let faults = load("[billing]\nfonts = \"/usr/share/fonts\"", &[]).unwrap_err().to_string();

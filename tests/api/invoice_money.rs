@@ -84,6 +84,8 @@ async fn coupons_taxes_and_credits(app: TestApp) {
         (&json!(true), &json!("4.00"))
     );
 
+    forms_of(&app, &november).await;
+
     // The first coupon is used up; the second is ended; taxes are ended, too.
     let admin = app.admin().await;
     admin.delete(&format!("{}/{}", of("coupons"), loyal.text("/coupon_id"))).await.expect(204);
@@ -95,6 +97,39 @@ async fn coupons_taxes_and_credits(app: TestApp) {
     assert_eq!(app.admin().await.get(&path(&november)).await.expect(200).body["taxes"], november["taxes"]);
     let ended = app.admin().await.get(&of("coupons")).await.expect(200).body;
     assert_eq!((&ended["items"][0]["uses"], &ended["items"][1]["active"]), (&json!(1), &json!(false)));
+}
+
+/// The same invoice as a spreadsheet, a page and a file to print, by its ending and by what is accepted.
+async fn forms_of(app: &TestApp, invoice: &Value) {
+    let ask = async |path: String, accept: &str| {
+        let request = axum::http::Request::get(path).header("accept", accept);
+        let request = request.header("authorization", format!("Bearer {}", app.admin().await.token));
+        app.send(request.body(axum::body::Body::empty()).unwrap()).await
+    };
+    let is = |reply: &Reply, kind: &str| reply.headers["content-type"].to_str().unwrap().starts_with(kind);
+    for (ending, accept, kind) in [
+        (".csv", "*/*", "text/csv"),
+        (".html", "application/json", "text/html"),
+        (".pdf", "*/*", "application/pdf"),
+        ("", "text/csv;q=0.9", "text/csv"),
+        ("", "application/pdf, */*", "application/pdf"),
+        (".json", "text/html", "application/json"),
+        ("", "*/*", "application/json"),
+    ] {
+        let reply = ask(format!("{}{ending}", path(invoice)), accept).await.expect(200);
+        assert!(is(&reply, kind), "{ending} {accept}: {:?}", reply.headers);
+        let text = reply.body.as_str().unwrap_or_default();
+        match kind {
+            // A row for each amount, whose sum is what is owed.
+            "text/csv" => assert!(text.contains("QST") && text.contains(",2.49"), "{text}"),
+            "text/html" => assert!(text.contains("QST") && text.contains("21.74"), "{text}"),
+            "application/pdf" => assert!(text.starts_with("%PDF-"), "{ending}"),
+            _ => assert_eq!(reply.body["number"], invoice["number"]),
+        }
+    }
+    for unknown in [".docx", ".", ".pdf.pdf"] {
+        ask(format!("{}{unknown}", path(invoice)), "*/*").await.expect(404);
+    }
 }
 
 #[tokio::test]

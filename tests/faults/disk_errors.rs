@@ -12,6 +12,14 @@ use crate::{
 /// A journal that was broken takes records again within this of its disk's recovery.
 const RECOVERY: Duration = Duration::from_secs(5);
 
+/// What is done now and then is done within this.
+const NOW_AND_THEN: Duration = Duration::from_secs(20);
+
+#[expect(clippy::disallowed_methods, reason = "a stopwatch")]
+fn stopwatch() -> Instant {
+    Instant::now()
+}
+
 #[test]
 fn after_a_failed_call_nothing_is_lost_and_the_server_goes_on() {
     if !usable() {
@@ -38,6 +46,11 @@ fn after_a_failed_call_nothing_is_lost_and_the_server_goes_on() {
         let told = script(&server, &scene);
         let what = format!("{threads:?} {call} {fault}");
         assert!(!told.died, "{what}: {told:?}");
+        // It may be still to come: the more a round of counting costs, the longer the next one waits.
+        let waits = stopwatch();
+        while strace.injected() == 0 && waits.elapsed() < NOW_AND_THEN {
+            std::thread::yield_now();
+        }
         server.signal("KILL");
         server.ended();
         assert!(strace.injected() > 0, "{what}: no call failed");

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// The style, within the file.
-const STYLE: &str = include_str!("invoice.css");
+const STYLE: &str = include_str!("forms.css");
 
 /// What a browser may let the page do: show itself in its own style, which is named by its hash, and nothing else.
 /// The policy of other pages, but for the style's source: they have theirs from this server, this file takes its own along.
