@@ -65,6 +65,9 @@ pub enum Error {
     /// Others changed what the tenant owes, again and again.
     #[error("what this tenant owes is being changed by others")]
     Contended,
+    /// The server ends before it is done.
+    #[error("the server stops")]
+    Stopped,
     /// The usage could not be read.
     #[error("the usage could not be read")]
     Usage(#[from] metering::Error),

@@ -126,7 +126,8 @@ async fn list_tenant_invoices(
 /// Reads an invoice, with its payments and credit notes. As CSV, HTML or PDF when the id ends in `.csv`, `.html` or `.pdf`, or
 /// `Accept` names one of them.
 #[utoipa::path(get, path = "/admin/v1/invoices/{invoice_id}", tag = "money", params(("invoice_id" = InvoiceId, Path)),
-    responses((status = 200, body = InvoiceDetailView), (status = 404), (status = 409, description = "It cannot be printed.")))]
+    responses((status = 200, content((InvoiceDetailView = "application/json"), (String = "text/csv"), (String = "text/html"),
+        (Vec<u8> = "application/pdf"))), (status = 404), (status = 409, description = "It cannot be printed.")))]
 async fn read_invoice(
     scope: AdminScope,
     State(billing): State<Billing>,
@@ -223,7 +224,8 @@ async fn list_own_invoices(
 /// Reads one of the caller's invoices that is issued. As CSV, HTML or PDF when the id ends in `.csv`, `.html` or `.pdf`, or
 /// `Accept` names one of them.
 #[utoipa::path(get, path = "/v1/invoices/{invoice_id}", tag = "tenant", params(("invoice_id" = InvoiceId, Path)),
-    responses((status = 200, body = InvoiceDetailView), (status = 403), (status = 404),
+    responses((status = 200, content((InvoiceDetailView = "application/json"), (String = "text/csv"), (String = "text/html"),
+        (Vec<u8> = "application/pdf"))), (status = 403), (status = 404),
         (status = 409, description = "It cannot be printed.")))]
 async fn read_own_invoice(
     call: TenantAccess,

@@ -1,5 +1,7 @@
 //! Invoices in their forms (`forms`): an issued document, and what became of it since, as a reader is to see it.
 
+use std::sync::Arc;
+
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -31,10 +33,10 @@ impl Billing {
     ) -> Result<Result<Rendered, FormError>, Error> {
         let settlement = self.settlement(scope, invoice.id).await?;
         let document = shown(invoice, &settlement, &self.config.entity)?;
-        let fonts = std::sync::Arc::clone(&self.fonts);
+        let fonts = Arc::clone(&self.fonts);
         let rendered = spawn_blocking(move || forms::render(&document, form, &fonts)).await;
         // Rendering does not panic; this is the end of the runtime.
-        rendered.map_err(|_| Error::Contended)
+        rendered.map_err(|_| Error::Stopped)
     }
 }
 

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 
+use super::headers::begins;
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -117,12 +119,9 @@ pub(super) fn strip(headers: &mut HeaderMap) {
 
 /// Whether a header says how a request came.
 pub(super) fn says_it(name: &[u8]) -> bool {
-    let folded = |byte: &u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() };
-    let begins =
-        |own: &[u8]| name.len() >= own.len() && name.iter().map(folded).zip(own).all(|(byte, own)| byte == *own);
     match name.first() {
         Some(b'f' | b'F') => name.eq_ignore_ascii_case(b"forwarded"),
-        Some(b'x' | b'X') => begins(b"x-forwarded-") || (name.len() == 9 && begins(b"x-real-ip")),
+        Some(b'x' | b'X') => begins(name, b"x-forwarded-") || (name.len() == 9 && begins(name, b"x-real-ip")),
         _ => false,
     }
 }

@@ -16,10 +16,10 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub const TOLLGATE_USAGE: HeaderName = HeaderName::from_static("tollgate-usage");
 
 /// Names that only the gateway says, folded.
-const OURS: [&str; 4] = ["x-tenant-id", "x-tenant-tier", "x-user-id", "x-request-id"];
+pub(super) const OURS: [&str; 4] = ["x-tenant-id", "x-tenant-tier", "x-user-id", "x-request-id"];
 
 /// Hop-by-hop headers (RFC 9110 section 7.6.1, and what is hop-by-hop by custom).
-const HOP_BY_HOP: [&str; 10] = [
+pub(super) const HOP_BY_HOP: [&str; 10] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -44,10 +44,19 @@ pub(super) fn is_identity(name: &[u8]) -> bool {
     if !matches!(name.first(), Some(b'x' | b't' | b'X' | b'T')) {
         return false;
     }
+    begins(name, b"tollgate-") || OURS.iter().any(|own| own.len() == name.len() && begins(name, own.as_bytes()))
+}
+
+/// Whether a name begins with another, however it is spelt.
+pub(super) fn begins(name: &[u8], own: &[u8]) -> bool {
     let folded = |byte: &u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() };
-    let begins =
-        |own: &[u8]| name.len() >= own.len() && name.iter().map(folded).zip(own).all(|(byte, own)| byte == *own);
-    begins(b"tollgate-") || OURS.iter().any(|own| own.len() == name.len() && begins(own.as_bytes()))
+    name.len() >= own.len() && name.iter().map(folded).zip(own).all(|(byte, own)| byte == *own)
+}
+
+/// Whether the type of a body is that of a form.
+pub(super) fn is_form(content_type: &[u8]) -> bool {
+    let form = b"application/x-www-form-urlencoded";
+    content_type.get(..form.len()).is_some_and(|start| start.eq_ignore_ascii_case(form))
 }
 
 /// Takes away every header by which a client could pass for somebody else, however it is spelt.

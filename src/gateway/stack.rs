@@ -6,7 +6,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderValue, Request, Response, header},
+    http::{HeaderName, HeaderValue, Request, Response, header},
 };
 use tower::{ServiceExt as _, util::BoxCloneSyncService};
 
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     identity::{Access, Subject, TokenLife},
-    kernel::{Clock, Rng, ids::uuid_v7, rng::random_bytes},
+    kernel::{Clock, Rng, Timestamp, ids::uuid_v7, rng::random_bytes},
     web::{Problem, Wording},
 };
 
@@ -139,6 +139,31 @@ pub(super) struct Identify {
 }
 
 impl Identify {
+    /// Says what an upstream is told of a request by us alone: its id, who calls, and a trace where it has none.
+    pub(super) fn introduce(
+        &self,
+        caller: Option<(&Access, &Ticket)>,
+        now: Timestamp,
+        has_trace: bool,
+        mut say: impl FnMut(HeaderName, &str),
+    ) {
+        let mut text = [0; 36];
+        say(REQUEST_ID, uuid_v7(now, &*self.rng).hyphenated().encode_lower(&mut text));
+        if let Some((access, ticket)) = caller {
+            say(TENANT_ID, ticket.tenant.as_uuid().hyphenated().encode_lower(&mut text));
+            match &access.subject {
+                Subject::User(user) => say(USER_ID, user.as_uuid().hyphenated().encode_lower(&mut text)),
+                // Any text; one that is no value of a header is not passed on.
+                Subject::Foreign(subject) if HeaderValue::from_str(&subject.sub).is_ok() => say(USER_ID, &subject.sub),
+                Subject::Foreign(_) | Subject::Client(_) => {}
+            }
+            say(TENANT_TIER, ticket.tier.as_str());
+        }
+        if !has_trace {
+            say(TRACEPARENT, &new_traceparent(&*self.rng));
+        }
+    }
+
     fn tell(
         &self,
         mut request: Request<Body>,
@@ -160,23 +185,13 @@ impl Identify {
         if !self.forward_token {
             headers.remove(header::AUTHORIZATION);
         }
-        let id = uuid_v7(self.clock.now(), &*self.rng);
-        set(headers, REQUEST_ID, id.hyphenated().encode_lower(&mut [0; 36]));
-        if let Some((access, ticket)) = caller {
-            if let Some(tenant) = access.tenant {
-                set(headers, TENANT_ID, tenant.as_uuid().hyphenated().encode_lower(&mut [0; 36]));
+        let has_trace = headers.get(TRACEPARENT).is_some_and(is_traceparent);
+        let caller = caller.map(|(access, ticket)| (&**access, &**ticket));
+        self.introduce(caller, self.clock.now(), has_trace, |name, text| {
+            if let Ok(value) = HeaderValue::from_str(text) {
+                headers.insert(name, value);
             }
-            match &access.subject {
-                Subject::User(user) => set(headers, USER_ID, user.as_uuid().hyphenated().encode_lower(&mut [0; 36])),
-                // Any text; one that is no value of a header is not passed on.
-                Subject::Foreign(subject) => set(headers, USER_ID, &subject.sub),
-                Subject::Client(_) => {}
-            }
-            set(headers, TENANT_TIER, ticket.tier.as_str());
-        }
-        if !headers.get(TRACEPARENT).is_some_and(is_traceparent) {
-            set(headers, TRACEPARENT, &new_traceparent(&*self.rng));
-        }
+        });
         match arrival {
             Some(arrival) => arrival.tell(&mut request),
             None => arrival::strip(request.headers_mut()),
@@ -185,14 +200,8 @@ impl Identify {
     }
 }
 
-fn set(headers: &mut HeaderMap, name: axum::http::HeaderName, text: &str) {
-    if let Ok(value) = HeaderValue::from_str(text) {
-        headers.insert(name, value);
-    }
-}
-
 /// The beginning of a trace (W3C Trace Context section 3.2).
-pub(super) fn new_traceparent(rng: &dyn Rng) -> String {
+fn new_traceparent(rng: &dyn Rng) -> String {
     let random: [u8; 24] = random_bytes(rng);
     let mut text = String::with_capacity(55);
     text.push_str("00-");

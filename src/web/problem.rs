@@ -193,7 +193,7 @@ impl From<billing::Error> for Problem {
             | Error::ReferenceTaken(_)
             | Error::TooMany { .. }
             | Error::Money(_) => Self::new(Kind::CONFLICT, text),
-            Error::Contended => Self::new(Kind::UNAVAILABLE, text).retry_after(1),
+            Error::Contended | Error::Stopped => Self::new(Kind::UNAVAILABLE, text).retry_after(1),
             Error::Usage(error) => error.into(),
             Error::Store(error) => error.into(),
         }

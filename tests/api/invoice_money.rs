@@ -127,6 +127,9 @@ async fn forms_of(app: &TestApp, invoice: &Value) {
             _ => assert_eq!(reply.body["number"], invoice["number"]),
         }
     }
+    let (own, own_path) = (app.owner_of("Acme").await, path(invoice).replace("/admin", ""));
+    let theirs = own.get(&format!("{own_path}.pdf")).await.expect(200);
+    assert!(is(&theirs, "application/pdf"), "{:?}", theirs.headers);
     for unknown in [".docx", ".", ".pdf.pdf"] {
         ask(format!("{}{unknown}", path(invoice)), "*/*").await.expect(404);
     }

@@ -108,3 +108,18 @@ fn an_upstream_that_never_answers_holds_a_client_that_left_no_longer_than_one_th
     until_free(&server, &token);
     assert_eq!(server.used(&token), 0);
 }
+
+#[test]
+fn a_client_that_left_keeps_nobody_out_while_its_call_goes_on() {
+    let (target, say) = asking();
+    let settings = format!("[server]\nmax_connections = 1\n{}", route(&[target.address], "", "timeout_s = 60"));
+    let (_folder, server) = with_settings(&settings);
+    let token = customer(&server);
+    let mut client = Client::connect(&server);
+    client.send(&head("GET", "/x/order", &token, ""));
+    target.request();
+    drop(client);
+    assert_eq!(server.get("/healthz", "").status, 200);
+    say.send("200 OK").unwrap();
+    eventually("it is billed", || server.used(&token) == 1);
+}

@@ -203,3 +203,15 @@ fn the_news_of_an_upstream_that_never_answers_have_an_end() {
         assert_eq!(client.get("/x/", &token).status, 502);
     }
 }
+
+#[test]
+fn a_connection_that_had_answers_over_http_1_does_not_change_to_http_2() {
+    let target = Target::answering("ok");
+    let (_folder, server) = with_settings(&format!("[server]\nh2c = true\n{}", route(&[target.address], "", "")));
+    let token = customer(&server);
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
+    let mut client = Client::connect(&server);
+    assert_eq!(client.get("/x/", &token).status, 200);
+    let rest = client.send(preface).rest();
+    assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 "), "{rest:?}");
+}

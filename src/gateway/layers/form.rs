@@ -20,7 +20,10 @@ use axum::{
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::web::credential::{ACCESS_TOKEN, is_access_token};
+use crate::{
+    gateway::headers,
+    web::credential::{ACCESS_TOKEN, is_access_token},
+};
 
 /// The longest name that can be that of a token: each of its characters written as `%xx`.
 const LONGEST: usize = 3 * ACCESS_TOKEN.len();
@@ -59,12 +62,8 @@ impl Form {
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
-    let form = b"application/x-www-form-urlencoded";
     // Any of them: which one an upstream goes by, nobody knows.
-    headers
-        .get_all(header::CONTENT_TYPE)
-        .iter()
-        .any(|kind| kind.as_bytes().get(..form.len()).is_some_and(|start| start.eq_ignore_ascii_case(form)))
+    headers.get_all(header::CONTENT_TYPE).iter().any(|kind| headers::is_form(kind.as_bytes()))
 }
 
 /// A form on its way.

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use crate::{
     gateway::{
         arrival,
-        headers::{is_identity, is_traceparent, may_have_ours},
+        headers::{is_form, is_identity, is_traceparent, may_have_ours},
     },
     web::credential::has_access_token,
 };
@@ -214,11 +214,11 @@ fn kind(name: &[u8], value: &[u8]) -> Kind {
         Some(b'a') if is(header::AUTHORIZATION.as_str()) => Kind::Token,
         Some(b'c') if is(header::CONTENT_LENGTH.as_str()) => Kind::Length,
         Some(b'c') if is(header::CONTENT_TYPE.as_str()) => {
-            let is = |kind: &[u8]| value.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind));
-            if is(b"application/grpc") {
+            let grpc = b"application/grpc";
+            if value.get(..grpc.len()).is_some_and(|start| start.eq_ignore_ascii_case(grpc)) {
                 // Its answers have trailers.
                 Kind::Other
-            } else if is(b"application/x-www-form-urlencoded") {
+            } else if is_form(value) {
                 Kind::Form
             } else {
                 Kind::Plain
@@ -257,4 +257,84 @@ fn bearer(value: &[u8]) -> Option<&str> {
 fn length(digits: &[u8]) -> Option<usize> {
     let fine = !digits.is_empty() && digits.len() <= 9 && digits.iter().all(u8::is_ascii_digit);
     fine.then(|| digits.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::headers::{HOP_BY_HOP, OURS};
+
+    fn seen(request: &str) -> Result<(Asked<'_>, String), bool> {
+        let mut told = Vec::new();
+        match look(request.as_bytes(), false, &mut told, |_, _| Some(((), false))) {
+            Seen::Whole(asked, ()) => Ok((asked, String::from_utf8(told).unwrap())),
+            Seen::Part(_) => Err(true),
+            Seen::Other => Err(false),
+        }
+    }
+
+    fn with(lines: &str) -> String {
+        format!("GET /a?b=c HTTP/1.1\r\nHost: x\r\nAuthorization: bearer  t\r\n{lines}\r\n")
+    }
+
+    #[test]
+    fn a_plain_request_is_told_as_it_is_without_what_stays_behind() {
+        let request =
+            with("X-Own: 1\r\nConnection: Keep-Alive\r\nX_Tenant.Id: 7\r\nX-Real-IP: 1\r\nContent-Length: 2\r\n")
+                + "ok";
+        let (asked, told) = seen(&request).unwrap_or_else(|part| panic!("{part}"));
+        assert_eq!((asked.path, asked.target, asked.host, asked.token), ("/a", "/a?b=c", "x", "t"));
+        assert_eq!((asked.head + asked.body, told.as_str()), (request.len(), "X-Own: 1\r\nContent-Length: 2\r\n"));
+        for cut in 0..request.len() {
+            assert_eq!(seen(&request[..cut]).err(), Some(true), "{cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_goes_the_long_way() {
+        let token = "Authorization: Bearer t\r\n";
+        for lines in [
+            token,
+            "Host: y\r\n",
+            "Content-Length: 1\r\nContent-Length: 1\r\n",
+            "Content-Length: +1\r\n",
+            "Content-Length: 99999999\r\n",
+            "Content-Type: text/plain\r\nContent-Type: Application/x-www-form-urlencoded\r\nContent-Length: 1\r\n",
+            "Content-Type: application/grpc+proto\r\n",
+            "Cookie: a=b; tollgate_browser=x\r\n",
+            "Expect: 100-continue\r\n",
+            "Connection: close\r\n",
+            "Connection: keep-alive, x\r\n",
+            "traceparent: 1\r\n",
+            "a : b\r\n",
+            "a: b\r\n c\r\n",
+        ] {
+            assert_eq!(seen(&with(lines)).err(), Some(false), "{lines}");
+        }
+        for line in [
+            "GET /a HTTP/1.0",
+            "GET http://x/a HTTP/1.1",
+            "GET /a#b HTTP/1.1",
+            "GET /a;b HTTP/1.1",
+            "GET /a?access%5Ftoken=t HTTP/1.1",
+            "GET /a?b;access_token=t HTTP/1.1",
+            "CONNECT /a HTTP/1.1",
+            "OPTIONS /a HTTP/1.1",
+        ] {
+            assert_eq!(seen(&format!("{line}\r\nHost: x\r\n{token}\r\n")).err(), Some(false), "{line}");
+        }
+        for lines in [token, "Host: x\r\n", "Host: x\r\nAuthorization: Bearer \u{a0}t\r\n"] {
+            assert_eq!(seen(&format!("GET /a HTTP/1.1\r\n{lines}\r\n")).err(), Some(false), "{lines}");
+        }
+    }
+
+    /// Whatever is added to these lists stays behind on the short way, too.
+    #[test]
+    fn what_concerns_one_hop_and_what_only_we_say_is_never_told() {
+        for name in HOP_BY_HOP.into_iter().chain(OURS) {
+            if let Ok((_, told)) = seen(&with(&format!("{name}: keep-alive\r\n"))) {
+                assert_eq!(told, "", "{name}");
+            }
+        }
+    }
 }

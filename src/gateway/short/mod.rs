@@ -21,19 +21,14 @@ pub use deadline::Deadline;
 
 use super::{
     arrival::Arrival,
-    headers::{REQUEST_ID, TENANT_ID, TENANT_TIER, TRACEPARENT, USER_ID},
     layers::{Admitted, AuthenticateLayer, Begun},
     path,
     routes::Gateway,
-    stack::{Metered, Upstream, Way, new_traceparent},
+    stack::{Metered, Upstream, Way},
     table::Match,
     upstream::{Answered, Came, Forward},
 };
-use crate::{
-    identity::{Access, Subject},
-    kernel::{Timestamp, ids::uuid_v7},
-    web::Problem,
-};
+use crate::{identity::Access, kernel::Timestamp, web::Problem};
 pub use head::put;
 use head::{Asked, Seen, look};
 
@@ -162,10 +157,10 @@ impl Gateway {
                 return Beginning::Refused { response: Box::new(refused), is_head };
             }
         };
-        tell_caller(&mut client.told, metered, &access, &admitted, now);
-        if !asked.has_trace {
-            put(&mut client.told, TRACEPARENT.as_str().as_bytes(), new_traceparent(&*metered.identify.rng).as_bytes());
-        }
+        let caller = Some((&*access, &*admitted.ticket));
+        metered.identify.introduce(caller, now, asked.has_trace, |name, text| {
+            put(&mut client.told, name.as_str().as_bytes(), text.as_bytes());
+        });
         let Asked { method, head, body, way: said, .. } = asked;
         client.tell_way(from_proxy.then_some(said));
         client.told.extend_from_slice(b"\r\n");
@@ -231,29 +226,6 @@ fn begin_to_tell(told: &mut Vec<u8>, asked: &Asked<'_>, host: &HeaderValue) {
     told.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     told.extend_from_slice(host.as_bytes());
     told.extend_from_slice(b"\r\n");
-}
-
-/// Says who calls (`Identify`).
-fn tell_caller(told: &mut Vec<u8>, metered: &Metered, access: &Access, admitted: &Admitted, now: Timestamp) {
-    let mut text = [0; 36];
-    let id = uuid_v7(now, &*metered.identify.rng);
-    put(told, REQUEST_ID.as_str().as_bytes(), id.hyphenated().encode_lower(&mut text).as_bytes());
-    let tenant = admitted.ticket.tenant.as_uuid();
-    put(told, TENANT_ID.as_str().as_bytes(), tenant.hyphenated().encode_lower(&mut text).as_bytes());
-    match &access.subject {
-        Subject::User(user) => {
-            let user = user.as_uuid();
-            put(told, USER_ID.as_str().as_bytes(), user.hyphenated().encode_lower(&mut text).as_bytes());
-        }
-        // Any text; one that is no value of a header is not passed on.
-        Subject::Foreign(subject) => {
-            if HeaderValue::from_str(&subject.sub).is_ok() {
-                put(told, USER_ID.as_str().as_bytes(), subject.sub.as_bytes());
-            }
-        }
-        Subject::Client(_) => {}
-    }
-    put(told, TENANT_TIER.as_str().as_bytes(), admitted.ticket.tier.as_str().as_bytes());
 }
 
 impl Call {

@@ -70,8 +70,7 @@ impl Idle {
     }
 
     /// Closes those that were idle for too long; whoever needs one looks at its own alone.
-    fn close_old(&self) {
-        let now = now();
+    fn close_old(&self, now: Instant) {
         for lines in &self.of {
             let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
             lines.retain(|(since, _)| now.saturating_duration_since(*since) <= IDLE);
@@ -110,7 +109,7 @@ impl Direct {
         async move {
             loop {
                 tokio::time::sleep(IDLE).await;
-                idle.close_old();
+                idle.close_old(now());
             }
         }
     }
@@ -224,5 +223,28 @@ impl HttpBody for Answer {
             Framing::Length(left) => SizeHint::with_exact(left),
             Framing::Chunked(_) | Framing::Close => SizeHint::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_that_nobody_needs_are_closed_after_a_minute() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let direct = Direct::new(("127.0.0.1", address.port()), HeaderValue::from_static("x"), Duration::from_secs(5));
+        let line = direct.connect().await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        let since = now();
+        direct.idle.put(line, since);
+        direct.idle.close_old(since + IDLE);
+        let line = direct.idle.take(since).expect("it is kept for a minute");
+        direct.idle.put(line, since);
+        direct.idle.close_old(since + IDLE + Duration::from_secs(1));
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
     }
 }

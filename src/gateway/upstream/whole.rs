@@ -124,6 +124,7 @@ fn kind(name: &[u8], value: &[u8]) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::headers::HOP_BY_HOP;
 
     fn seen(answer: &str, bodiless: bool) -> (Seen, Vec<String>) {
         let mut places = Places::new();
@@ -173,6 +174,15 @@ mod tests {
             "SSH-2.0-OpenSSH",
         ] {
             assert_eq!(seen(&format!("{head}\r\n\r\n"), false).0, Seen::Other, "{head}");
+        }
+    }
+
+    /// Whatever is added to the list stays behind here, too.
+    #[test]
+    fn what_concerns_one_hop_is_never_given_on() {
+        for name in HOP_BY_HOP {
+            let (_, names) = seen(&format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{name}: close\r\n\r\n"), false);
+            assert!(!names.iter().any(|given| given == name), "{name}");
         }
     }
 }
