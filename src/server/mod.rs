@@ -145,6 +145,8 @@ async fn serve(listener: Listener, front: Front, config: Config, shutdown: Shutd
         drop(stream.set_nodelay(true));
         serving.serve(stream, Connection::new(peer.ip(), front.clone(), &config), permit);
     }
+    // Told before the port is closed: whoever is refused there knows that what still runs is the last of its connection.
+    serving.end();
     drop(listener);
     serving.finish(&shutdown.cut).await;
 }

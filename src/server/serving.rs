@@ -125,10 +125,14 @@ impl Serving {
         }
     }
 
-    /// Lets every connection finish its request, or cuts it.
-    pub(super) async fn finish(mut self, cut: &CancellationToken) {
+    /// Has every connection end with the request that it has begun.
+    pub(super) fn end(&self) {
         self.end.come.store(true, Ordering::Release);
         self.end.notify.notify_waiters();
+    }
+
+    /// Waits for those that were told to end, or cuts them.
+    pub(super) async fn finish(mut self, cut: &CancellationToken) {
         loop {
             let next = tokio::select! {
                 ended = self.tasks.join_next() => ended,

@@ -133,9 +133,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Short<I> {
         let looked = self.read.len();
         poll_fn(|cx| {
             loop {
-                let Some(io) = self.io.as_mut().filter(|_| !self.end.has_come() || !self.read.is_empty()) else {
-                    return Poll::Ready(More::Over);
-                };
+                let Some(io) = self.io.as_mut() else { return Poll::Ready(More::Over) };
                 self.read.reserve(READ);
                 match poll_read_buf(Pin::new(io), cx, &mut self.read) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(More::Over),
@@ -149,6 +147,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Short<I> {
                             return Poll::Ready(More::Here);
                         }
                     }
+                    Poll::Pending if self.end.has_come() && self.read.is_empty() => return Poll::Ready(More::Over),
                     Poll::Pending => {
                         ready!(deadline.poll(cx));
                         return Poll::Ready(More::Late);

@@ -135,6 +135,7 @@ fn a_request_that_has_begun_is_waited_for_whatever_way_it_goes() {
     assert_eq!(Client::connect(&server).get("/sample/hello", &token).status, 200);
     server.signal("TERM");
     server.line_with("draining");
+    assert!(refuses_connections(&server.address), "and every worker knows");
     for (client, request) in clients.iter_mut().zip(&requests) {
         client.send(&request[40..]);
     }
