@@ -83,5 +83,19 @@ fn models(c: &mut Criterion) {
     bench(&format!("every model, {MANY} rows each"), month(&prices, MANY));
 }
 
-criterion_group!(benches, stock, models);
+/// What most invoices are made of, and then some: ten meters, each with four graduated tiers.
+fn ten_lines(c: &mut Criterion) {
+    let tiers = &prices()[2]["tiers"];
+    let price =
+        |n: usize| json!({"meter": format!("meter_{n}"), "model": "graduated", "tiers": tiers, "included": "10"});
+    let prices: Vec<Value> = (0..10).map(price).collect();
+    let usage: serde_json::Map<String, Value> = (0..10).map(|n| (format!("meter_{n}"), json!("1234567.5"))).collect();
+    let request = json!({"currency": "USD", "prices": prices, "usage": usage});
+    let (currency, prices, usage, _) = serde_json::from_value::<RateRequest>(request).unwrap().parse().unwrap();
+    c.bench_function("rate_invoice/10 graduated lines", |b| {
+        b.iter(|| rate(black_box(&prices), black_box(&usage), None, currency).unwrap());
+    });
+}
+
+criterion_group!(benches, stock, ten_lines, models);
 criterion_main!(benches);

@@ -314,6 +314,37 @@ fn models_and_rules_do_nothing_but_decide() {
     }
 }
 
+/// Numbers that cannot hold a tenth.
+#[derive(Default)]
+struct Floats(Vec<String>);
+
+impl<'ast> Visit<'ast> for Floats {
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let names = path.segments.iter().map(|segment| segment.ident.to_string());
+        self.0.extend(names.filter(|name| ["f32", "f64"].contains(&name.as_str())));
+        syn::visit::visit_path(self, path);
+    }
+
+    fn visit_lit_float(&mut self, literal: &'ast syn::LitFloat) {
+        self.0.push(literal.to_string());
+    }
+}
+
+#[test]
+fn usage_and_money_never_pass_through_floats() {
+    const COUNTED: [&str; 5] = ["billing", "metering", "store", "kernel", "gateway"];
+    for source in sources().iter().filter(|source| COUNTED.contains(&source.module[0].as_str())) {
+        let place = source.module.join("/");
+        // Where on a page something is drawn is no amount; a test may make up what somebody sends.
+        if place.starts_with("billing/forms/pdf") || place.ends_with("tests") {
+            continue;
+        }
+        let mut floats = Floats::default();
+        floats.visit_file(&source.syntax);
+        assert!(floats.0.is_empty(), "src/{place}.rs: {:?}", floats.0);
+    }
+}
+
 #[test]
 fn scopes_are_made_by_extractors_and_named_jobs() {
     let makers = |source: &&Source| source.module[0] == "store" || source.module.join("/") == "web/extract";

@@ -151,3 +151,7 @@ pub fn fixed_line(name: &str, amount: Money) -> Line {
 #[cfg(test)]
 #[path = "rules_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "rules_laws.rs"]
+mod laws;
