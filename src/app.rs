@@ -287,6 +287,7 @@ impl App {
         };
         tasks.spawn(gateway::crossings::tell(teller, token.clone()));
         tasks.spawn(upkeep::close_periods(self.state.0.onboarding.clone(), token.clone()));
+        tasks.spawn(upkeep::seal_audit(self.store.clone(), token.clone()));
         tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));
         let outbound = Outbound::new(self.settings.webhooks.reach());
         tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound.clone(), token.clone()));

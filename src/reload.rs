@@ -14,10 +14,10 @@ use crate::{
     billing::{self, Billing, Effective},
     gateway::Gateway,
     identity::Verifier,
-    kernel::{Fault, fault::chain},
+    kernel::{Actor, Fault, fault::chain},
     metering,
     settings::{SettingFault, SettingFaults, Settings},
-    store::Scope,
+    store::{Scope, acting_still},
     tls::Acceptor,
     web::{AdminScope, Json, Kind, Problem},
 };
@@ -58,6 +58,9 @@ pub enum ReloadError {
     /// A new plan could not be stored.
     #[error("the plans could not be stored")]
     Plans(#[source] billing::Error),
+    /// The change holds, and the audit does not say so.
+    #[error("settings were read again, and that could not be noted")]
+    Noted(#[source] billing::Error),
 }
 
 /// What a reload did.
@@ -85,13 +88,13 @@ impl Reload {
     }
 
     /// Reads the settings and has what can change changed, to the end, whoever waits for it. After an error nothing is.
-    pub async fn now(&self) -> Result<ReloadView, ReloadError> {
+    pub async fn now(&self, actor: Actor) -> Result<ReloadView, ReloadError> {
         let own = self.clone();
-        let done = self.0.tasks.spawn(async move { own.change().await });
+        let done = self.0.tasks.spawn(acting_still(async move { own.change(actor).await }));
         done.await.unwrap_or(Err(ReloadError::Stopped))
     }
 
-    async fn change(&self) -> Result<ReloadView, ReloadError> {
+    async fn change(&self, actor: Actor) -> Result<ReloadView, ReloadError> {
         let live = &*self.0;
         let mut current = live.settings.lock().await;
         let before = current.clone();
@@ -108,6 +111,8 @@ impl Reload {
         let restart = current.fixed_that_differ(&next);
         let routes = next.gateway.routes.len();
         current.take_over(next);
+        drop(current);
+        live.billing.note_reload(actor, format!("{routes} routes")).await.map_err(ReloadError::Noted)?;
         Ok(ReloadView { routes, plans, restart })
     }
 
@@ -122,7 +127,7 @@ impl Reload {
         for plan in &next.billing.plans {
             if !current.billing.plans.contains(plan) {
                 let scope = Scope::Job("reload");
-                self.0.billing.put_plan(scope, plan.clone(), Effective::NextPeriod).await?;
+                self.0.billing.put_plan(scope, Actor::Job("reload"), plan.clone(), Effective::NextPeriod).await?;
                 changed.push(plan.tier.to_string());
             }
         }
@@ -131,7 +136,7 @@ impl Reload {
 
     /// The same, told to the log: what a signal asks for.
     pub async fn logged(&self) {
-        match self.now().await {
+        match self.now(Actor::Job("reload")).await {
             Ok(ReloadView { routes, plans, restart }) => {
                 tracing::info!(routes, ?plans, ?restart, "settings were read again");
             }
@@ -150,7 +155,7 @@ fn problem(error: ReloadError) -> Problem {
         ReloadError::Given => Problem::new(Kind::CONFLICT, text),
         ReloadError::Stopped => Problem::new(Kind::UNAVAILABLE, text).retry_after(1),
         ReloadError::Routes(error) => error.into(),
-        ReloadError::Plans(error) => error.into(),
+        ReloadError::Plans(error) | ReloadError::Noted(error) => error.into(),
     }
 }
 
@@ -168,6 +173,6 @@ where
 /// every fault by its key. SIGHUP does the same, and tells the log.
 #[utoipa::path(post, path = "/admin/v1/reload", tag = "gateway",
     responses((status = 200, body = ReloadView), (status = 422), (status = 503)))]
-async fn reload_settings(_: AdminScope, State(reload): State<Reload>) -> Result<Json<ReloadView>, Problem> {
-    reload.now().await.map(Json).map_err(problem)
+async fn reload_settings(scope: AdminScope, State(reload): State<Reload>) -> Result<Json<ReloadView>, Problem> {
+    reload.now(scope.actor()).await.map(Json).map_err(problem)
 }

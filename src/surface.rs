@@ -70,7 +70,8 @@ pub(crate) fn routers(
         .layer(from_fn_with_state(Identity::from_ref(state), identity::cors))
         .layer(CatchPanicLayer::custom(web::instance::panicked))
         .layer(from_fn(web::instance::write_problems))
-        .layer(from_fn(web::instance::stored_nowhere));
+        .layer(from_fn(web::instance::stored_nowhere))
+        .layer(from_fn(web::extract::noted));
     let api = match lab {
         Some(lab) => api
             .layer(from_fn_with_state(lab.clone(), lab::letters::on_the_log_in_page))

@@ -1,5 +1,5 @@
 //! What goes on in the background of a server that runs: keys and old sign-ins are tidied, clients are told of sessions
-//! that ended (`OpenID` Connect Back-Channel Logout), and invoices are made and pursued.
+//! that ended (`OpenID` Connect Back-Channel Logout), invoices are made and pursued, and the audit is sealed.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use crate::{
     kernel::fault::chain,
     onboarding::{Closed, Onboarding},
     outbound::Outbound,
+    store::{Scope, Store, StoreError},
 };
 
 /// Keys and old sign-ins are tidied this often.
@@ -19,6 +20,8 @@ const TIDY: Duration = Duration::from_secs(30);
 const TELL: Duration = Duration::from_secs(1);
 /// It is looked this often whether a period is over, an invoice to be issued, or overdue.
 const CLOSE: Duration = Duration::from_secs(20);
+/// The audit is sealed this often.
+const SEAL: Duration = Duration::from_secs(2);
 /// Clients that are told at once.
 const AT_ONCE: usize = 8;
 
@@ -28,6 +31,27 @@ pub async fn tidy(identity: Identity, stop: CancellationToken) {
         if let Err(error) = identity.tidy().await {
             tracing::warn!(error = chain(&error), "keys could not be tidied");
         }
+    }
+}
+
+/// Seals the audit until it is stopped.
+pub async fn seal_audit(store: Store, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(SEAL)).await.is_some() {
+        if let Err(error) = seal_audit_once(&store).await {
+            tracing::warn!(error = chain(&error), "the audit could not be sealed");
+        }
+    }
+}
+
+/// Seals all entries of the audit that are not.
+pub async fn seal_audit_once(store: &Store) -> Result<(), StoreError> {
+    loop {
+        if !store.read(Scope::Job("audit")).await?.audit_has_unsealed().await? {
+            return Ok(());
+        }
+        let mut tx = store.begin(Scope::Job("audit")).await?;
+        tx.audit_seal().await?;
+        tx.commit().await?;
     }
 }
 

@@ -117,7 +117,7 @@ async fn update_plan(
     let mut faults = Faults::new();
     let plan = body.parse("", 0, &mut faults);
     let plan = faults.finish(plan).map_err(|faults| Problem::invalid(&faults))?;
-    let version = billing.put_plan((&scope).into(), plan, effective).await?;
+    let version = billing.put_plan((&scope).into(), scope.actor(), plan, effective).await?;
     Ok(Json((&version).into()))
 }
 

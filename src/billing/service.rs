@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use serde_json::json;
+
 use super::{
     address::BillingAddress,
     error::Error,
@@ -104,7 +106,13 @@ impl Billing {
     }
 
     /// Adds a version of a tier's plan.
-    pub async fn put_plan(&self, scope: Scope, mut plan: Plan, effective: Effective) -> Result<PlanVersion, Error> {
+    pub async fn put_plan(
+        &self,
+        scope: Scope,
+        actor: Actor,
+        mut plan: Plan,
+        effective: Effective,
+    ) -> Result<PlanVersion, Error> {
         if plan.currency() != self.config.currency {
             let detail = format!("must be {}, the currency of all bills", self.config.currency);
             return Err(Error::Invalid(vec![Fault { field: "currency".into(), detail }]));
@@ -114,7 +122,8 @@ impl Billing {
             Effective::Now => now.floor_minute(),
             Effective::NextPeriod => Period::containing(now, CalendarUnit::Month).to(),
         };
-        let newest = self.catalogue().newest(&plan.tier).map_or(0, |version| version.plan.version);
+        let before = self.catalogue().newest(&plan.tier).map(|version| Arc::clone(&version.plan));
+        let newest = before.as_ref().map_or(0, |before| before.version);
         plan.version = newest + 1;
         // The first plan of a new tier holds at once: nobody has that tier yet.
         let effective_from = if newest == 0 { now.floor_minute() } else { effective_from };
@@ -122,6 +131,11 @@ impl Billing {
         if !tx.plan_insert(&plan_row(&plan, effective_from), now).await? {
             return Err(Error::Store(StoreError::Duplicate));
         }
+        let body = |plan: &Plan| json!(PlanBody::from(plan));
+        tx.changes(before.as_deref().map(body), Some(body(&plan)));
+        let (subject, detail) = (plan.tier.to_string(), Some(format!("version {}", plan.version)));
+        let act = Act { actor, action: "plan.put", tenant: None, subject, detail };
+        tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?;
         tx.commit().await?;
         self.reload_plans().await?;
         self.observer.all_changed();
@@ -174,9 +188,11 @@ impl Billing {
         address: &BillingAddress,
     ) -> Result<(), Error> {
         let mut tx = self.store.begin(scope).await?;
+        let before = tx.billing_account(tenant).await?.ok_or(Error::NoAccount(tenant))?;
         if !tx.billing_address_set(tenant, address).await? {
             return Err(Error::NoAccount(tenant));
         }
+        tx.changes(Some(json!(before.billing_address.body())), Some(json!(address.body())));
         self.note(&mut tx, actor, "billing_address.changed", (tenant, tenant.to_string(), None)).await?;
         Ok(tx.commit().await?)
     }
@@ -191,6 +207,16 @@ impl Billing {
         let now = self.clock.now();
         let act = Act { actor, action, tenant: Some(tenant), subject, detail };
         Ok(tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?)
+    }
+
+    /// Notes that the settings were read again, and with them the plans' file.
+    pub async fn note_reload(&self, actor: Actor, detail: String) -> Result<(), Error> {
+        let now = self.clock.now();
+        let act =
+            Act { actor, action: "settings.reloaded", tenant: None, subject: "settings".into(), detail: Some(detail) };
+        let mut tx = self.store.begin(Scope::Job("reload")).await?;
+        tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?;
+        Ok(tx.commit().await?)
     }
 
     /// A tenant's own quotas in place of its plan's, if it has any.
@@ -217,7 +243,10 @@ impl Billing {
         let mut tx = self.store.begin(scope).await?;
         let account = tx.billing_account(tenant).await?;
         account.filter(|account| account.closed_at.is_none()).ok_or(Error::NoAccount(tenant))?;
+        let before = tx.tenant_quotas(tenant).await?;
         tx.tenant_quotas_set(tenant, json, self.clock.now()).await?;
+        let parsed = |text: &str| serde_json::from_str(text).ok();
+        tx.changes(before.as_deref().and_then(parsed), json.and_then(parsed));
         let detail = json.unwrap_or("those of the plan").to_owned();
         self.note(&mut tx, actor, "quotas.changed", (tenant, tenant.to_string(), Some(detail))).await?;
         tx.commit().await?;

@@ -1,6 +1,7 @@
 //! What a tenant is billed by, besides its plan: taxes, coupons and prepaid credits.
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
@@ -152,11 +153,13 @@ impl Billing {
     ) -> Result<Terms, Error> {
         let mut tx = self.open_account(scope, tenant).await?.0;
         let mut body = TermsBody::from(&read_terms(tx.billing_terms(tenant).await?.as_deref())?);
+        let before = json!(body);
         body.tax_rates = patch.tax_rates.unwrap_or(body.tax_rates);
         body.tax_id = patch.tax_id.or(body.tax_id);
         let mut faults = Faults::new();
         let terms = body.parse(&mut faults);
         let terms = faults.finish(terms).map_err(Error::Invalid)?;
+        tx.changes(Some(before), Some(json!(TermsBody::from(&terms))));
         let json = serde_json::to_string(&TermsBody::from(&terms)).unwrap_or_default();
         tx.billing_terms_set(tenant, &json).await?;
         self.note(&mut tx, actor, "billing_terms.changed", (tenant, tenant.to_string(), Some(json))).await?;

@@ -9,16 +9,21 @@ use crate::{
         self, Balance, Billing, UsageSource,
         audit::{BillsReport, audit},
     },
-    kernel::{Clock, ManualClock, SystemClock, SystemRng, TenantId, TenantObserver},
+    kernel::{Clock, ManualClock, SystemClock, SystemRng, TenantId, TenantObserver, audit::ChainWalk},
     metering::{
         Recount, Snapshot, UsageReader,
         journal::Folder,
         reconcile::{Report, reconcile},
     },
     settings::{self, Flags, Settings},
-    store::Store,
+    store::{Scope, Store, StoreError},
     telemetry,
 };
+
+/// Entries of the audit that are read at once.
+const ENTRIES: i64 = 500;
+/// Entries that do not fit, of which it is said: after so many, there is nothing more to learn.
+const MOST_BROKEN: usize = 10;
 
 pub(super) fn run(flags: Flags) -> Result<(), Failure> {
     let settings = Settings::from_process(flags)
@@ -45,8 +50,10 @@ async fn doctor(settings: &Settings) -> Result<(), Failure> {
     let disk = Folder::open(journal).map_err(|error| Failure::setup(&error))?;
     let report = reconcile(&store, &disk).await.map_err(|error| Failure::setup(&error))?;
     let bills = bills(&store, settings).await.map_err(|error| Failure::setup(&error))?;
+    let (sealed, broken) = audit_chain(&store).await.map_err(|error| Failure::setup(&error))?;
     store.close().await;
-    let differences: Vec<_> = report.differences.iter().chain(&bills.differences).collect();
+    let differences = report.differences.iter().chain(&bills.differences).map(ToString::to_string);
+    let differences: Vec<String> = differences.chain(broken).collect();
     for difference in &differences {
         eprintln!("{difference}");
     }
@@ -55,8 +62,10 @@ async fn doctor(settings: &Settings) -> Result<(), Failure> {
         eprintln!("{meter}: metered {metered} = billed {billed} + unbilled {unbilled} + voided {voided}");
     }
     let Report { compared, uncounted, voided, .. } = report;
-    let looked_at =
-        format!("{compared} pairs of tenant and meter and {} bills and {} invoices", bills.bills, bills.invoices);
+    let looked_at = format!(
+        "{compared} pairs of tenant and meter, {} bills, {} invoices and {sealed} entries of the audit",
+        bills.bills, bills.invoices
+    );
     match differences.len() {
         0 => {
             eprintln!(
@@ -68,6 +77,26 @@ async fn doctor(settings: &Settings) -> Result<(), Failure> {
         }
         some => Err(Failure { message: format!("{some} differences in {looked_at}"), status: 1 }),
     }
+}
+
+/// Walks along the audit's chain: how many entries, and what does not fit.
+async fn audit_chain(store: &Store) -> Result<(usize, Vec<String>), StoreError> {
+    let mut tx = store.read(Scope::Job("doctor")).await?;
+    let ends = tx.audit_ends().await?;
+    let (mut walk, mut last) = (ChainWalk::after(ends.forgotten), ends.forgotten.0);
+    let (mut walked, mut broken) = (0, Vec::new());
+    loop {
+        let entries = tx.audit_sealed(last, ENTRIES).await?;
+        let Some(seal) = entries.last().and_then(|entry| entry.seal) else { break };
+        last = seal.serial;
+        walked += entries.len();
+        broken.extend(entries.iter().filter_map(|entry| walk.step(entry)).take(MOST_BROKEN - broken.len()));
+        if broken.len() == MOST_BROKEN {
+            return Ok((walked, broken));
+        }
+    }
+    broken.extend(walk.end(ends.last));
+    Ok((walked, broken))
 }
 
 /// Compares bills and ledger, all as of one moment.

@@ -233,7 +233,9 @@ impl Identity {
         // A session without a refresh token may still be signed out with its browser, for half a day.
         let unused = now.plus_secs(-self.config.refresh_token_ttl_s.max(DAY_S));
         tx.sessions_forget(withdrawn, unused.min(withdrawn)).await?;
-        tx.audit_forget(now.plus_secs(-self.config.audit_days * DAY_S)).await?;
+        let kept_since = now.plus_secs(-self.config.audit_days * DAY_S);
+        tx.audit_forget(kept_since).await?;
+        tx.crossings_forget(kept_since).await?;
         tx.clients_forget().await?;
         tx.requests_forget(now).await?;
         tx.commit().await?;

@@ -22,7 +22,8 @@ use super::{
 };
 use crate::{
     kernel::{
-        Faults, Page, PageRequest, Quantity, QuantityError, TenantId, Timestamp, ids::uuid_v7, rng::random_bytes,
+        Act, Actor, Faults, Page, PageRequest, Quantity, QuantityError, TenantId, Timestamp, ids::uuid_v7,
+        rng::random_bytes,
     },
     store::{EventFilter, Scope, Tx},
 };
@@ -47,7 +48,7 @@ pub struct Grounds {
     /// Why, in words.
     pub reason: String,
     /// Who.
-    pub by: String,
+    pub by: Actor,
 }
 
 impl Metering {
@@ -197,7 +198,15 @@ impl Metering {
         grounds: &Grounds,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let Grounds { reason, by } = grounds.clone();
+        let Grounds { reason, by: actor } = grounds.clone();
+        let action = if before.is_some() { "event.amended" } else { "event.voided" };
+        let (subject, detail) = (event.id.clone(), Some(reason.clone()).filter(|reason| !reason.is_empty()));
+        let act = Act { actor, action, tenant: Some(event.tenant), subject, detail };
+        tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?;
+        let by = match actor {
+            Actor::Admin(id) => id.to_string(),
+            other => other.to_string(),
+        };
         let (id, event) = (uuid_v7(now, &*self.rng), event.identity().key());
         Ok(tx.correction_insert(&Correction { id, event, before, reason, by, at: now }).await?)
     }

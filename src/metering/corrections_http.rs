@@ -60,7 +60,7 @@ fn grounds(reason: String, scope: &AdminScope) -> Result<Grounds, Problem> {
         let detail = format!("must have at most {MAX_REASON} characters, none of them NUL");
         return Err(Problem::invalid_field("reason", detail));
     }
-    Ok(Grounds { reason, by: scope.admin.to_string() })
+    Ok(Grounds { reason, by: scope.actor() })
 }
 
 /// Why an event is taken back.

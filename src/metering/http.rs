@@ -142,7 +142,7 @@ async fn create_meter(
     Json(request): Json<MeterRequest>,
 ) -> Result<(StatusCode, Json<MeterView>), Problem> {
     let meter = new_meter(request.draft(), FieldNames::OURS, &metering)?;
-    let meter = metering.create_meter((&scope).into(), meter).await?;
+    let meter = metering.create_meter((&scope).into(), scope.actor(), meter).await?;
     Ok((StatusCode::CREATED, Json((&*meter).into())))
 }
 

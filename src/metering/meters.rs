@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
@@ -15,8 +16,8 @@ use super::{
     tally::{self, Tally, Totals, with_longer_windows},
 };
 use crate::{
-    kernel::{MeterId, Timestamp, rng::random_bytes},
-    store::{EventFilter, Scope, Store, Tx},
+    kernel::{Act, Actor, MeterId, Timestamp, ids::uuid_v7, rng::random_bytes},
+    store::{EventFilter, Scope, Store, Tx, acting_still},
 };
 
 /// All meters, as a snapshot that is swapped whole; cheap to clone.
@@ -113,13 +114,13 @@ impl Metering {
 
     /// Makes a meter of events. Events of its type that are kept already are counted, too. Goes on when the caller goes
     /// away.
-    pub async fn create_meter(&self, scope: Scope, meter: Meter) -> Result<Arc<Meter>, Error> {
+    pub async fn create_meter(&self, scope: Scope, actor: Actor, meter: Meter) -> Result<Arc<Meter>, Error> {
         let metering = self.clone();
-        let made = self.tasks.spawn(async move { metering.make_meter(scope, meter).await });
+        let made = self.tasks.spawn(acting_still(async move { metering.make_meter(scope, actor, meter).await }));
         made.await.map_err(|_| Error::Stopped)?
     }
 
-    async fn make_meter(&self, scope: Scope, meter: Meter) -> Result<Arc<Meter>, Error> {
+    async fn make_meter(&self, scope: Scope, actor: Actor, meter: Meter) -> Result<Arc<Meter>, Error> {
         // No event is taken in between: it would be counted by nobody.
         let _paused = self.ingest.pause().await;
         let mut tx = self.store.begin(scope).await?;
@@ -146,6 +147,8 @@ impl Metering {
         let tally = Tally::new(Uuid::from_bytes(random_bytes(&*self.rng)));
         let totals = tally.with(with_longer_windows(&minutes)?, Vec::new())?;
         tx.totals_put(tally.writer(), &totals).await?;
+        tx.changes(None, Some(noted(&meter)));
+        self.note_meter(&mut tx, actor, "meter.made", &meter.key).await?;
         tx.commit().await?;
         self.meters.refresh(&self.store).await?;
         Ok(meter)
@@ -154,13 +157,13 @@ impl Metering {
     /// Makes the meters of the settings that are not there; says so when one is there that counts otherwise. Others may do
     /// the same at the same time: whoever comes first makes a meter, and the next one finds it.
     pub async fn define_meters(&self, definitions: &[MeterDefinition]) -> Result<(), Error> {
-        let scope = Scope::Job("meters-of-settings");
+        let (scope, actor) = (Scope::Job("meters-of-settings"), Actor::Job("meters-of-settings"));
         let mut differences = Vec::new();
         for definition in definitions {
             if self.meters.by_key(&definition.key).is_none() {
                 let now = self.clock.now();
                 let meter = definition.clone().into_meter(MeterId::generate(now, &*self.rng), now);
-                match self.create_meter(scope, meter).await {
+                match self.create_meter(scope, actor, meter).await {
                     Ok(_) => continue,
                     // By another node, since this one looked.
                     Err(Error::MeterTaken(_)) => {}
@@ -177,7 +180,7 @@ impl Metering {
             let name = definition.name.as_ref().unwrap_or(&known.name);
             let description = definition.description.as_ref().unwrap_or(&known.description);
             if (name, description) != (&known.name, &known.description) {
-                self.describe_meter(scope, &known, name, description).await?;
+                self.describe_meter(scope, actor, &known, (name, description)).await?;
             }
         }
         if differences.is_empty() { Ok(()) } else { Err(Error::MetersDiffer(differences)) }
@@ -187,12 +190,15 @@ impl Metering {
     pub async fn describe_meter(
         &self,
         scope: Scope,
+        actor: Actor,
         meter: &Meter,
-        name: &str,
-        description: &str,
+        (name, description): (&str, &str),
     ) -> Result<Option<Arc<Meter>>, Error> {
         let mut tx = self.store.begin(scope).await?;
         tx.meter_describe(meter.id, name, description).await?;
+        let said = |name: &str, description: &str| Some(json!({"name": name, "description": description}));
+        tx.changes(said(&meter.name, &meter.description), said(name, description));
+        self.note_meter(&mut tx, actor, "meter.changed", &meter.key).await?;
         tx.commit().await?;
         self.meters.refresh(&self.store).await?;
         Ok(self.meters.by_key(&meter.key))
@@ -200,7 +206,7 @@ impl Metering {
 
     /// Removes a meter of events with its totals. The events stay, and count again if it is made again. Goes on when the
     /// caller goes away.
-    pub async fn delete_meter(&self, scope: Scope, meter: &Meter) -> Result<(), Error> {
+    pub async fn delete_meter(&self, scope: Scope, actor: Actor, meter: &Meter) -> Result<(), Error> {
         if let Source::Gateway { .. } = meter.source {
             return Err(Error::StockMeter(meter.key.clone()));
         }
@@ -208,14 +214,33 @@ impl Metering {
         if self.is_routed(&meter.key) {
             return Err(Error::RoutedMeter(meter.key.clone()));
         }
-        let (metering, id, key) = (self.clone(), meter.id, meter.key.clone());
-        let gone = self.tasks.spawn(async move {
+        let (metering, id, key, before) = (self.clone(), meter.id, meter.key.clone(), noted(meter));
+        let gone = self.tasks.spawn(acting_still(async move {
             let _paused = metering.ingest.pause().await;
             let mut tx = metering.store.begin(scope).await?;
             tx.meter_delete(id, &key).await?;
+            tx.changes(Some(before), None);
+            metering.note_meter(&mut tx, actor, "meter.deleted", &key).await?;
             tx.commit().await?;
             metering.meters.refresh(&metering.store).await
-        });
+        }));
         gone.await.map_err(|_| Error::Stopped)?
     }
+
+    async fn note_meter(&self, tx: &mut Tx, actor: Actor, action: &'static str, meter: &MeterKey) -> Result<(), Error> {
+        let now = self.clock.now();
+        let act = Act { actor, action, tenant: None, subject: meter.to_string(), detail: None };
+        Ok(tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?)
+    }
+}
+
+/// A meter as the audit has it.
+fn noted(meter: &Meter) -> Value {
+    json!({
+        "key": meter.key.as_str(),
+        "name": meter.name,
+        "event_type": meter.event_type(),
+        "aggregation": meter.aggregation.name(),
+        "group_by": meter.group_keys(),
+    })
 }

@@ -171,7 +171,7 @@ async fn create_usage_meter(
         group_by: request.group_by.unwrap_or_default(),
     };
     let meter = new_meter(draft, THEIR_NAMES, &metering).map_err(Problem::into_bad)?;
-    let meter = metering.create_meter(scope.scope, meter).await?;
+    let meter = metering.create_meter(scope.scope, scope.actor(), meter).await?;
     Ok((StatusCode::CREATED, Json((&*meter).into())))
 }
 
@@ -205,7 +205,7 @@ async fn update_usage_meter(
     }
     let name = request.name.unwrap_or_else(|| meter.name.clone());
     let description = request.description.unwrap_or_else(|| meter.description.clone());
-    let meter = metering.describe_meter(scope.scope, &meter, &name, &description).await?;
+    let meter = metering.describe_meter(scope.scope, scope.actor(), &meter, (&name, &description)).await?;
     Ok(Json((&*meter.ok_or_else(|| no_meter(&which))?).into()))
 }
 
@@ -219,6 +219,6 @@ async fn delete_usage_meter(
 ) -> Result<StatusCode, Problem> {
     scope.require_admin()?;
     let meter = metering.meter(&which).ok_or_else(|| no_meter(&which))?;
-    metering.delete_meter(scope.scope, &meter).await?;
+    metering.delete_meter(scope.scope, scope.actor(), &meter).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -9,6 +9,8 @@
 //! | `{int}` | `INTEGER` | `BIGINT` |
 //! | `{bool}` | `INTEGER` | `BOOLEAN` |
 //! | `{clustered}` | rows lie in the tree of the primary key | nothing |
+//! | `{sqlite}` … `{end}` | what is between | nothing |
+//! | `{postgres}` … `{end}` | nothing | what is between |
 //!
 //! Queries are written once, with `$1` placeholders, which both engines take; only the long lists of [`Engine::tuples`]
 //! differ. They stay within what both do alike: `ON CONFLICT`, `RETURNING`, partial indexes, row values.
@@ -58,7 +60,20 @@ impl Engine {
                 ("{clustered}", ""),
             ],
         };
-        words.into_iter().fold(migration.to_owned(), |text, (word, column_type)| text.replace(word, column_type))
+        let migration = self.own_part(migration);
+        words.into_iter().fold(migration, |text, (word, column_type)| text.replace(word, column_type))
+    }
+
+    /// A migration without what is the other engine's alone.
+    fn own_part(self, migration: &str) -> String {
+        let (own, other) = match self {
+            Self::Sqlite => ("{sqlite}", "{postgres}"),
+            Self::Postgres => ("{postgres}", "{sqlite}"),
+        };
+        let mut parts = migration.split(other);
+        let first = parts.next().unwrap_or_default().to_owned();
+        let kept = parts.fold(first, |text, part| text + part.split_once("{end}").map_or("", |(_, rest)| rest));
+        kept.replace(own, "").replace("{end}", "")
     }
 
     /// What makes a `SELECT` hold its rows as they are until the transaction ends, for readers beside each other. On

@@ -1,4 +1,4 @@
-//! Queries that forget sign-ins that are over and old entries of the audit, so that neither grows without bound.
+//! Queries that forget sign-ins that are over and old marks of quotas, so that neither grows without bound.
 
 use super::{StoreError, Tx};
 use crate::kernel::Timestamp;
@@ -26,11 +26,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Forgets entries of the audit of before an instant, and the marks of those about quotas. Their ids tell when they were made.
-    pub async fn audit_forget(&mut self, before: Timestamp) -> Result<(), StoreError> {
-        let millis = u64::try_from(before.as_millis()).unwrap_or(0);
-        let first = uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid();
-        self.query("DELETE FROM audit WHERE audit_id < $1").bind(first).execute().await?;
+    /// Forgets the marks of quotas that were exceeded before an instant.
+    pub async fn crossings_forget(&mut self, before: Timestamp) -> Result<(), StoreError> {
         self.query("DELETE FROM quota_crossings WHERE start < $1").bind(before).execute().await?;
         Ok(())
     }

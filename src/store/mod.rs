@@ -47,6 +47,7 @@ use sqlx::{
 
 use tokio::sync::Notify;
 
+pub use audit::{ChainEnds, acting_from, acting_still};
 pub use billing::PlanRow;
 pub use dialect::Engine;
 pub use error::StoreError;

@@ -10,7 +10,7 @@ use super::{
     Engine, Scope, StoreError,
     value::{Args, Bind, Row},
 };
-use crate::kernel::TenantId;
+use crate::kernel::{TenantId, audit::Change};
 
 /// One transaction. Dropped without [`commit`](Self::commit), it leaves nothing.
 pub struct Tx {
@@ -19,6 +19,8 @@ pub struct Tx {
     /// Told after the commit when `delivers`.
     deliveries: Arc<Notify>,
     delivers: bool,
+    /// What was changed since the last entry of the audit.
+    changed: Option<Box<Change>>,
 }
 
 enum Inner {
@@ -32,7 +34,7 @@ impl Tx {
         transaction: sqlx::Transaction<'static, sqlx::Sqlite>,
         deliveries: Arc<Notify>,
     ) -> Self {
-        Self { scope, inner: Inner::Sqlite(transaction), deliveries, delivers: false }
+        Self { scope, inner: Inner::Sqlite(transaction), deliveries, delivers: false, changed: None }
     }
 
     pub(super) fn postgres(
@@ -40,7 +42,7 @@ impl Tx {
         transaction: sqlx::Transaction<'static, sqlx::Postgres>,
         deliveries: Arc<Notify>,
     ) -> Self {
-        Self { scope, inner: Inner::Postgres(transaction), deliveries, delivers: false }
+        Self { scope, inner: Inner::Postgres(transaction), deliveries, delivers: false, changed: None }
     }
 
     /// Makes what was written lasting and visible.
@@ -58,6 +60,15 @@ impl Tx {
     /// Says that the commit leaves something to deliver.
     pub const fn something_to_deliver(&mut self) {
         self.delivers = true;
+    }
+
+    /// Says what this transaction changes, for its next entry of the audit.
+    pub fn changes(&mut self, before: Option<serde_json::Value>, after: Option<serde_json::Value>) {
+        self.changed = Some(Box::new(Change { before, after }));
+    }
+
+    pub(super) const fn take_change(&mut self) -> Option<Box<Change>> {
+        self.changed.take()
     }
 
     /// The tenant every query of this transaction is held to; bind it as `$n IS NULL OR tenant_id = $n`.

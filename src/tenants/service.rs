@@ -210,6 +210,7 @@ impl Tenants {
         if after == before {
             return Ok(after);
         }
+        tx.changes(Some(noted(&before)), Some(noted(&after)));
         if !tx.tenant_update(&after, now).await? {
             return Err(Error::WrongState { id, status: "being changed by somebody else", verb: "be changed now" });
         }
@@ -249,4 +250,14 @@ impl Tenants {
     pub fn announce(&self, id: TenantId) {
         self.observer.tenant_changed(id);
     }
+}
+
+/// A tenant as the audit has it.
+fn noted(tenant: &Tenant) -> serde_json::Value {
+    json!({
+        "customer_name": tenant.customer_name.as_str(),
+        "external_id": tenant.external_id.as_ref().map(ExternalId::as_str),
+        "tier": tenant.tier.as_str(),
+        "status": tenant.status.name(),
+    })
 }

@@ -1,7 +1,16 @@
 //! The audit, as administrators read it.
 
-use axum::extract::{FromRef, State};
+use std::net::IpAddr;
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRef, State},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use futures_util::{TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -10,9 +19,9 @@ use super::{AdminScope, Json, List, PageQuery, Problem, Query, Verifier};
 use crate::{
     kernel::{
         Faults, PageRequest, TenantId, Timestamp,
-        audit::{AuditEntry, AuditFilter},
+        audit::{AuditEntry, AuditFilter, Hash, Seal},
     },
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// The routes.
@@ -22,7 +31,7 @@ where
     Store: FromRef<S>,
     Verifier: FromRef<S>,
 {
-    OpenApiRouter::new().routes(routes!(list_audit))
+    OpenApiRouter::new().routes(routes!(list_audit)).routes(routes!(export_audit))
 }
 
 /// Which entries.
@@ -60,12 +69,43 @@ pub struct AuditView {
     subject: String,
     /// More, in words.
     detail: Option<String>,
+    /// The address that it was asked for from; `null` for what nobody asked for.
+    #[schema(value_type = Option<String>)]
+    address: Option<IpAddr>,
+    /// What was there before; `null` where nothing was, or where an act changes nothing.
+    #[schema(value_type = Option<Object>)]
+    before: Option<Value>,
+    /// What is there after it.
+    #[schema(value_type = Option<Object>)]
+    after: Option<Value>,
+    /// Its place in the chain of all entries, from 1; `null` in its first seconds.
+    serial: Option<i64>,
+    /// BLAKE3 in hexadecimal digits, of what can be taken out when somebody's data is erased.
+    digest: Option<String>,
+    /// BLAKE3 in hexadecimal digits, of the hash before it and of this entry.
+    hash: Option<String>,
 }
 
 impl From<AuditEntry> for AuditView {
     fn from(entry: AuditEntry) -> Self {
-        let AuditEntry { id, at, actor, action, tenant, subject, detail } = entry;
-        Self { audit_id: id, at, actor, action, tenant_id: tenant, subject, detail }
+        let AuditEntry { id, at, actor, action, tenant, subject, detail, address, change, seal } = entry;
+        let (before, after) = change.map_or((None, None), |change| (change.before, change.after));
+        let hex = |of: fn(&Seal) -> Hash| seal.as_ref().map(|seal| blake3::Hash::from(of(seal)).to_hex().to_string());
+        Self {
+            audit_id: id,
+            at,
+            actor,
+            action,
+            tenant_id: tenant,
+            subject,
+            detail,
+            address,
+            before,
+            after,
+            serial: seal.map(|seal| seal.serial),
+            digest: hex(|seal| seal.digest),
+            hash: hex(|seal| seal.hash),
+        }
     }
 }
 
@@ -85,4 +125,31 @@ async fn list_audit(
     let filter = AuditFilter { tenant, actor, action, subject };
     let rows = store.read((&scope).into()).await?.audit(&filter, page).await?;
     Ok(Json(List::of(page.page(rows, |entry| entry.id), AuditView::from)))
+}
+
+/// Entries that are read at once.
+const EXPORTED: i64 = 500;
+
+/// All entries that are sealed, in the order of the chain: one JSON object a line. How the hashes are made is in
+/// `docs/audit.md`.
+#[utoipa::path(get, path = "/admin/v1/audit/export", tag = "running",
+    responses((status = 200, body = AuditView, content_type = "application/x-ndjson")))]
+async fn export_audit(scope: AdminScope, State(store): State<Store>) -> Result<Response, Problem> {
+    let scope = (&scope).into();
+    let mut tx = store.begin(scope).await?;
+    while tx.audit_seal().await? > 0 {}
+    let after = tx.audit_ends().await?.forgotten.0;
+    tx.commit().await?;
+    let pages = stream::try_unfold((store, after), move |(store, after)| async move {
+        let entries = store.read(scope).await?.audit_sealed(after, EXPORTED).await?;
+        let Some(last) = entries.last().and_then(|entry| entry.seal) else { return Ok::<_, StoreError>(None) };
+        let mut lines = String::new();
+        for entry in entries {
+            lines.push_str(&serde_json::to_string(&AuditView::from(entry)).unwrap_or_default());
+            lines.push('\n');
+        }
+        Ok(Some((Bytes::from(lines), (store, last.serial))))
+    });
+    let content = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((content, Body::from_stream(pages.into_stream())).into_response())
 }

@@ -12,7 +12,7 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use super::credential::{bearer, insufficient_scope, unauthenticated};
-pub use super::origin::{BROWSER_COOKIE, DEVICE_COOKIE, Peer, cookie};
+pub use super::origin::{BROWSER_COOKIE, DEVICE_COOKIE, Peer, cookie, noted};
 use super::{kinds::Kind, problem::Problem};
 use crate::{
     identity::{
@@ -62,15 +62,19 @@ impl From<&TenantAccess> for Scope {
     }
 }
 
+fn actor_of(access: &Access) -> Actor {
+    match access.subject {
+        Subject::User(user) => Actor::User(user),
+        Subject::Client(client) => Actor::Client(client),
+        // Their tokens do not come here: the verifier of our own takes none of theirs.
+        Subject::Foreign(_) => Actor::Anonymous,
+    }
+}
+
 impl TenantAccess {
     /// Who acts, for the audit.
     pub fn actor(&self) -> Actor {
-        match self.access.subject {
-            Subject::User(user) => Actor::User(user),
-            Subject::Client(client) => Actor::Client(client),
-            // Their tokens do not come here: the verifier of our own takes none of theirs.
-            Subject::Foreign(_) => Actor::Anonymous,
-        }
+        actor_of(&self.access)
     }
 
     /// The person who calls, and their sign-in, which was with us directly: a machine is nobody, and no scope that people
@@ -136,6 +140,16 @@ pub struct UsageScope {
 }
 
 impl UsageScope {
+    /// Who acts, for the audit.
+    pub fn actor(&self) -> Actor {
+        if self.access.tenant.is_none()
+            && let Subject::User(admin) = self.access.subject
+        {
+            return Actor::Admin(admin);
+        }
+        actor_of(&self.access)
+    }
+
     /// An error unless the token carries a scope value, or is the administrator's.
     pub fn require_scope(&self, value: &str) -> Result<(), Problem> {
         if self.scope.tenant().is_none() || self.access.scope.contains(value) {

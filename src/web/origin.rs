@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRequestParts, Request},
     http::{HeaderMap, header, request::Parts},
+    middleware::Next,
+    response::Response,
 };
 
-use crate::{identity::Origin, kernel::Secret};
+use crate::{identity::Origin, kernel::Secret, store::acting_from};
 
 /// The cookie of a browser that signed in here before.
 pub const DEVICE_COOKIE: &str = "tollgate_device";
@@ -18,6 +20,12 @@ pub const BROWSER_COOKIE: &str = "tollgate_browser";
 /// Who is at the other end of a request, noted by who accepted its connection: what proxies say is believed or not there.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
+
+/// Has the audit say from where what a request does was asked for.
+pub async fn noted(request: Request, next: Next) -> Response {
+    let address = request.extensions().get::<Peer>().map(|Peer(address)| address.to_canonical());
+    acting_from(address, next.run(request)).await
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Origin {
     type Rejection = std::convert::Infallible;

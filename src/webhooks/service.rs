@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     error::Error,
@@ -110,6 +110,7 @@ impl Webhooks {
         if fields.is_empty() {
             return Ok(webhook);
         }
+        let before = noted(&webhook);
         if url.as_ref().is_some_and(|url| *url != webhook.url) {
             // How the old address failed says nothing of the new one.
             webhook.failing = None;
@@ -129,6 +130,7 @@ impl Webhooks {
             _ => {}
         }
         tx.webhook_update(&webhook).await?;
+        tx.changes(Some(before), Some(noted(&webhook)));
         self.note(&mut tx, actor, "webhook.changed", &webhook, Some(fields.join(", "))).await?;
         tx.something_to_deliver();
         tx.commit().await?;
@@ -254,6 +256,11 @@ impl Webhooks {
         let act = Act { actor, action, tenant: webhook.tenant, subject: webhook.id.to_string(), detail };
         Ok(self.identity.note(tx, act).await?)
     }
+}
+
+/// A webhook as the audit has it.
+fn noted(webhook: &Webhook) -> Value {
+    json!({"url": webhook.url, "events": webhook.events.names(), "enabled": webhook.state == WebhookState::On})
 }
 
 /// A webhook that nobody else changes until the transaction ends.

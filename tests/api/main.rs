@@ -7,6 +7,7 @@ mod support;
 
 mod admission;
 mod audit;
+mod audit_chain;
 mod bad_input;
 mod bills;
 mod corrections;

@@ -103,6 +103,11 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// The store refuses it as it is; whoever has its file can change that, too.
+fn audit(sql: &str) -> String {
+    format!("DROP TRIGGER audit_stays; {sql}")
+}
+
 /// Changes made to the store of a copy, and what the doctor says of it.
 async fn changed(data: &Path, sql: &str) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
@@ -162,6 +167,13 @@ async fn the_doctor_finds_whatever_is_changed_behind_the_servers_back() {
         ("DELETE FROM journal_cursors".into(), &["journal ", "it has no cursor"]),
         ("UPDATE journal_cursors SET seq = seq + 100".into(), &["journal", "its last record is 9", "up to 109"]),
         ("UPDATE journal_cursors SET seq = seq - 1".into(), &["journal", "another hash", "up to 8"]),
+        ("DELETE FROM audit WHERE serial = 2".into(), &["audit: the entries 2 to 2 are missing"]),
+        ("DELETE FROM audit WHERE serial > 1".into(), &["audit: the entries after 1 are missing"]),
+        (
+            audit("UPDATE audit SET actor = 'admin:nobody' WHERE serial = 2"),
+            &["audit: the entry 2 (", "is not what was sealed"],
+        ),
+        (audit("UPDATE audit SET detail = 'nothing' WHERE serial = 2"), &["audit: the details of the entry 2 ("]),
     ] {
         let (status, said) = changed(data.path(), &sql).await;
         assert_eq!(status, Some(1), "{sql}: {said}");

@@ -5,7 +5,8 @@ use tollgate::{
     identity::{Allowed, Browser, DeviceGrant, DeviceState, Proof, ScopeSet, SeenBrowser},
     kernel::{
         Act, Actor, BrowserId, CalendarUnit, ClientId, Email, Event, EventId, EventName, Isolation, PageRequest,
-        Period, PersonName, Quantity, Rng, SeededRng, TenantId, Timestamp, UserId, WebhookId, audit::AuditFilter,
+        Period, PersonName, Quantity, Rng, SeededRng, TenantId, Timestamp, UserId, WebhookId,
+        audit::{AuditFilter, ChainWalk},
         ids::uuid_v7,
     },
     metering::{
@@ -637,4 +638,132 @@ async fn a_store_of_a_newer_version_is_refused_by_name() {
     sqlx::query("UPDATE schema_version SET version = 999").execute(&mut newer).await.unwrap();
     let refused = Store::open_sqlite(&file).await;
     assert!(matches!(refused, Err(StoreError::Newer { found: 999, .. })));
+}
+
+/// The entries of the audit, sealed by so many at once.
+async fn sealed_by(store: &Store, at_once: usize) {
+    let sealers: Vec<_> = (0..at_once)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                loop {
+                    let mut tx = store.begin(JOB).await.unwrap();
+                    let sealed = tx.audit_seal().await.unwrap();
+                    tx.commit().await.unwrap();
+                    if sealed == 0 {
+                        return;
+                    }
+                }
+            })
+        })
+        .collect();
+    for sealer in sealers {
+        sealer.await.unwrap();
+    }
+}
+
+async fn acts(store: &Store, count: usize) {
+    let rng = rng();
+    let mut tx = store.begin(JOB).await.unwrap();
+    for number in 0..count {
+        let act = Act {
+            actor: Actor::Job("test"),
+            action: "tenant.changed",
+            tenant: None,
+            subject: number.to_string(),
+            detail: Some("with a name in it".into()),
+        };
+        tx.changes(None, Some(json!({"number": number})));
+        tx.audit_insert(uuid_v7(now(), &rng), now(), &act).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+}
+
+/// What does not fit in the chain.
+async fn broken(store: &Store) -> Vec<String> {
+    let mut tx = store.read(JOB).await.unwrap();
+    let ends = tx.audit_ends().await.unwrap();
+    let mut walk = ChainWalk::after(ends.forgotten);
+    let entries = tx.audit_sealed(ends.forgotten.0, 10_000).await.unwrap();
+    let mut broken: Vec<String> = entries.iter().filter_map(|entry| walk.step(entry)).collect();
+    broken.extend(walk.end(ends.last));
+    broken
+}
+
+on_each_engine! {
+    async fn entries_of_the_audit_are_sealed_in_one_chain_whoever_seals(store: Store) {
+        acts(&store, 1_300).await;
+        sealed_by(&store, 4).await;
+        let ends = store.read(JOB).await.unwrap().audit_ends().await.unwrap();
+        assert_eq!(ends.last.0, 1_300);
+        assert!(broken(&store).await.is_empty());
+    }
+
+    async fn a_sealed_entry_can_be_erased(store: Store) {
+        acts(&store, 3).await;
+        sealed_by(&store, 1).await;
+        let entry = store.read(JOB).await.unwrap().audit_sealed(1, 1).await.unwrap().remove(0);
+        let mut tx = store.begin(JOB).await.unwrap();
+        tx.audit_erase(entry.id).await.unwrap();
+        tx.commit().await.unwrap();
+        let erased = store.read(JOB).await.unwrap().audit_sealed(1, 1).await.unwrap().remove(0);
+        assert!(erased.is_erased() && erased.seal == entry.seal);
+        assert!(broken(&store).await.is_empty());
+    }
+
+    async fn the_beginning_of_the_chain_is_forgotten_and_the_rest_still_fits(store: Store) {
+        acts(&store, 3).await;
+        sealed_by(&store, 1).await;
+        let mut tx = store.begin(JOB).await.unwrap();
+        tx.audit_forget(now()).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(store.read(JOB).await.unwrap().audit_sealed(0, 9).await.unwrap().len(), 3, "none is older");
+        let mut tx = store.begin(JOB).await.unwrap();
+        tx.audit_forget(now().plus_secs(1)).await.unwrap();
+        tx.commit().await.unwrap();
+        let ends = store.read(JOB).await.unwrap().audit_ends().await.unwrap();
+        assert_eq!((ends.forgotten, ends.last.0), (ends.last, 3));
+        acts(&store, 2).await;
+        sealed_by(&store, 1).await;
+        assert!(broken(&store).await.is_empty());
+    }
+}
+
+/// Ways to change a sealed entry that the store itself refuses.
+const TAMPERED: [&str; 4] = [
+    "UPDATE audit SET actor = 'nobody' WHERE serial = 2",
+    "UPDATE audit SET detail = 'nothing' WHERE serial = 2",
+    "UPDATE audit SET detail = NULL WHERE serial = 2",
+    "UPDATE audit SET serial = 7, address = NULL, detail = NULL, before = NULL, after = NULL WHERE serial = 2",
+];
+
+async fn with_sealed_entries(store: Store) {
+    acts(&store, 3).await;
+    sealed_by(&store, 1).await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_sealed_entry_is_not_changed_behind_our_back_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("test.db");
+    with_sealed_entries(Store::open_sqlite(&file).await.unwrap()).await;
+    let url = format!("sqlite:{}", file.display());
+    let mut direct = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    for sql in TAMPERED {
+        let refused = sqlx::query(sql).execute(&mut direct).await.unwrap_err();
+        assert!(refused.to_string().contains("a sealed entry of the audit is not changed"), "{sql}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_sealed_entry_is_not_changed_behind_our_back_on_postgres() {
+    let Some(server) = postgres::shared() else { return };
+    let url = server.database().await;
+    with_sealed_entries(Store::open_postgres(&tollgate::kernel::Secret::new(url.clone()), 2).await.unwrap()).await;
+    let mut direct = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    for sql in TAMPERED {
+        let refused = sqlx::query(sql).execute(&mut direct).await.unwrap_err();
+        assert!(refused.to_string().contains("a sealed entry of the audit is not changed"), "{sql}: {refused}");
+    }
 }
