@@ -8,6 +8,8 @@ mod support;
 mod admission;
 mod audit;
 mod bad_input;
+mod billing_lives;
+mod billing_periods;
 mod bills;
 mod corrections;
 mod coverage;
