@@ -97,7 +97,7 @@ async fn fill(store: &Store, tenants: usize) {
                 opened_at: opened,
                 closed_at: None,
             };
-            assert!(tx.billing_account_insert(&account).await.unwrap());
+            assert!(tx.billing_account_insert(&account, month(MONTHS[0]).to()).await.unwrap());
             for (place, text) in MONTHS.iter().enumerate() {
                 totals.extend(METERS.iter().map(|(meter, most)| {
                     let start = month(text).from();

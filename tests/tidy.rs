@@ -31,6 +31,8 @@ const MAY_USE: [(&str, &[&str]); 9] = [
 const PURE: &[&str] = &[
     "billing/address",
     "billing/amounts",
+    "billing/cadence",
+    "billing/cadence_wire",
     "billing/charges",
     "billing/forms/csv",
     "billing/forms/document",
@@ -38,6 +40,8 @@ const PURE: &[&str] = &[
     "billing/forms/print",
     "billing/invoice",
     "billing/invoice_document",
+    "billing/schedule",
+    "billing/shares",
     "billing/spans",
     "identity/access",
     "identity/client",

@@ -1,7 +1,7 @@
 //! Whether bills have what the ledger has. Changes nothing, and may run beside a server: bills and recount must be over
 //! one snapshot, so that what is counted meanwhile is in neither.
 //!
-//! Per tenant, month and meter: what the lines of the bill say of each span of tier and plan is what the ledger has of it,
+//! Per tenant, period and meter: what the lines of the bill say of each span of tier and plan is what the ledger has of it,
 //! worked out anew; and what is billed, and what is not because the plan of its span has no price for it, make up all that
 //! was metered.
 
@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use super::{
     error::Error,
-    invoice_audit::{Balance, Invoiced, OfMonth, audit_invoices},
-    model::{Bill, BillLine},
+    invoice_audit::{Balance, Invoiced, OfPeriod, audit_invoices},
+    model::{Bill, BillLine, LineKind},
     service::Billing,
 };
 use crate::{
@@ -28,7 +28,7 @@ pub struct BillsReport {
     pub without_account: usize,
     /// Invoices that were looked at.
     pub invoices: usize,
-    /// Where what was metered is, by meter that adds up; of months whose bills agree.
+    /// Where what was metered is, by meter that adds up; of periods whose bills agree.
     pub balances: BTreeMap<MeterKey, Balance>,
     /// What does not agree.
     pub differences: Vec<Difference>,
@@ -46,12 +46,12 @@ pub async fn audit(billing: &Billing, recount: &Recount) -> Result<BillsReport, 
             }
             Err(error) => return Err(error),
         }
-        for month in recount.months(tenant).await? {
+        for period in periods(billing, recount, tenant).await? {
             report.bills += 1;
-            match compare(billing, recount, (tenant, month), &mut report.balances).await {
+            match compare(billing, recount, (tenant, period), &mut report.balances).await {
                 // One tenant's trouble must not hide another's.
                 Err(Error::Usage(error @ metering::Error::Inexact { .. })) => report.differences.push(Difference {
-                    of: format!("tenant {tenant}, {}", named(month)),
+                    of: format!("tenant {tenant}, {}", named(period)),
                     one: chain(&error),
                     other: "every total must have 28 digits at most".into(),
                 }),
@@ -63,22 +63,34 @@ pub async fn audit(billing: &Billing, recount: &Recount) -> Result<BillsReport, 
     Ok(report)
 }
 
+/// A tenant's billing periods from its first usage to now.
+async fn periods(billing: &Billing, recount: &Recount, tenant: TenantId) -> Result<Vec<Period>, Error> {
+    let months = recount.months(tenant).await?;
+    let (Some(first), Some(last)) = (months.first(), months.last()) else { return Ok(Vec::new()) };
+    let schedule = billing.schedule(Scope::Job("doctor"), tenant).await?;
+    let mut periods = vec![schedule.containing(first.from())];
+    while let Some(before) = periods.last().filter(|before| before.to() < last.to()) {
+        periods.push(schedule.containing(before.to()));
+    }
+    Ok(periods)
+}
+
 type Balances = BTreeMap<MeterKey, Balance>;
 
 async fn compare(
     billing: &Billing,
     recount: &Recount,
-    (tenant, month): (TenantId, Period),
+    (tenant, whole): (TenantId, Period),
     balances: &mut Balances,
 ) -> Result<Vec<Difference>, Error> {
-    match billing.bill(Scope::Job("doctor"), tenant, month.from()).await {
+    match billing.bill_of(Scope::Job("doctor"), tenant, whole).await {
         Ok(bill) => {
-            let invoiced = Invoiced::of(billing, tenant, month).await?;
-            of_bill(recount, (tenant, month), &bill, (&invoiced, balances)).await
+            let invoiced = Invoiced::of(billing, tenant, whole).await?;
+            of_bill(recount, (tenant, whole), &bill, (&invoiced, balances)).await
         }
         Err(error @ (Error::Store(_) | Error::Usage(_))) => Err(error),
         Err(error) => {
-            let of = format!("tenant {tenant}, {}", named(month));
+            let of = format!("tenant {tenant}, {}", named(whole));
             let one = format!("its bill cannot be worked out: {}", chain(&error));
             Ok(vec![Difference { of, one, other: "the ledger has its usage".into() }])
         }
@@ -87,13 +99,14 @@ async fn compare(
 
 async fn of_bill(
     recount: &Recount,
-    (tenant, month): (TenantId, Period),
+    (tenant, whole): (TenantId, Period),
     bill: &Bill,
     (invoiced, balances): (&Invoiced, &mut Balances),
 ) -> Result<Vec<Difference>, Error> {
     let mut differences = Vec::new();
-    let mut parts: Vec<Period> = bill.lines.iter().map(|line| line.period).collect();
-    parts.dedup();
+    // Every span has a base; a commitment is about several.
+    let spans = bill.lines.iter().filter(|line| line.kind == LineKind::Base);
+    let parts: Vec<Period> = spans.map(|line| line.period).collect();
     for meter in recount.meters() {
         let differs = |period: Period, one: String, other: String| Difference {
             of: format!("tenant {tenant}, meter {meter}, {}", named(period)),
@@ -120,21 +133,21 @@ async fn of_bill(
             let quantity = lines.first().map_or(metered, |line| line.line.quantity);
             *sum = sum.add(quantity).unwrap_or(quantity);
         }
-        // What was told of a span is not told of the month again.
+        // What was told of a span is not told of the period again.
         if adds_up && !parts.is_empty() && differences.len() == before {
-            let all = recount.value(tenant, &meter, month).await?;
+            let all = recount.value(tenant, &meter, whole).await?;
             if billed.add(unbilled) != Ok(all) {
                 let one = format!("{billed} is billed and {unbilled} has no price");
-                differences.push(differs(month, one, format!("the ledger has {all}")));
+                differences.push(differs(whole, one, format!("the ledger has {all}")));
                 continue;
             }
-            let of_month = OfMonth { metered: all, priced: billed, unpriced: unbilled };
+            let of_period = OfPeriod { metered: all, priced: billed, unpriced: unbilled };
             let inexact = |source| metering::Error::Inexact { meter: meter.clone(), source };
-            let balance = invoiced.balance(&meter, &of_month).map_err(inexact)?;
+            let balance = invoiced.balance(&meter, &of_period).map_err(inexact)?;
             if !balance.agrees() {
                 let Balance { metered, billed, unbilled, voided } = balance;
                 let one = format!("{billed} is on invoices, {unbilled} is not, {voided} was");
-                differences.push(differs(month, one, format!("the ledger has {metered}")));
+                differences.push(differs(whole, one, format!("the ledger has {metered}")));
             }
             let sum = balances.get(&meter).copied().unwrap_or_default().and(balance).map_err(inexact)?;
             balances.insert(meter.clone(), sum);

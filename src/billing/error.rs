@@ -1,7 +1,7 @@
 //! What can go wrong with billing.
 
 use crate::{
-    kernel::{CouponId, Fault, InvoiceId, MoneyError, TenantId, TierName},
+    kernel::{CouponId, Currency, Fault, InvoiceId, MoneyError, TenantId, TierName},
     metering,
     store::StoreError,
 };
@@ -12,9 +12,22 @@ pub enum Error {
     /// The tenant is not known, or has no billing account: nothing can be billed to it.
     #[error("tenant {0} has no billing account")]
     NoAccount(TenantId),
+    /// The account has no period that begins in a month.
+    #[error("no billing period of this tenant begins in {0}")]
+    NoPeriod(String),
     /// No plan has this tier.
     #[error("there is no plan for the tier {0}")]
     UnknownTier(TierName),
+    /// A tenant owes in one currency.
+    #[error("the plan of {tier} is in {plan}, and this tenant owes in {account}")]
+    OtherCurrency {
+        /// The tier.
+        tier: TierName,
+        /// Its plan's currency.
+        plan: Currency,
+        /// The account's.
+        account: Currency,
+    },
     /// A plan or a rating request is not one.
     #[error("{} fields were refused", .0.len())]
     Invalid(Vec<Fault>),

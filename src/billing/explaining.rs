@@ -5,10 +5,10 @@ use super::{
     invoice_document::{InvoiceDocument, InvoiceLineBody},
     model::{Price, PriceModel},
     service::Billing,
-    settling::read_document,
+    settling::{read_document, zone_of},
 };
 use crate::{
-    kernel::{CalendarUnit, InvoiceId, Period, Quantity, Timestamp},
+    kernel::{InvoiceId, Period, Quantity},
     metering::MeterKey,
     store::Scope,
 };
@@ -18,7 +18,7 @@ use crate::{
 pub struct Explanation {
     /// The line, as it was issued.
     pub line: InvoiceLineBody,
-    /// What each day of it has now.
+    /// What each day of it, in the invoice's zone, has now.
     pub windows: Vec<(Period, Quantity)>,
     /// What its part of the period has now, in all.
     pub metered: Quantity,
@@ -31,6 +31,7 @@ impl Billing {
     pub async fn explain(&self, scope: Scope, id: InvoiceId, number: usize) -> Result<Explanation, Error> {
         let invoice = self.invoice(scope, id).await?;
         let document: InvoiceDocument = read_document(&invoice.document)?;
+        let zone = zone_of(&document)?;
         let line = number.checked_sub(1).and_then(|place| document.lines.into_iter().nth(place));
         let line = line.ok_or(Error::UnknownLine(id, number))?;
         let (mut windows, mut metered) = (Vec::new(), line.quantity);
@@ -38,7 +39,7 @@ impl Billing {
         if let (Some(part), Ok(meter)) = (part, line.meter.parse::<MeterKey>())
             && line.model != "flat"
         {
-            for day in days(part) {
+            for day in zone.days(part) {
                 let quantity = self.usage().total(scope, invoice.tenant_id, &meter, day).await?;
                 if !quantity.is_zero() {
                     windows.push((day, quantity));
@@ -100,19 +101,4 @@ fn arithmetic(price: &Price, line: &InvoiceLineBody) -> Vec<String> {
     ];
     steps.extend(terms.into_iter().filter_map(|(word, value)| Some(format!("{word} {}", value?))));
     steps
-}
-
-/// The days of a part of a period, cut to it.
-fn days(part: Period) -> Vec<Period> {
-    let mut days = Vec::new();
-    let mut at: Timestamp = part.from();
-    while let Some(day) = Period::containing(at, CalendarUnit::Day).intersect(part).filter(|day| day.to() <= part.to())
-    {
-        days.push(day);
-        at = day.to();
-        if at >= part.to() {
-            break;
-        }
-    }
-    days
 }

@@ -1,12 +1,13 @@
 //! Plans, rating, bills and quotas.
 
 use axum::extract::{FromRef, State};
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Account, AddressBody, Billing, Effective, PlanVersion, invoice_http,
+    Account, AddressBody, Bill, Billing, Effective, PlanVersion, invoice_http,
     plan::{PlanBody, QuotaBody},
     terms_http,
     views::{BillView, RatedView},
@@ -92,7 +93,8 @@ async fn read_plan(
     Ok(Json(version.into()))
 }
 
-/// Makes a new version of a tier's plan, from the next month on unless `effective` is `now`.
+/// Makes a new version of a tier's plan, unless `effective` is `now` from the next month (UTC) on, and on bills from each account's first
+/// period that begins then or later: periods that run are never cut. With `now` they are.
 #[utoipa::path(put, path = "/admin/v1/plans/{tier}", tag = "catalogue", params(("tier" = String, Path)),
     request_body = PlanBody, responses((status = 200, body = PlanView), (status = 422)))]
 async fn update_plan(
@@ -134,27 +136,32 @@ async fn rate_usage(_: AdminScope, Json(request): Json<RateRequest>) -> Result<J
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct BillQuery {
-    /// A time in the period; now when absent.
+    /// A time in the period that is asked for; now when absent.
     at: Option<String>,
-    /// The period, as `2026-11`; instead of `at`.
+    /// A month, as `2026-11`, instead of `at`: the period that begins in it in the account's zone, the first one if several do;
+    /// 404 if none does.
     period: Option<String>,
 }
 
 impl BillQuery {
-    fn at(&self, now: Timestamp) -> Result<Timestamp, Problem> {
-        match (&self.at, &self.period) {
-            (None, None) => Ok(now),
-            (Some(at), None) => at.parse().map_err(|error| Problem::invalid_field("at", error)),
-            (None, Some(month)) => format!("{month}-01T00:00:00Z")
-                .parse()
-                .map_err(|_| Problem::invalid_field("period", "must be a month such as 2026-11")),
-            (Some(_), Some(_)) => Err(Problem::invalid_field("period", "cannot be combined with at")),
-        }
+    async fn bill(&self, billing: &Billing, scope: Scope, tenant: TenantId) -> Result<Bill, Problem> {
+        let at = match (&self.at, &self.period) {
+            (None, None) => billing.now(),
+            (Some(at), None) => at.parse().map_err(|error| Problem::invalid_field("at", error))?,
+            (None, Some(month)) => {
+                let first = format!("{month}-01").parse::<Date>().ok().filter(|first| first.year() > 0);
+                let first = first.filter(|first| first.strftime("%Y-%m").to_string() == *month);
+                let first = first.ok_or_else(|| Problem::invalid_field("period", "must be a month such as 2026-11"))?;
+                return Ok(billing.bill_beginning_in(scope, tenant, first).await?);
+            }
+            (Some(_), Some(_)) => return Err(Problem::invalid_field("period", "cannot be combined with at")),
+        };
+        Ok(billing.bill(scope, tenant, at).await?)
     }
 }
 
 async fn bill(billing: &Billing, scope: Scope, tenant: TenantId, query: &BillQuery) -> Result<Json<BillView>, Problem> {
-    Ok(Json(billing.bill(scope, tenant, query.at(billing.now())?).await?.into()))
+    Ok(Json(query.bill(billing, scope, tenant).await?.into()))
 }
 
 /// A tenant's running bill, or that of another period.
@@ -171,7 +178,7 @@ async fn read_bill(
 
 /// The caller's running bill, or that of another period.
 #[utoipa::path(get, path = "/v1/bill", tag = "tenant", params(BillQuery),
-    responses((status = 200, body = BillView), (status = 422)))]
+    responses((status = 200, body = BillView), (status = 404), (status = 422)))]
 async fn read_own_bill(
     call: TenantAccess,
     State(billing): State<Billing>,

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{BillLine, LineKind, TierLine};
+use super::{
+    cadence::CadenceRule,
+    model::{BillLine, LineKind, TierLine},
+};
 use crate::kernel::{
     CouponId, CreditId, CreditNoteId, Currency, InvoiceId, Money, PaymentId, Period, Quantity, TenantId, Timestamp,
 };
@@ -339,7 +342,7 @@ pub struct CreditedLine {
 /// How invoices are made here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BillingConfig {
-    /// The currency of new billing accounts.
+    /// The currency of accounts of which no plan says it.
     pub currency: Currency,
     /// The legal entity that issues invoices.
     pub entity: String,
@@ -353,6 +356,8 @@ pub struct BillingConfig {
     pub payment_terms_days: i64,
     /// What becomes of a tenant with an overdue invoice.
     pub overdue: OverduePolicy,
+    /// How periods follow each other in new accounts.
+    pub cadence: CadenceRule,
     /// By what a base is split.
     pub proration: Proration,
     /// Folders with fonts for invoices, searched before the system's own.

@@ -49,14 +49,14 @@ impl Balance {
     }
 }
 
-/// What invoices have of a tenant's month.
+/// What invoices have of a tenant's period.
 pub(super) struct Invoiced {
     billed: BilledByKey,
     is_void: bool,
 }
 
-/// What a month's bill has of a meter, in all, and of it what has a price.
-pub(super) struct OfMonth {
+/// What a period's bill has of a meter, in all, and of it what has a price.
+pub(super) struct OfPeriod {
     pub(super) metered: Quantity,
     pub(super) priced: Quantity,
     pub(super) unpriced: Quantity,
@@ -64,16 +64,16 @@ pub(super) struct OfMonth {
 
 impl Invoiced {
     /// Reads it.
-    pub(super) async fn of(billing: &Billing, tenant: TenantId, month: Period) -> Result<Self, Error> {
+    pub(super) async fn of(billing: &Billing, tenant: TenantId, period: Period) -> Result<Self, Error> {
         let mut tx = billing.store.read(Scope::Job("doctor")).await?;
-        let holders = tx.invoices_before(tenant, month.to()).await?;
-        let holder = holders.into_iter().find(|invoice| invoice.period == month);
+        let holders = tx.invoices_before(tenant, period.to()).await?;
+        let holder = holders.into_iter().find(|invoice| invoice.period == period);
         let is_void = holder.is_some_and(|invoice| matches!(invoice.state, InvoiceState::Void { .. }));
-        Ok(Self { billed: tx.billed(tenant, month.from()).await?, is_void })
+        Ok(Self { billed: tx.billed(tenant, period.from()).await?, is_void })
     }
 
-    /// Where a month's usage of a meter is.
-    pub(super) fn balance(&self, meter: &MeterKey, of_month: &OfMonth) -> Result<Balance, QuantityError> {
+    /// Where a period's usage of a meter is.
+    pub(super) fn balance(&self, meter: &MeterKey, of_period: &OfPeriod) -> Result<Balance, QuantityError> {
         let (mut billed, mut seen) = (Quantity::ZERO, BTreeSet::new());
         for (key, sum) in &self.billed {
             let is_usage = key.meter == meter.as_str() && key.model != "flat";
@@ -82,9 +82,9 @@ impl Invoiced {
                 billed = billed.add(sum.quantity)?;
             }
         }
-        let rest = of_month.priced.sub(billed)?.add(of_month.unpriced)?;
+        let rest = of_period.priced.sub(billed)?.add(of_period.unpriced)?;
         let (unbilled, voided) = if self.is_void { (Quantity::ZERO, rest) } else { (rest, Quantity::ZERO) };
-        Ok(Balance { metered: of_month.metered, billed, unbilled, voided })
+        Ok(Balance { metered: of_period.metered, billed, unbilled, voided })
     }
 }
 

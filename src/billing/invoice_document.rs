@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::{
     address::AddressBody,
+    cadence::Zone,
     charges::Charges,
     invoice::{InvoiceLine, Terms},
     model::TierLine,
@@ -19,6 +20,9 @@ pub struct InvoiceDocument {
     pub customer: InvoiceCustomer,
     /// For which period.
     pub period: InvoicePeriod,
+    /// The zone whose days the period has, by its IANA name.
+    #[serde(default = "utc")]
+    pub time_zone: String,
     /// ISO 4217.
     pub currency: Currency,
     /// What was used and what it costs.
@@ -37,6 +41,10 @@ pub struct InvoiceDocument {
     pub credits: Vec<InvoiceCredit>,
     /// What is owed after credits; nothing when the total is below zero, which becomes a credit.
     pub amount_due: String,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
 }
 
 /// Whom an invoice is for.
@@ -190,7 +198,7 @@ pub type Customer<'a> = (&'a str, &'a AddressBody, &'a Terms);
 /// Puts a document together.
 pub fn document(
     (name, address, terms): Customer<'_>,
-    period: Period,
+    (period, zone): (Period, &Zone),
     lines: &[InvoiceLine],
     charges: &Charges,
 ) -> InvoiceDocument {
@@ -212,6 +220,7 @@ pub fn document(
             tax_id: terms.tax_id.clone(),
         },
         period: period.into(),
+        time_zone: zone.name().to_owned(),
         currency: charges.total.currency(),
         lines: lines.iter().map(Into::into).collect(),
         subtotal: charges.subtotal.amount(),

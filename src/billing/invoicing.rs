@@ -20,7 +20,7 @@ use crate::{
         Actor, CalendarUnit, CreditId, Event, EventName, InvoiceId, Money, Page, PageRequest, Period, TenantId,
         Timestamp, fault::chain, ids::uuid_v7,
     },
-    store::{InvoiceFilter, Scope, StoreError, Tx, Undrafted},
+    store::{InvoiceFilter, Scope, StoreError, Tx},
 };
 
 /// The job that makes invoices.
@@ -29,9 +29,11 @@ pub(super) const JOB: &str = "invoices";
 const PAGE: i64 = 500;
 /// An invoice is worked out so many times before somebody else is told that there is too much going on.
 const ATTEMPTS: usize = 32;
-/// Of so many invoices before, what was used is worked out again for each: whatever came between their issue and the
-/// time from which late usage is noted. Of older ones, only of the months in which something was noted.
+/// Of so many invoices before, and of all whose period ended so many seconds before, what was used is worked out again for
+/// each: whatever came between their issue and the time from which late usage is noted, which is the end of its month
+/// (UTC) and a while. Of older ones, only of the months in which something was noted.
 const LOOKED_BACK: usize = 2;
+const LOOKED_BACK_S: i64 = 35 * DAY_S;
 const INVOICES: &str = "invoice";
 const DAY_S: i64 = 86_400;
 
@@ -52,16 +54,15 @@ impl Billing {
     /// Makes drafts of all periods that are over and have none; how many. One tenant's trouble does not keep another's.
     pub async fn draft_due(&self) -> Result<usize, Error> {
         let now = self.clock.now();
-        let running = Period::containing(now, CalendarUnit::Month);
         let (mut made, mut after) = (0, None);
         loop {
             let mut tx = self.store.read(Scope::Job(JOB)).await?;
-            let accounts = tx.accounts_undrafted(running.from(), after, PAGE).await?;
+            let accounts = tx.accounts_due(now, after, PAGE).await?;
             drop(tx);
             let Some(last) = accounts.last() else { return Ok(made) };
-            after = Some(last.tenant);
+            after = Some(*last);
             for account in &accounts {
-                match self.draft_all(account, running.from()).await {
+                match self.draft_all(account.tenant, now).await {
                     Ok(drafts) => made += drafts,
                     Err(error @ Error::Store(_)) => return Err(error),
                     Err(error) => {
@@ -73,17 +74,45 @@ impl Billing {
         }
     }
 
-    async fn draft_all(&self, account: &Undrafted, until: Timestamp) -> Result<usize, Error> {
-        let (mut made, mut next) = (0, account.next);
-        while next < until && account.closed_at.is_none_or(|closed_at| next <= closed_at) {
-            let period = Period::containing(next, CalendarUnit::Month);
-            made += usize::from(self.draft(account.tenant, period).await?);
-            next = period.to();
+    async fn draft_all(&self, tenant: TenantId, now: Timestamp) -> Result<usize, Error> {
+        let (mut made, mut failed) = (0, 0);
+        while failed < ATTEMPTS {
+            let mut tx = self.store.read(Scope::Job(JOB)).await?;
+            let progress = tx.billing_progress(tenant).await?.ok_or(Error::NoAccount(tenant))?;
+            let schedule = tx.billing_schedule(tenant).await?;
+            drop(tx);
+            let ends = |next| {
+                let is_open = progress.closed_at.is_none_or(|closed_at| next <= closed_at);
+                is_open.then(|| schedule.containing(next))
+            };
+            let period = ends(progress.next);
+            let Some(period) = period.filter(|period| period.to() <= now) else {
+                let mut tx = self.store.begin(Scope::Job(JOB)).await?;
+                tx.account_due_set(tenant, progress.revision, period.map(Period::to)).await?;
+                tx.commit().await?;
+                break;
+            };
+            let then = ends(period.to()).map(Period::to);
+            if !self.draft((tenant, progress.revision), period, then).await? {
+                // Another node did, or something changed: it is looked again.
+                failed += 1;
+                continue;
+            }
+            made += 1;
+            if then.is_none_or(|then| now < then) {
+                break;
+            }
         }
         Ok(made)
     }
 
-    async fn draft(&self, tenant: TenantId, period: Period) -> Result<bool, Error> {
+    /// Makes a draft; `then` is when the next period is over.
+    async fn draft(
+        &self,
+        (tenant, revision): (TenantId, i64),
+        period: Period,
+        then: Option<Timestamp>,
+    ) -> Result<bool, Error> {
         let scope = Scope::Job(JOB);
         let worked = self.work_out(scope, tenant, period).await?;
         let now = self.clock.now();
@@ -102,13 +131,15 @@ impl Billing {
             drafted_at: now,
         };
         let mut tx = self.store.begin(scope).await?;
-        if !tx.account_billed_through(tenant, period.to()).await? || !tx.invoice_insert(&invoice).await? {
-            // Another node did.
+        if !tx.account_billed_through(tenant, (revision, period.to()), then).await? {
             return Ok(false);
         }
-        self.tell_of(&mut tx, EventName::InvoiceDrafted, &invoice).await?;
+        let made = tx.invoice_insert(&invoice).await?;
+        if made {
+            self.tell_of(&mut tx, EventName::InvoiceDrafted, &invoice).await?;
+        }
         tx.commit().await?;
-        Ok(true)
+        Ok(made)
     }
 
     /// Issues all drafts that late usage had its time for; how many. Each tenant's in order.
@@ -235,19 +266,21 @@ impl Billing {
         let name = tx.billed_name(tenant).await?.unwrap_or_default();
         let own_billed = tx.billed(tenant, period.from()).await?;
         let earlier = looked_back_at(&mut tx, tenant, period).await?;
+        let schedule = tx.billing_schedule(tenant).await?;
         let terms = super::terms::read_terms(tx.billing_terms(tenant).await?.as_deref())?;
         let (coupons, credits) = (tx.coupons(tenant).await?, tx.credits(tenant).await?);
         drop(tx);
-        let bill = self.bill(scope, tenant, period.from()).await?;
+        let bill = self.bill_of(scope, tenant, period).await?;
         let mut lines = charges::own_lines(&bill, &own_billed)?;
         for (adjusted, billed) in &earlier {
-            let bill = self.bill(scope, tenant, adjusted.period.from()).await?;
+            let bill = self.bill_of(scope, tenant, adjusted.period).await?;
             lines.extend(charges::adjustments(&bill, billed, adjusted)?);
         }
         let Account { currency, billing_address, .. } = account;
         let by = (&*coupons, &*terms.tax_rates, &*credits);
         let charges = charges::charge(&lines, by, currency, self.clock.now())?;
-        let document = document((&name, billing_address.body(), &terms), period, &lines, &charges);
+        let document =
+            document((&name, billing_address.body(), &terms), (period, schedule.zone(period.from())), &lines, &charges);
         Ok(Worked { revision, lines, charges, document })
     }
 
@@ -287,12 +320,14 @@ async fn looked_back_at(
 ) -> Result<Vec<(Adjusted, BilledByKey)>, StoreError> {
     let invoices = tx.invoices_before(tenant, period.from()).await?;
     let noted = tx.adjusted_months(tenant).await?;
+    let noted: Vec<_> = noted.into_iter().map(|at| Period::containing(at, CalendarUnit::Month)).collect();
     let recent = invoices.len().saturating_sub(LOOKED_BACK);
     let mut found = Vec::new();
     for (place, invoice) in invoices.into_iter().enumerate() {
         let holds = !matches!(invoice.state, InvoiceState::Draft | InvoiceState::Void { .. });
         let (true, Some(issue)) = (holds, invoice.issue) else { continue };
-        if place >= recent || noted.iter().any(|month| invoice.period.contains(*month)) {
+        let is_recent = place >= recent || invoice.period.to() > period.from().plus_secs(-LOOKED_BACK_S);
+        if is_recent || noted.iter().any(|month| invoice.period.intersect(*month).is_some()) {
             let billed = tx.billed(tenant, invoice.period.from()).await?;
             found.push((Adjusted { invoice: invoice.id, number: issue.number, period: invoice.period }, billed));
         }

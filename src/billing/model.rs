@@ -1,7 +1,7 @@
 //! Prices, plans and what comes of rating them. A value of these types is valid: tiers ascend and end open, sizes are
 //! above zero.
 
-use super::address::BillingAddress;
+use super::{address::BillingAddress, cadence::Interval};
 use crate::{
     kernel::{
         BillingAccountId, CalendarUnit, Currency, Isolation, Money, Period, Quantity, TenantId, TierName, Timestamp,
@@ -232,9 +232,11 @@ pub struct Plan {
     pub version: u32,
     /// Shared infrastructure or the tenant's own.
     pub isolation: Isolation,
-    /// Due every month.
+    /// For so long are base and commitment.
+    pub interval: Interval,
+    /// Due every interval.
     pub base: Money,
-    /// What base and usage of a month come to at least.
+    /// What base and usage of an interval come to at least.
     pub commitment: Option<Money>,
     /// So many days from the opening of a tenant's account it is free.
     pub trial_days: u32,

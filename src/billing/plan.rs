@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
+    cadence_wire::IntervalBody,
     model::{Plan, Price, PriceModel, Quota, QuotaMode, RateLimit, Tiers},
     wire::{PriceBody, TierBody, non_negative, parse_prices},
 };
@@ -37,9 +38,9 @@ pub struct PlanBody {
     /// So many days from the opening of a tenant's account nothing of it is charged.
     #[serde(default)]
     pub trial_days: u32,
-    /// `month`.
-    #[serde(default = "month")]
-    pub interval: String,
+    /// What base and commitment are for: `month`, `year`, or so many days, `{"days": 30}`.
+    #[serde(default)]
+    pub interval: IntervalBody,
     /// Prices of meters.
     #[serde(default)]
     pub prices: Vec<PriceBody>,
@@ -55,10 +56,6 @@ pub struct PlanBody {
     /// What the product switches on.
     #[serde(default)]
     pub features: Vec<String>,
-}
-
-fn month() -> String {
-    "month".to_owned()
 }
 
 /// How much of a meter may be used in a calendar period (UTC).
@@ -142,9 +139,7 @@ impl PlanBody {
         if self.trial_days > MAX_TRIAL_DAYS {
             faults.add(at("trial_days"), format!("must be at most {MAX_TRIAL_DAYS}"));
         }
-        if self.interval != "month" {
-            faults.add(at("interval"), "must be month");
-        }
+        let interval = faults.check(&at("interval"), self.interval.parse());
         let prices = parse_prices(&self.prices, &at("prices"), faults);
         let quotas = self.quotas.iter().enumerate();
         let quotas =
@@ -157,6 +152,7 @@ impl PlanBody {
             tier: tier?,
             version,
             isolation: self.isolation,
+            interval: interval?,
             base: base?,
             commitment,
             trial_days: self.trial_days,
@@ -208,7 +204,7 @@ impl From<&Plan> for PlanBody {
             base: plan.base.amount(),
             commitment: plan.commitment.map(Money::amount),
             trial_days: plan.trial_days,
-            interval: month(),
+            interval: plan.interval.into(),
             prices: plan.prices.iter().map(PriceBody::from).collect(),
             quotas: plan.quotas.iter().map(QuotaBody::from).collect(),
             rate_limit: plan.rate_limit.map(|limit| RateLimitBody {

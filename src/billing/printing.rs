@@ -6,6 +6,7 @@ use tokio::task::spawn_blocking;
 
 use super::{
     address::AddressBody,
+    cadence::Zone,
     error::Error,
     forms::{
         self, Deduction, Document, Form, FormError, Kind, Line, Party, Period, Price, Reference, Rendered, Tax, TierRow,
@@ -13,15 +14,12 @@ use super::{
     invoice::{Invoice, InvoiceState},
     invoice_document::{InvoiceDocument, InvoiceLineBody, InvoicePeriod, InvoiceTier},
     service::Billing,
-    settling::Settlement,
+    settling::{Settlement, read_document, zone_of},
 };
 use crate::{
     kernel::{Currency, Money, Quantity, Timestamp},
     store::{Scope, StoreError},
 };
-
-/// All days and times of invoices are in it.
-const ZONE: &str = "UTC";
 
 impl Billing {
     /// An invoice in a form, if it can be had in that.
@@ -41,9 +39,10 @@ impl Billing {
 }
 
 fn shown(invoice: &Invoice, settlement: &Settlement, entity: &str) -> Result<Document, Error> {
-    let body: InvoiceDocument = serde_json::from_str(&invoice.document)
-        .map_err(|error| StoreError::Corrupt(format!("an invoice's document: {error}")))?;
+    let body = read_document(&invoice.document)?;
     let currency = body.currency;
+    let zone = zone_of(&body)?;
+    let day = |at: Timestamp| zone.day(at);
     let money = |text: &str| money(text, currency);
     let mut due = money(&body.total)?.minor();
     let mut credits = Vec::new();
@@ -70,7 +69,7 @@ fn shown(invoice: &Invoice, settlement: &Settlement, entity: &str) -> Result<Doc
         .taxes
         .iter()
         .map(|tax| Ok(Tax { name: tax.name.clone(), percent: tax.percent, amount: money(&tax.amount)? }));
-    let lines = body.lines.iter().map(|line| shown_line(line, body.period, currency));
+    let lines = body.lines.iter().map(|line| shown_line(line, &body, &zone));
     let adjusts = body.lines.iter().find_map(|line| line.adjusts.as_ref());
     let kind = match (&invoice.issue, &invoice.state) {
         (None, _) => Kind::Draft,
@@ -86,8 +85,8 @@ fn shown(invoice: &Invoice, settlement: &Settlement, entity: &str) -> Result<Doc
         number: invoice.issue.as_ref().map(|issue| issue.number.clone()),
         issued: invoice.issue.as_ref().map(|issue| day(issue.at)),
         due: invoice.issue.as_ref().map(|issue| day(issue.due_at)),
-        period: Some(period(body.period)),
-        time_zone: ZONE.to_owned(),
+        period: Some(period(body.period, &zone)),
+        time_zone: zone.name().to_owned(),
         seller: Party {
             name: invoice.issue.as_ref().map_or(entity, |issue| &issue.entity).to_owned(),
             ..Party::default()
@@ -112,7 +111,7 @@ fn shown(invoice: &Invoice, settlement: &Settlement, entity: &str) -> Result<Doc
     })
 }
 
-fn shown_line(line: &InvoiceLineBody, whole: InvoicePeriod, currency: Currency) -> Result<Line, Error> {
+fn shown_line(line: &InvoiceLineBody, whole: &InvoiceDocument, zone: &Zone) -> Result<Line, Error> {
     let what = match line.kind.as_str() {
         "base" => format!("{} plan", line.tier),
         "commitment" => format!("{} plan, up to the commitment", line.tier),
@@ -138,12 +137,12 @@ fn shown_line(line: &InvoiceLineBody, whole: InvoicePeriod, currency: Currency) 
     };
     Ok(Line {
         description,
-        period: (line.period != whole).then(|| period(line.period)),
+        period: (line.period != whole.period).then(|| period(line.period, zone)),
         quantity: is_usage.then_some(line.quantity),
         unit: None,
         price: is_usage.then(|| Price::Model(line.model.replace('_', " "))),
         exact: line.unrounded,
-        amount: money(&line.amount, currency)?,
+        amount: money(&line.amount, whole.currency)?,
         tiers: line.tiers.iter().map(tier).collect(),
     })
 }
@@ -154,16 +153,8 @@ fn money(text: &str, currency: Currency) -> Result<Money, Error> {
     Ok(Money::from_exact(exact, currency)?)
 }
 
-fn in_utc(at: Timestamp) -> jiff::civil::DateTime {
-    jiff::tz::TimeZone::UTC.to_datetime(at.to_jiff())
-}
-
-fn day(at: Timestamp) -> jiff::civil::Date {
-    in_utc(at).date()
-}
-
-fn period(period: InvoicePeriod) -> Period {
-    Period { from: in_utc(period.from), until: in_utc(period.to) }
+fn period(period: InvoicePeriod, zone: &Zone) -> Period {
+    Period { from: zone.shown(period.from), until: zone.shown(period.to) }
 }
 
 fn address(body: &AddressBody) -> Vec<String> {

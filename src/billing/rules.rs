@@ -9,11 +9,10 @@ use std::collections::BTreeMap;
 
 use super::{
     amounts::{Amount, amount},
-    invoice::Proration,
     model::{Line, Price, PriceModel, Rated, Usage},
 };
 use crate::{
-    kernel::{Currency, Money, MoneyError, Period, Quantity, QuantityError},
+    kernel::{Currency, Money, MoneyError, Quantity, QuantityError},
     metering::MeterKey,
 };
 
@@ -115,32 +114,6 @@ fn price_of(price: &Price, used: &Usage) -> Result<Amount, QuantityError> {
     }
     Ok(rated)
 }
-
-/// The share of an amount that falls on a part of a period, by time. The shares of parts that make up the whole
-/// add up to the amount: each is what is due by its end less what was due by its start.
-pub fn share_of(amount: Money, part: Period, whole: Period, proration: Proration) -> Money {
-    if part == whole {
-        return amount;
-    }
-    let due_by = |at: i64| {
-        let elapsed = match proration {
-            Proration::Second => at - whole.from().as_micros(),
-            // The day of a change belongs to what comes after it.
-            Proration::Day if at < whole.to().as_micros() => (at - whole.from().as_micros()) / DAY_MICROS * DAY_MICROS,
-            Proration::Day => whole.micros(),
-        };
-        let length = i128::from(whole.micros());
-        // Half up, in whole numbers. |minor| < 2^63 and elapsed ≤ length < 2^60, so nothing overflows 127 bits.
-        let doubled = 2 * i128::from(amount.minor()) * i128::from(elapsed) + length;
-        doubled.div_euclid(2 * length)
-    };
-    let share = due_by(part.to().as_micros()) - due_by(part.from().as_micros());
-    // A share is no larger than the amount, which fits.
-    Money::from_minor(i64::try_from(share).unwrap_or(amount.minor()), amount.currency())
-}
-
-/// Microseconds of a day.
-const DAY_MICROS: i64 = 86_400_000_000;
 
 /// What is due once, as a line.
 pub fn fixed_line(name: &str, amount: Money) -> Line {

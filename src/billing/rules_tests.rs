@@ -4,12 +4,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::{
-    billing::{
-        model::{Tier, Tiers},
-        wire::RateRequest,
-    },
-    kernel::{CalendarUnit, Timestamp},
+use crate::billing::{
+    model::{Tier, Tiers},
+    wire::RateRequest,
 };
 
 const ORACLES: &str = include_str!("../../tests/fixtures/pricing_public.json");
@@ -107,19 +104,6 @@ fn usage_taken_back_below_zero_is_rated_as_none() {
     assert_eq!(exact(&price(PriceModel::PerUnit { unit: q("2") }), q("-5")), Quantity::ZERO);
 }
 
-#[test]
-fn the_parts_of_a_period_pay_the_base_once() {
-    let november = Period::containing("2026-11-10T00:00:00Z".parse().unwrap(), CalendarUnit::Month);
-    let cut: Timestamp = "2026-11-07T13:37:00Z".parse().unwrap();
-    let (before, after) = (Period::new(november.from(), cut).unwrap(), Period::new(cut, november.to()).unwrap());
-    let base = Money::from_minor(2_999, usd());
-    let sum = share_of(base, before, november, Proration::Second)
-        .add(share_of(base, after, november, Proration::Second))
-        .unwrap();
-    assert_eq!(sum, base);
-    assert_eq!(share_of(base, before, november, Proration::Second).amount(), "6.57");
-}
-
 proptest! {
     #[test]
     fn graduated_prices_agree_with_counting_unit_by_unit(quantity in 0_i64..300) {
@@ -140,16 +124,6 @@ proptest! {
         let first = exact(&price, a.into());
         let second = increment(&price, &Usage::Quantity(b.into()), a.into()).unwrap().exact;
         prop_assert_eq!(first.add(second).unwrap(), exact(&price, (a + b).into()));
-    }
-
-    #[test]
-    fn shares_of_the_base_add_up(minor in 0_i64..1_000_000_000, cut in 1_i64..2_591_999) {
-        let november = Period::containing("2026-11-10T00:00:00Z".parse().unwrap(), CalendarUnit::Month);
-        let at = november.from().plus_secs(cut);
-        let base = Money::from_minor(minor, usd());
-        let parts = [Period::new(november.from(), at).unwrap(), Period::new(at, november.to()).unwrap()];
-        let sum: i64 = parts.iter().map(|part| share_of(base, *part, november, Proration::Second).minor()).sum();
-        prop_assert_eq!(sum, minor);
     }
 
     #[test]

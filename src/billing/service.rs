@@ -26,9 +26,9 @@ use crate::{
 /// From when a new version of a plan holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effective {
-    /// From this minute on.
+    /// From this minute on, also in periods that run.
     Now,
-    /// From the next month on (UTC).
+    /// From the next month on (UTC), and on bills from each account's first period that begins then or later.
     NextPeriod,
 }
 
@@ -73,7 +73,8 @@ impl Billing {
         let mut tx = self.store.begin(Scope::Job("stock-plans")).await?;
         let known = tx.plans().await?;
         for plan in stock.iter().filter(|plan| !known.iter().any(|row| row.tier == plan.tier.as_str())) {
-            tx.plan_insert(&plan_row(plan, now), now).await?;
+            let version = PlanVersion { effective_from: now, cuts: true, plan: Arc::new(plan.clone()) };
+            tx.plan_insert(&plan_row(&version), now).await?;
         }
         Ok(tx.commit().await?)
     }
@@ -113,36 +114,49 @@ impl Billing {
         mut plan: Plan,
         effective: Effective,
     ) -> Result<PlanVersion, Error> {
-        if plan.currency() != self.config.currency {
-            let detail = format!("must be {}, the currency of all bills", self.config.currency);
-            return Err(Error::Invalid(vec![Fault { field: "currency".into(), detail }]));
-        }
         let now = self.clock.now();
         let effective_from = match effective {
             Effective::Now => now.floor_minute(),
             Effective::NextPeriod => Period::containing(now, CalendarUnit::Month).to(),
         };
         let before = self.catalogue().newest(&plan.tier).map(|version| Arc::clone(&version.plan));
+        if let Some(before) = before.as_ref().filter(|before| before.currency() != plan.currency()) {
+            let detail = format!("must be {}, as that of the versions before", before.currency());
+            return Err(Error::Invalid(vec![Fault { field: "currency".into(), detail }]));
+        }
         let newest = before.as_ref().map_or(0, |before| before.version);
         plan.version = newest + 1;
         // The first plan of a new tier holds at once: nobody has that tier yet.
         let effective_from = if newest == 0 { now.floor_minute() } else { effective_from };
         let mut tx = self.store.begin(scope).await?;
-        if !tx.plan_insert(&plan_row(&plan, effective_from), now).await? {
+        let version = PlanVersion { effective_from, cuts: effective == Effective::Now, plan: Arc::new(plan) };
+        if !tx.plan_insert(&plan_row(&version), now).await? {
             return Err(Error::Store(StoreError::Duplicate));
         }
         let body = |plan: &Plan| json!(PlanBody::from(plan));
-        tx.changes(before.as_deref().map(body), Some(body(&plan)));
-        let (subject, detail) = (plan.tier.to_string(), Some(format!("version {}", plan.version)));
+        tx.changes(before.as_deref().map(body), Some(body(&version.plan)));
+        let (subject, detail) = (version.plan.tier.to_string(), Some(format!("version {}", version.plan.version)));
         let act = Act { actor, action: "plan.put", tenant: None, subject, detail };
         tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?;
         tx.commit().await?;
         self.reload_plans().await?;
         self.observer.all_changed();
-        Ok(PlanVersion { effective_from, plan: Arc::new(plan) })
+        Ok(version)
     }
 
-    /// A tenant's account, opened when there is none, within the caller's transaction.
+    /// An error if a tenant owes in another currency than that of a tier's plan.
+    pub async fn must_owe_in_currency_of(&self, scope: Scope, tenant: TenantId, tier: &TierName) -> Result<(), Error> {
+        let account = self.store.read(scope).await?.billing_account(tenant).await?;
+        match account.zip(self.plan(tier)) {
+            Some((account, plan)) if account.currency != plan.currency() => {
+                let (plan, account) = (plan.currency(), account.currency);
+                Err(Error::OtherCurrency { tier: tier.clone(), plan, account })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A tenant's account, opened when there is none, within the caller's transaction: in the currency of its tier's plan.
     pub async fn ensure_account_in(
         &self,
         tx: &mut Tx,
@@ -153,15 +167,21 @@ impl Billing {
             return Ok(account);
         }
         let now = self.clock.now();
+        let tier = tx.billed_tiers(tenant).await?.pop();
+        let plan = tier.and_then(|(_, tier)| self.plan(&tier));
         let account = Account {
             id: BillingAccountId::generate(now, &*self.rng),
             tenant_id: tenant,
             billing_address: address.clone(),
-            currency: self.config.currency,
+            currency: plan.map_or(self.config.currency, |plan| plan.currency()),
             opened_at: now,
             closed_at: None,
         };
-        if tx.billing_account_insert(&account).await? {
+        let cadence = self.config.cadence.cadence(now);
+        if tx.billing_account_insert(&account, cadence.containing(now).to()).await? {
+            if !cadence.is_calendar_month() {
+                tx.billing_cadence_insert(tenant, Timestamp::MIN, &cadence).await?;
+            }
             return Ok(account);
         }
         tx.billing_account(tenant).await?.ok_or(Error::NoAccount(tenant))
@@ -265,9 +285,11 @@ impl Billing {
     }
 }
 
-fn plan_row(plan: &Plan, effective_from: Timestamp) -> PlanRow {
-    let body = serde_json::to_string(&PlanBody::from(plan)).unwrap_or_default();
-    PlanRow { tier: plan.tier.to_string(), version: plan.version, effective_from, body }
+fn plan_row(version: &PlanVersion) -> PlanRow {
+    let PlanVersion { effective_from, cuts, plan } = version;
+    let body = serde_json::to_string(&PlanBody::from(&**plan)).unwrap_or_default();
+    let (effective_from, cuts) = (*effective_from, Some(*cuts));
+    PlanRow { tier: plan.tier.to_string(), version: plan.version, effective_from, cuts, body }
 }
 
 fn read_plan(row: &PlanRow) -> Result<PlanVersion, Error> {
@@ -276,5 +298,9 @@ fn read_plan(row: &PlanRow) -> Result<PlanVersion, Error> {
     let mut faults = Faults::new();
     let plan = body.parse("", row.version, &mut faults);
     let plan = faults.finish(plan).map_err(Error::Invalid)?;
-    Ok(PlanVersion { effective_from: row.effective_from, plan: Arc::new(plan) })
+    let effective_from = row.effective_from;
+    // Where it was not kept: those that were to hold from the next period on begin with a month.
+    let begins_month = || Period::containing(effective_from, CalendarUnit::Month).from() == effective_from;
+    let cuts = row.cuts.unwrap_or_else(|| !begins_month());
+    Ok(PlanVersion { effective_from, cuts, plan: Arc::new(plan) })
 }

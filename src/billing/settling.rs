@@ -1,6 +1,7 @@
 //! What becomes of an issued invoice: payments, credit notes, being overdue, being taken back. Its document never changes.
 
 use super::{
+    cadence::{CadenceError, Zone},
     charges::gross_of,
     error::Error,
     invoice::{CreditNote, CreditedLine, Draw, Invoice, InvoiceState, Payment},
@@ -273,6 +274,12 @@ fn invalid(field: &str, detail: String) -> Error {
 pub(super) fn read_document(text: &str) -> Result<InvoiceDocument, Error> {
     let corrupt = |error| StoreError::Corrupt(format!("document of an invoice: {error}"));
     Ok(serde_json::from_str(text).map_err(corrupt)?)
+}
+
+/// The zone of a document's days.
+pub(super) fn zone_of(document: &InvoiceDocument) -> Result<Zone, Error> {
+    let corrupt = |error: CadenceError| StoreError::Corrupt(format!("zone of an invoice: {error}"));
+    Ok(document.time_zone.parse().map_err(corrupt)?)
 }
 
 /// An amount of a document in minor units.

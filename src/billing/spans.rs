@@ -19,6 +19,9 @@ pub struct Span {
 pub struct PlanVersion {
     /// The first instant at which it holds.
     pub effective_from: Timestamp,
+    /// Whether it holds from then on whatever period of an account runs; otherwise from the account's first period that
+    /// begins then or later. Limits and features hold from then on in any case.
+    pub cuts: bool,
     /// The plan.
     pub plan: Arc<Plan>,
 }
@@ -42,6 +45,13 @@ impl Catalogue {
         of_tier().rfind(|version| version.effective_from <= at).or_else(|| of_tier().next())
     }
 
+    /// The plan of a tier that a bill is made by at an instant of a period; a tier's first version also before it was made.
+    fn billed_at(&self, tier: &TierName, at: Timestamp, period: Period) -> Option<&PlanVersion> {
+        let of_tier = || self.versions.iter().filter(|version| version.plan.tier == *tier);
+        let holds = |version: &&PlanVersion| version.effective_from <= if version.cuts { at } else { period.from() };
+        of_tier().rfind(holds).or_else(|| of_tier().next())
+    }
+
     /// One version of a tier's plan.
     pub fn version(&self, tier: &TierName, version: u32) -> Option<&PlanVersion> {
         self.versions.iter().find(|own| own.plan.tier == *tier && own.plan.version == version)
@@ -58,12 +68,12 @@ impl Catalogue {
         self.versions.iter().map(|version| &version.plan.tier).filter(move |tier| last.replace(*tier) != Some(*tier))
     }
 
-    /// Cuts a period where the tier or the version of its plan changes. The first tier reaches back to the start:
+    /// Cuts a period where the tier or the version of its plan changes at once. The first tier reaches back to the start:
     /// a customer who comes in mid-period pays the period's base in full.
     pub fn spans(&self, period: Period, tiers: &[(Timestamp, TierName)]) -> Vec<Span> {
         let mut cuts: Vec<Timestamp> = vec![period.from()];
         let changes = tiers.iter().skip(1).map(|(since, _)| *since);
-        let versions = self.versions.iter().map(|version| version.effective_from);
+        let versions = self.versions.iter().filter(|version| version.cuts).map(|version| version.effective_from);
         cuts.extend(changes.chain(versions).filter(|at| period.from() < *at && *at < period.to()));
         cuts.sort_unstable();
         cuts.dedup();
@@ -71,7 +81,7 @@ impl Catalogue {
         let mut spans: Vec<Span> = Vec::new();
         for cut in cuts.windows(2) {
             let Ok(part) = Period::new(cut[0], cut[1]) else { continue };
-            let Some(plan) = self.plan_during(part, tiers) else { continue };
+            let Some(plan) = self.plan_during(part, period, tiers) else { continue };
             match spans.last_mut() {
                 Some(last) if last.plan == plan && last.period.to() == part.from() => {
                     last.period = Period::new(last.period.from(), part.to()).unwrap_or(last.period);
@@ -82,10 +92,10 @@ impl Catalogue {
         spans
     }
 
-    fn plan_during(&self, part: Period, tiers: &[(Timestamp, TierName)]) -> Option<Arc<Plan>> {
+    fn plan_during(&self, part: Period, whole: Period, tiers: &[(Timestamp, TierName)]) -> Option<Arc<Plan>> {
         let in_force = tiers.iter().rfind(|(since, _)| *since <= part.from()).or_else(|| tiers.first());
         let (_, tier) = in_force?;
-        self.at(tier, part.from()).map(|version| Arc::clone(&version.plan))
+        self.billed_at(tier, part.from(), whole).map(|version| Arc::clone(&version.plan))
     }
 }
 
@@ -100,8 +110,11 @@ mod tests {
 
     fn catalogue() -> Catalogue {
         let epoch = Timestamp::from_secs(0).unwrap();
-        let versions =
-            stock_plans().into_iter().map(|plan| PlanVersion { effective_from: epoch, plan: Arc::new(plan) });
+        let versions = stock_plans().into_iter().map(|plan| PlanVersion {
+            effective_from: epoch,
+            cuts: true,
+            plan: Arc::new(plan),
+        });
         Catalogue::new(versions.collect())
     }
 

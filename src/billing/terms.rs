@@ -5,8 +5,10 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
+    cadence_wire::IntervalBody,
     error::Error,
     invoice::{Coupon, Credit, Draw, Off, TaxRate, Terms},
+    periods::CadencePatch,
     service::Billing,
     wire::non_negative,
 };
@@ -53,6 +55,29 @@ pub struct TermsPatch {
     /// The tenant's number with the tax office; empty for none.
     #[serde(default)]
     tax_id: Option<String>,
+    /// How long a billing period is, from the end of the running one on: `month`, `year`, or so many days, `{"days": 30}`.
+    #[serde(default)]
+    interval: Option<IntervalBody>,
+    /// A day on which one begins, from which all are counted (31 is the last day of a shorter month): `2026-01-31`; `sign_up`
+    /// for the day on which the account was opened, `month` for the first of that month.
+    #[serde(default)]
+    anchor: Option<String>,
+    /// The IANA time zone whose midnights they begin at: `Europe/Berlin`.
+    #[serde(default)]
+    zone: Option<String>,
+}
+
+impl TermsPatch {
+    /// What of it is about billing periods.
+    fn cadence(&self) -> CadencePatch {
+        CadencePatch { interval: self.interval.clone(), anchor: self.anchor.clone(), zone: self.zone.clone() }
+    }
+
+    /// Whether nothing else is changed.
+    const fn is_about_cadence(&self) -> bool {
+        let about = self.interval.is_some() || self.anchor.is_some() || self.zone.is_some();
+        about && self.tax_rates.is_none() && self.tax_id.is_none()
+    }
 }
 
 impl From<&Terms> for TermsBody {
@@ -143,7 +168,7 @@ impl Billing {
         Ok(read_terms(tx.billing_terms(tenant).await?.as_deref())?)
     }
 
-    /// Changes a tenant's terms, from its next invoice on.
+    /// Changes a tenant's terms, from its next invoice on, and its periods, from the end of the running one on.
     pub async fn change_terms(
         &self,
         scope: Scope,
@@ -151,7 +176,11 @@ impl Billing {
         tenant: TenantId,
         patch: TermsPatch,
     ) -> Result<Terms, Error> {
-        let mut tx = self.open_account(scope, tenant).await?.0;
+        let (mut tx, account) = self.open_account(scope, tenant).await?;
+        let (cadence, only_cadence) = (patch.cadence(), patch.is_about_cadence());
+        if cadence != CadencePatch::default() {
+            self.change_cadence_in(&mut tx, actor, &account, &cadence).await?;
+        }
         let mut body = TermsBody::from(&read_terms(tx.billing_terms(tenant).await?.as_deref())?);
         let before = json!(body);
         body.tax_rates = patch.tax_rates.unwrap_or(body.tax_rates);
@@ -161,8 +190,10 @@ impl Billing {
         let terms = faults.finish(terms).map_err(Error::Invalid)?;
         tx.changes(Some(before), Some(json!(TermsBody::from(&terms))));
         let json = serde_json::to_string(&TermsBody::from(&terms)).unwrap_or_default();
-        tx.billing_terms_set(tenant, &json).await?;
-        self.note(&mut tx, actor, "billing_terms.changed", (tenant, tenant.to_string(), Some(json))).await?;
+        if !only_cadence {
+            tx.billing_terms_set(tenant, &json).await?;
+            self.note(&mut tx, actor, "billing_terms.changed", (tenant, tenant.to_string(), Some(json))).await?;
+        }
         tx.commit().await?;
         Ok(terms)
     }

@@ -10,11 +10,15 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Billing,
+    cadence_wire::CadenceView,
+    invoice::Terms,
     invoice_views::{CouponView, CreditView},
     terms::{CouponRequest, CreditRequest, TermsBody, TermsPatch},
+    views::PeriodView,
 };
 use crate::{
     kernel::{CouponId, TenantId},
+    store::Scope,
     web::{AdminScope, Json, Path, Problem, Verifier},
 };
 
@@ -48,28 +52,50 @@ pub struct CreditList {
     next_cursor: Option<String>,
 }
 
-/// Reads which taxes a tenant's invoices have.
+/// What a tenant is billed by, besides its plan, and when.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BillingView {
+    #[serde(flatten)]
+    terms: TermsBody,
+    #[serde(flatten)]
+    cadence: CadenceView,
+    /// The billing period that runs.
+    period: PeriodView,
+}
+
+impl BillingView {
+    async fn of(billing: &Billing, scope: Scope, tenant: TenantId, terms: &Terms) -> Result<Self, Problem> {
+        let schedule = billing.schedule(scope, tenant).await?;
+        let period = billing.running_period(&schedule).into();
+        Ok(Self { terms: terms.into(), cadence: schedule.latest().into(), period })
+    }
+}
+
+/// Reads which taxes a tenant's invoices have, and when its billing periods begin.
 #[utoipa::path(get, path = "/admin/v1/tenants/{tenant_id}/billing", tag = "money",
-    params(("tenant_id" = TenantId, Path)), responses((status = 200, body = TermsBody), (status = 404)))]
+    params(("tenant_id" = TenantId, Path)), responses((status = 200, body = BillingView), (status = 404)))]
 async fn read_billing_terms(
     scope: AdminScope,
     State(billing): State<Billing>,
     Path(tenant): Path<TenantId>,
-) -> Result<Json<TermsBody>, Problem> {
-    Ok(Json((&billing.terms((&scope).into(), tenant).await?).into()))
+) -> Result<Json<BillingView>, Problem> {
+    let terms = billing.terms((&scope).into(), tenant).await?;
+    Ok(Json(BillingView::of(&billing, (&scope).into(), tenant, &terms).await?))
 }
 
-/// Sets which taxes a tenant's invoices have, from the next one on. What is absent stays.
+/// Sets which taxes a tenant's invoices have, from the next one on, and how its billing periods follow each other, from the end
+/// of the running one on: what lies between that and the first of the new ones is a period of its own. What is absent stays.
 #[utoipa::path(patch, path = "/admin/v1/tenants/{tenant_id}/billing", tag = "money",
     params(("tenant_id" = TenantId, Path)), request_body = TermsPatch,
-    responses((status = 200, body = TermsBody), (status = 404), (status = 422)))]
+    responses((status = 200, body = BillingView), (status = 404), (status = 422)))]
 async fn update_billing_terms(
     scope: AdminScope,
     State(billing): State<Billing>,
     Path(tenant): Path<TenantId>,
     Json(patch): Json<TermsPatch>,
-) -> Result<Json<TermsBody>, Problem> {
-    Ok(Json((&billing.change_terms((&scope).into(), scope.actor(), tenant, patch).await?).into()))
+) -> Result<Json<BillingView>, Problem> {
+    let terms = billing.change_terms((&scope).into(), scope.actor(), tenant, patch).await?;
+    Ok(Json(BillingView::of(&billing, (&scope).into(), tenant, &terms).await?))
 }
 
 /// Lists a tenant's coupons, oldest first.

@@ -47,6 +47,7 @@ impl Onboarding {
     pub async fn plan_tier_change(&self, scope: Scope, id: TenantId, to: TierName) -> Result<TierChange, Error> {
         let wanted = self.isolation_of(&to)?;
         let tenant = self.services.tenants.find(scope, id).await?;
+        self.services.billing.must_owe_in_currency_of(scope, id, &to).await?;
         if tenant.tier != to {
             tenant.clone().begin_tier_change(to.clone())?;
         }
@@ -72,6 +73,7 @@ impl Onboarding {
             let infrastructure = Move::Kept(self.infrastructure(scope, id).await?);
             return Ok(TierChange { from: tenant.tier.clone(), tenant, to, infrastructure });
         }
+        self.services.billing.must_owe_in_currency_of(scope, id, &to).await?;
         let target = to.clone();
         let deed = Deed { actor, action: "tenant.tier_asked", detail: Some(format!("{} to {to}", tenant.tier)) };
         self.services.tenants.change_by(scope, deed, id, |tenant| tenant.begin_tier_change(target)).await?;

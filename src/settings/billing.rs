@@ -7,7 +7,11 @@ use std::{
 
 use super::read::Reader;
 use crate::{
-    billing::{self, BillingConfig, OverduePolicy, Plan, Proration},
+    billing::{
+        self, BillingConfig, OverduePolicy, Plan, Proration,
+        cadence::{CadenceRule, Interval},
+        cadence_wire::IntervalBody,
+    },
     kernel::{Currency, names::plain_text},
 };
 
@@ -22,7 +26,7 @@ const MAX_PREFIX: usize = 20;
 /// `[billing]`
 #[derive(Debug, Clone)]
 pub struct BillingSettings {
-    /// The currency of new billing accounts.
+    /// The currency of the business: one plan at least has it.
     pub currency: Currency,
     /// The plans that a store without any begins with.
     pub plans: Vec<Plan>,
@@ -60,9 +64,8 @@ impl BillingSettings {
         });
         let invoices = read_invoices(reader, currency, fonts);
         let (currency, plans) = (currency?, plans?);
-        if let Some(plan) = plans.iter().find(|plan| plan.currency() != currency) {
-            let detail = format!("is {currency}, and the plan of {} has {}", plan.tier, plan.currency());
-            reader.fault("billing.currency", &detail);
+        if !plans.iter().any(|plan| plan.currency() == currency) {
+            reader.fault("billing.currency", &format!("is {currency}, which no plan has"));
         }
         Some(Self { currency, plans, invoices: invoices? })
     }
@@ -84,6 +87,7 @@ fn read_invoices(
     let grace_s = reader.number("billing.grace_s", GRACE_S, 0, 31 * 86_400);
     let payment_terms_days = reader.number("billing.payment_terms_days", PAYMENT_TERMS_DAYS, 0, 365);
     let overdue = reader.choice("billing.overdue", "warn", &["warn", "suspend"]);
+    let cadence = read_cadence(reader);
     let proration = reader.choice("billing.proration", "second", &["second", "day"]);
     Some(BillingConfig {
         currency: currency?,
@@ -93,7 +97,54 @@ fn read_invoices(
         grace_s: grace_s?,
         payment_terms_days: payment_terms_days?,
         overdue: if overdue? == "suspend" { OverduePolicy::Suspend } else { OverduePolicy::Warn },
+        cadence: cadence?,
         proration: if proration? == "day" { Proration::Day } else { Proration::Second },
         fonts: fonts?,
     })
+}
+
+fn read_cadence(reader: &mut Reader) -> Option<CadenceRule> {
+    let interval = match reader.take("billing.interval") {
+        None => Some(Interval::Month),
+        Some(value) => {
+            let body = value.try_into::<IntervalBody>().map_err(|error| error.message().to_owned());
+            let interval = body.and_then(|body| body.parse().map_err(|error| error.to_string()));
+            interval.map_err(|detail| reader.fault("billing.interval", &detail)).ok()
+        }
+    };
+    let anchor = reader.parsed("billing.anchor", "month");
+    let zone = reader.parsed("billing.zone", "UTC");
+    Some(CadenceRule { interval: interval?, anchor: anchor?, zone: zone? })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::settings::{Flags, SettingFaults, Settings, Sources};
+
+    fn load(billing: &str) -> Result<Settings, SettingFaults> {
+        let file = Some(("tollgate.toml".to_owned(), format!("[billing]\n{billing}")));
+        Settings::load(&Sources { file, env: Vec::new(), flags: Flags::default() })
+    }
+
+    #[test]
+    fn billing_periods_are_calendar_months_unless_they_are_set() {
+        let cadence = |text: &str| load(text).unwrap().billing.invoices.cadence;
+        let opened_at = "2026-11-10T20:00:00Z".parse().unwrap();
+        assert!(cadence("").cadence(opened_at).is_calendar_month());
+        let own = cadence("interval = { days = 30 }\nanchor = \"sign_up\"\nzone = \"Asia/Kathmandu\"");
+        assert_eq!(own.cadence(opened_at).to_string(), "every 30 days from 2026-11-11 in Asia/Kathmandu");
+        for (text, fault) in [
+            ("interval = \"week\"", "billing.interval: must be month, year, or days from 1 to 366"),
+            ("interval = { days = 0 }", "billing.interval: must be month, year, or days from 1 to 366"),
+            ("interval = 30", "billing.interval: must be month, year, or {\"days\": N}"),
+            (
+                "anchor = \"2026-02-30\"",
+                "billing.anchor: must be sign_up, month, or a day from 1970-01-01 to 2999-12-31",
+            ),
+            ("zone = \"Mars/Phobos\"", "billing.zone: not a time zone of the IANA database such as Europe/Berlin"),
+        ] {
+            let faults = load(text).unwrap_err().to_string();
+            assert!(faults.contains(fault), "{faults}");
+        }
+    }
 }

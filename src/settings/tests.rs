@@ -23,9 +23,9 @@ fn the_shipped_sample_says_what_the_defaults_are() {
 }
 
 #[test]
-fn plans_are_in_the_currency_of_the_bills() {
+fn the_currency_is_that_of_a_plan() {
     let faults = load("[billing]\ncurrency = \"EUR\"", &[]).unwrap_err().to_string();
-    assert!(faults.contains("billing.currency: is EUR, and the plan of free has USD (tollgate.toml)"), "{faults}");
+    assert!(faults.contains("billing.currency: is EUR, which no plan has (tollgate.toml)"), "{faults}");
 }
 
 #[test]

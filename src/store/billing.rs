@@ -16,6 +16,8 @@ pub struct PlanRow {
     pub version: u32,
     /// From when it holds.
     pub effective_from: Timestamp,
+    /// Whether it holds from then on whatever period runs, or from the next period of each account on.
+    pub cuts: Option<bool>,
     /// The plan, as on the wire.
     pub body: String,
 }
@@ -39,6 +41,7 @@ fn read_plan(row: &Row) -> Result<PlanRow, StoreError> {
         tier: row.get("tier")?,
         version: u32::try_from(version).map_err(|_| StoreError::Corrupt(format!("version: {version}")))?,
         effective_from: row.get("effective_from")?,
+        cuts: row.get::<Option<i64>>("cuts")?.map(|cuts| cuts != 0),
         body: row.get("body")?,
     })
 }
@@ -54,18 +57,19 @@ impl Tx {
             .await
     }
 
-    /// Opens a billing account; `false` when the tenant has one.
-    pub async fn billing_account_insert(&mut self, account: &Account) -> Result<bool, StoreError> {
+    /// Opens a billing account, whose first period is over at an instant; `false` when the tenant has one.
+    pub async fn billing_account_insert(&mut self, account: &Account, next_due: Timestamp) -> Result<bool, StoreError> {
         self.must_cover(account.tenant_id)?;
         self.query(
-            "INSERT INTO billing_accounts (account_id, tenant_id, billing_address, currency, opened_at)
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant_id) DO NOTHING",
+            "INSERT INTO billing_accounts (account_id, tenant_id, billing_address, currency, opened_at, next_due)
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant_id) DO NOTHING",
         )
         .bind(account.id)
         .bind(account.tenant_id)
         .bind(serde_json::to_string(account.billing_address.body()).unwrap_or_default())
         .bind(account.currency.code())
         .bind(account.opened_at)
+        .bind(next_due)
         .changed_one()
         .await
     }
@@ -101,7 +105,7 @@ impl Tx {
     /// Adds a version of a plan; `false` when that version exists.
     pub async fn plan_insert(&mut self, plan: &PlanRow, now: Timestamp) -> Result<bool, StoreError> {
         self.query(
-            "INSERT INTO plans (tier, version, effective_from, body, created_at) VALUES ($1, $2, $3, $4, $5)
+            "INSERT INTO plans (tier, version, effective_from, body, created_at, cuts) VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (tier, version) DO NOTHING",
         )
         .bind(plan.tier.as_str())
@@ -109,6 +113,7 @@ impl Tx {
         .bind(plan.effective_from)
         .bind(plan.body.as_str())
         .bind(now)
+        .bind(plan.cuts.map(i64::from))
         .changed_one()
         .await
     }

@@ -19,17 +19,6 @@ pub struct InvoiceFilter {
     pub issued: bool,
 }
 
-/// An account with a period that may be over and has no invoice.
-#[derive(Debug, Clone, Copy)]
-pub struct Undrafted {
-    /// Whose.
-    pub tenant: TenantId,
-    /// An instant in the period.
-    pub next: Timestamp,
-    /// Until when the account was open, if it is closed.
-    pub closed_at: Option<Timestamp>,
-}
-
 fn read_state(row: &Row) -> Result<InvoiceState, StoreError> {
     let status: String = row.get("status")?;
     let settled = || row.get::<Timestamp>("settled_at");
@@ -73,46 +62,6 @@ fn read_invoice(row: &Row) -> Result<Invoice, StoreError> {
 }
 
 impl Tx {
-    /// Accounts that were opened before an instant and whose next period begins before it, after a tenant in the order of
-    /// ids.
-    pub async fn accounts_undrafted(
-        &mut self,
-        before: Timestamp,
-        after: Option<TenantId>,
-        limit: i64,
-    ) -> Result<Vec<Undrafted>, StoreError> {
-        self.query(
-            "SELECT tenant_id, COALESCE(billed_through, opened_at) AS next, closed_at FROM billing_accounts
-             WHERE COALESCE(billed_through, opened_at) < $1 AND (closed_at IS NULL OR closed_at >= COALESCE(billed_through, opened_at))
-               AND ($2 IS NULL OR tenant_id > $2)
-             ORDER BY tenant_id LIMIT $3",
-        )
-        .bind(before)
-        .bind(after)
-        .bind(limit)
-        .map(|row| {
-            Ok(Undrafted {
-                tenant: row.get("tenant_id")?,
-                next: row.get("next")?,
-                closed_at: row.get("closed_at")?,
-            })
-        })
-        .await
-    }
-
-    /// Notes that all periods before an instant have an invoice; `false` when that is known.
-    pub async fn account_billed_through(&mut self, tenant: TenantId, to: Timestamp) -> Result<bool, StoreError> {
-        self.must_cover(tenant)?;
-        self.query(
-            "UPDATE billing_accounts SET billed_through = $2
-             WHERE tenant_id = $1 AND (billed_through IS NULL OR billed_through < $2)",
-        )
-        .bind(tenant)
-        .bind(to)
-        .changed_one()
-        .await
-    }
-
     /// How often what a tenant owes was changed.
     pub async fn account_revision(&mut self, tenant: TenantId) -> Result<Option<i64>, StoreError> {
         let sql = "SELECT revision FROM billing_accounts WHERE tenant_id = $1";
@@ -369,7 +318,8 @@ impl Tx {
         Ok(amounts.into_iter().fold(0, i64::saturating_add))
     }
 
-    /// The months of a tenant's in which something came late or was taken back, or that an invoice was about that was.
+    /// Instants in calendar months of a tenant's (UTC) in which something came late or was taken back, or in periods that an
+    /// invoice was about that was.
     pub async fn adjusted_months(&mut self, tenant: TenantId) -> Result<Vec<Timestamp>, StoreError> {
         let sql = "SELECT month FROM usage_adjustments WHERE tenant_id = $1
                    UNION SELECT l.month FROM invoice_lines l JOIN invoices i ON i.invoice_id = l.invoice_id

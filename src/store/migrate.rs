@@ -34,6 +34,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0023_quota_crossings.sql"),
     include_str!("migrations/0030_webhooks.sql"),
     include_str!("migrations/0040_invoices.sql"),
+    include_str!("migrations/0041_cadences.sql"),
+    include_str!("migrations/0042_plan_effects.sql"),
+    include_str!("migrations/0043_billing_due.sql"),
     include_str!("migrations/0060_audit_chain.sql"),
 ];
 

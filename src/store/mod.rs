@@ -16,6 +16,7 @@ mod value;
 
 mod audit;
 mod billing;
+mod cadences;
 mod corrections;
 mod events;
 mod factors;
@@ -49,11 +50,12 @@ use tokio::sync::Notify;
 
 pub use audit::{ChainEnds, acting_from, acting_still};
 pub use billing::PlanRow;
+pub use cadences::{BillingProgress, DueAccount};
 pub use dialect::Engine;
 pub use error::StoreError;
 pub use events::EventFilter;
 pub use idempotency::Claim;
-pub use invoices::{InvoiceFilter, Undrafted};
+pub use invoices::InvoiceFilter;
 pub use query::Tx;
 pub use scope::Scope;
 

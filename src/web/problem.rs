@@ -181,7 +181,7 @@ impl From<billing::Error> for Problem {
         use billing::Error;
         let text = error.to_string();
         match error {
-            Error::NoAccount(_) => Self::new(Kind::NOT_FOUND, text),
+            Error::NoAccount(_) | Error::NoPeriod(_) => Self::new(Kind::NOT_FOUND, text),
             Error::UnknownTier(_) => Self::invalid_field("tier", text),
             Error::Invalid(faults) => Self::invalid(&faults),
             Error::Rating(error) => Self::invalid_field("usage", error),
@@ -190,6 +190,7 @@ impl From<billing::Error> for Problem {
             }
             Error::InvoiceState { .. }
             | Error::EarlierDraft { .. }
+            | Error::OtherCurrency { .. }
             | Error::ReferenceTaken(_)
             | Error::TooMany { .. }
             | Error::Money(_) => Self::new(Kind::CONFLICT, text),

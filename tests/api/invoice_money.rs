@@ -53,7 +53,8 @@ async fn coupons_taxes_and_credits(app: TestApp) {
     let rates =
         json!({"tax_rates": [{"name": "GST", "percent": "5"}, {"name": "QST", "percent": "9.975"}], "tax_id": "CA 1"});
     app.admin().await.patch(&of("billing"), rates.clone()).await.expect(200);
-    assert_eq!(app.admin().await.get(&of("billing")).await.expect(200).body, rates);
+    let terms = app.admin().await.get(&of("billing")).await.expect(200).body;
+    assert_eq!((&terms["tax_rates"], &terms["tax_id"]), (&rates["tax_rates"], &rates["tax_id"]));
     post(&app, &of("coupons"), json!({"name": "Welcome", "percent_off": "10", "periods": 1})).await.expect(201);
     let loyal = post(&app, &of("coupons"), json!({"name": "Loyal", "amount_off": "2.00"})).await.expect(201);
     let credit = |amount: &str, priority: i64, expires: Value| json!({"amount": amount, "priority": priority, "expires_at": expires, "reason": "prepaid"});

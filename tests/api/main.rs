@@ -9,6 +9,8 @@ mod admission;
 mod audit;
 mod audit_chain;
 mod bad_input;
+mod billing_lives;
+mod billing_periods;
 mod bills;
 mod corrections;
 mod coverage;
