@@ -5,23 +5,44 @@ use std::collections::BTreeMap;
 
 use super::{
     error::Error,
-    model::{Account, Bill, BillLine, BillStatus, Line, LineKind, Usage},
-    rules::{self, Quantities},
+    model::{Account, Bill, BillStatus},
+    rules::Quantities,
     service::Billing,
+    span_bill::{SpanUsage, bill_lines},
     spans::Span,
 };
 use crate::{
-    kernel::{CalendarUnit, Money, Period, Quantity, TenantId, TierName, Timestamp},
+    kernel::{CalendarUnit, Money, Period, TenantId, Timestamp},
     store::Scope,
 };
 
 /// Seconds of a day.
 const DAY_S: i64 = 86_400;
 
+/// How closely usage is looked at. Days are more to read than a month: only what is kept for a reader has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// What there is in all.
+    Totals,
+    /// And what each day has of it.
+    Days,
+}
+
 impl Billing {
     /// What a tenant owes for the month that `at` lies in. The same answer whenever it is asked for, once the month
     /// is over.
     pub async fn bill(&self, scope: Scope, tenant: TenantId, at: Timestamp) -> Result<Bill, Error> {
+        Ok(self.bill_from(scope, tenant, at, Detail::Totals).await?.0)
+    }
+
+    /// The same, and what it was worked out from.
+    pub(super) async fn bill_from(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        at: Timestamp,
+        detail: Detail,
+    ) -> Result<(Bill, Vec<SpanUsage>), Error> {
         let period = Period::containing(at, CalendarUnit::Month);
         let mut tx = self.store.read(scope).await?;
         let account = tx.billing_account(tenant).await?.ok_or(Error::NoAccount(tenant))?;
@@ -36,72 +57,41 @@ impl Billing {
             Bill { tenant_id: tenant, period, status, lines: Vec::new(), total: Money::zero(account.currency) };
         let outside = account.opened_at >= period.to() || account.closed_at.is_some_and(|at| at < period.from());
         if outside {
-            return Ok(bill);
+            return Ok((bill, Vec::new()));
         }
-        // What was used of each tier in earlier spans: what a tier includes, it includes once a period.
-        let mut earlier: BTreeMap<TierName, Quantities> = BTreeMap::new();
+        let mut spans = Vec::new();
         for (span, is_trial) in with_trials(self.catalogue().spans(period, &tiers), &account) {
-            let used = self.span_usage(scope, tenant, &span).await?;
-            let lines = if is_trial {
-                trial_lines(&span, period, &used)?
-            } else {
-                let already = earlier.get(&span.plan.tier);
-                let lines = self.span_lines(&span, period, &used, already)?;
-                // What was used for nothing is not used up of what the tier includes.
-                rules::add_quantities(earlier.entry(span.plan.tier.clone()).or_default(), &used)?;
-                lines
-            };
-            for line in lines {
-                bill.total = bill.total.add(line.line.amount)?;
-                bill.lines.push(line);
-            }
+            spans.push(self.span_usage((scope, tenant), span, is_trial, detail).await?);
         }
-        Ok(bill)
+        (bill.lines, bill.total) = bill_lines(&spans, period, self.config.proration, account.currency)?;
+        Ok((bill, spans))
     }
 
     /// What was used in a span of what its plan has a price for.
-    async fn span_usage(&self, scope: Scope, tenant: TenantId, span: &Span) -> Result<Quantities, Error> {
-        let mut used = Quantities::new();
-        for meter in span.plan.prices.iter().map(|price| &price.meter) {
-            if !used.contains_key(meter) {
-                used.insert(meter.clone(), self.usage().total(scope, tenant, meter, span.period).await?);
-            }
-        }
-        Ok(used)
-    }
-
-    /// The lines of a span. `already` is what earlier spans of the same tier have billed.
-    fn span_lines(
+    async fn span_usage(
         &self,
-        span: &Span,
-        whole: Period,
-        used: &Quantities,
-        already: Option<&Quantities>,
-    ) -> Result<Vec<BillLine>, Error> {
-        let Span { period, plan } = span;
-        let proration = self.config.proration;
-        let usage = used.iter().map(|(meter, quantity)| (meter.clone(), Usage::Quantity(*quantity))).collect();
-        let rated = rules::rate(&plan.prices, &usage, already, plan.currency())?;
-        let base = rules::share_of(plan.base, *period, whole, proration);
-        let mut lines = vec![about(span, LineKind::Base, rules::fixed_line("base", base), None)];
-        for (line, price) in rated.lines.into_iter().zip(&plan.prices) {
-            let before = already.and_then(|already| already.get(&price.meter).copied());
-            lines.push(about(span, LineKind::Usage, line, before));
+        (scope, tenant): (Scope, TenantId),
+        span: Span,
+        is_trial: bool,
+        detail: Detail,
+    ) -> Result<SpanUsage, Error> {
+        let (mut used, mut days) = (Quantities::new(), BTreeMap::new());
+        for meter in span.plan.prices.iter().map(|price| &price.meter) {
+            if used.contains_key(meter) {
+                continue;
+            }
+            let total = match detail {
+                Detail::Totals => self.usage().total(scope, tenant, meter, span.period).await?,
+                Detail::Days => {
+                    let found = self.usage().by_day(scope, tenant, meter, span.period).await?;
+                    days.extend(found.days.map(|days| (meter.clone(), days)));
+                    found.total
+                }
+            };
+            used.insert(meter.clone(), total);
         }
-        if let Some(commitment) = plan.commitment {
-            let committed = rules::share_of(commitment, *period, whole, proration);
-            let sum = lines.iter().try_fold(Money::zero(plan.currency()), |sum, line| sum.add(line.line.amount))?;
-            let missing = committed.sub(sum)?;
-            let missing = if missing.minor() > 0 { missing } else { Money::zero(plan.currency()) };
-            lines.push(about(span, LineKind::Commitment, rules::fixed_line("commitment", missing), None));
-        }
-        Ok(lines)
+        Ok(SpanUsage { span, is_trial, used, days })
     }
-}
-
-fn about(span: &Span, kind: LineKind, line: Line, already: Option<Quantity>) -> BillLine {
-    let Span { period, plan } = span;
-    BillLine { kind, line, already, tier: plan.tier.clone(), price_version: plan.version, period: *period }
 }
 
 /// Spans cut where the trial of their plan ends, and whether each is free.
@@ -124,17 +114,4 @@ fn with_trials(spans: Vec<Span>, account: &Account) -> Vec<(Span, bool)> {
         cut.extend(part(period.from().max(end), period.to(), false));
     }
     cut
-}
-
-/// The lines of a span that is free: what was used, and that it costs nothing.
-fn trial_lines(span: &Span, whole: Period, used: &Quantities) -> Result<Vec<BillLine>, Error> {
-    let plan = &span.plan;
-    let zero = Money::zero(plan.currency());
-    let usage = used.iter().map(|(meter, quantity)| (meter.clone(), Usage::Quantity(*quantity))).collect();
-    let rated = rules::rate(&plan.prices, &usage, None, plan.currency())?;
-    let free = |line: Line| Line { unrounded: Quantity::ZERO, amount: zero, tiers: Vec::new(), ..line };
-    let base = rules::fixed_line("base", rules::share_of(plan.base, span.period, whole, super::Proration::Second));
-    let mut lines = vec![about(span, LineKind::Base, free(base), None)];
-    lines.extend(rated.lines.into_iter().map(|line| about(span, LineKind::Usage, free(line), None)));
-    Ok(lines)
 }

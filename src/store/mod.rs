@@ -18,6 +18,7 @@ mod audit;
 mod billing;
 mod corrections;
 mod events;
+mod evidence;
 mod factors;
 mod forgetting;
 mod idempotency;
