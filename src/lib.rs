@@ -34,6 +34,7 @@ pub mod tenants;
 pub mod tls;
 pub mod upkeep;
 pub mod users;
+pub mod verification;
 pub mod web;
 pub mod webhooks;
 

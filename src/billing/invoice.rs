@@ -7,7 +7,8 @@ use super::{
     model::{BillLine, LineKind, TierLine},
 };
 use crate::kernel::{
-    CouponId, CreditId, CreditNoteId, Currency, InvoiceId, Money, PaymentId, Period, Quantity, TenantId, Timestamp,
+    CouponId, CreditId, CreditNoteId, Currency, Digest, InvoiceId, Money, PaymentId, Period, Quantity, TenantId,
+    Timestamp,
 };
 
 /// An invoice of a tenant for a period.
@@ -105,6 +106,8 @@ pub struct Issue {
     pub at: Timestamp,
     /// By when it is to be paid.
     pub due_at: Timestamp,
+    /// The hash that holds it in its series; `None` when it was issued before there were seals.
+    pub seal: Option<Digest>,
 }
 
 /// What a line is about, the same whenever the period is worked out again.

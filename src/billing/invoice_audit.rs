@@ -1,7 +1,8 @@
 //! Whether invoices agree with themselves, with each other and with the ledger. Changes nothing.
 //!
 //! Per meter that adds up: all that was metered is on invoices, is still to be billed, or was on an invoice that was taken
-//! back for good. Per invoice: its document adds up, and is what the books say was billed. Per entity: numbers have no gaps.
+//! back for good. Per invoice: its document adds up, and is what the books say was billed. Per entity: numbers have no gaps,
+//! and each seal is that of the document, its evidence and the seal before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -115,6 +116,7 @@ pub(super) async fn audit_invoices(billing: &Billing, differences: &mut Vec<Diff
             other: format!("{found} is there"),
         }));
     }
+    super::sealing::audit_seals(billing, differences).await?;
     Ok(count)
 }
 

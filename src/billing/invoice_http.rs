@@ -12,12 +12,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Billing,
+    explaining::{Asked, read_cursor},
     forms::{Form, FormError},
     invoice::{Invoice, InvoiceState},
     invoice_views::{ExplanationView, InvoiceDetailView, InvoiceView},
 };
 use crate::{
-    kernel::{InvoiceId, PageRequest, TenantId},
+    kernel::{CalendarUnit, InvoiceId, PageRequest, TenantId},
     store::{InvoiceFilter, Scope},
     web::{AdminScope, Json, Kind, List, PageQuery, Path, Problem, Query, TenantAccess, Verifier},
 };
@@ -195,18 +196,51 @@ async fn finalize_invoice(
     detail(&billing, (&scope).into(), &invoice).await
 }
 
-/// Explains a line of an invoice: which days have its usage, and the arithmetic.
+/// How a line is explained.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ExplainQuery {
+    /// `day` (when absent), `hour` or `minute`, in UTC.
+    window: Option<String>,
+    /// Events on the page, 1 to 500; 50 when absent.
+    limit: Option<u16>,
+    /// `events.next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl ExplainQuery {
+    fn parse(self, line: usize) -> Result<Asked, Problem> {
+        let window = match self.window.as_deref() {
+            None | Some("day") => CalendarUnit::Day,
+            Some("hour") => CalendarUnit::Hour,
+            Some("minute") => CalendarUnit::Minute,
+            Some(_) => return Err(Problem::invalid_field("window", "must be day, hour or minute")),
+        };
+        let most = match self.limit {
+            None => 50,
+            Some(limit @ 1..=500) => usize::from(limit),
+            Some(_) => return Err(Problem::invalid_field("limit", "must be from 1 to 500")),
+        };
+        let unread = || Problem::invalid_field("cursor", "must be events.next_cursor of the page before");
+        let after = self.cursor.map(|text| read_cursor(&text).ok_or_else(unread)).transpose()?;
+        Ok(Asked { line, window, after, most })
+    }
+}
+
+/// Explains a line of an invoice: which windows have its usage, which events they are made of, and the arithmetic.
 #[utoipa::path(get, path = "/admin/v1/invoices/{invoice_id}/lines/{line}/explain", tag = "money",
-    params(("invoice_id" = InvoiceId, Path), ("line" = String, Path, description = "Counted from 1.")),
-    responses((status = 200, body = ExplanationView), (status = 404)))]
+    params(("invoice_id" = InvoiceId, Path), ("line" = String, Path, description = "Counted from 1."), ExplainQuery),
+    responses((status = 200, body = ExplanationView), (status = 404), (status = 422)))]
 async fn explain_invoice_line(
     scope: AdminScope,
     State(billing): State<Billing>,
     Path((id, line)): Path<(InvoiceId, String)>,
+    Query(query): Query<ExplainQuery>,
 ) -> Result<Json<ExplanationView>, Problem> {
     // What is no number is the number of no line.
-    let number = line.parse().unwrap_or(0);
-    Ok(Json(billing.explain((&scope).into(), id, number).await?.into()))
+    let asked = query.parse(line.parse().unwrap_or(0))?;
+    Ok(Json(billing.explain((&scope).into(), id, asked).await?.into()))
 }
 
 /// Lists the caller's invoices that are issued, oldest first.

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::{
     error::Error,
-    explaining::Explanation,
+    explaining::{Explanation, cursor_text, time_of},
     invoice::{Coupon, Credit, CreditNote, CreditedLine, Draw, Invoice, InvoiceState, Off, Payment},
     invoice_document::{InvoiceDocument, InvoiceLineBody},
     settling::{Settlement, read_document},
@@ -250,15 +250,27 @@ impl CreditView {
 pub struct ExplanationView {
     /// The line, as it was issued.
     line: InvoiceLineBody,
-    /// The days that have usage, as they are now. Of meters that add up they sum to `metered`.
+    /// The days in UTC that it was rated from when it was issued; `null` where that was not kept, or the total is no sum.
+    rated: Option<Vec<RatedDay>>,
+    /// The windows that have usage, as they are now. Of meters that add up they sum to `metered`.
     windows: Vec<UsageWindow>,
     /// What the line's part of the period has now; what it has more than the line came late, and is on a later invoice.
     metered: Quantity,
+    /// The events of the line's part of the period as they are now, in order of their time, a page of them. Requests are
+    /// counted by the minute and not kept one by one: their windows are all there is.
+    events: ExplainedEvents,
     /// The arithmetic, in words.
     steps: Vec<String>,
 }
 
 /// What was used in a day, or the part of it that the line is about.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RatedDay {
+    day: String,
+    value: Quantity,
+}
+
+/// What was used in a window, or the part of it that the line is about.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UsageWindow {
     window_start: Timestamp,
@@ -266,14 +278,48 @@ pub struct UsageWindow {
     value: Quantity,
 }
 
+/// A page of events.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ExplainedEvents {
+    items: Vec<ExplainedEvent>,
+    /// Asks for the next page; `null` on the last one.
+    next_cursor: Option<String>,
+}
+
+/// An event that a line's meter counts.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ExplainedEvent {
+    /// Its id, as it was sent.
+    event_id: String,
+    /// Where it came from, as it was sent.
+    source: String,
+    /// Its time.
+    time: Timestamp,
+}
+
 impl From<Explanation> for ExplanationView {
     fn from(explanation: Explanation) -> Self {
-        let Explanation { line, windows, metered, steps } = explanation;
-        let window = |(day, value): (crate::kernel::Period, Quantity)| UsageWindow {
-            window_start: day.from(),
-            window_end: day.to(),
+        let Explanation { line, rated, windows, metered, events, next, steps } = explanation;
+        let window = |(window, value): (crate::kernel::Period, Quantity)| UsageWindow {
+            window_start: window.from(),
+            window_end: window.to(),
             value,
         };
-        Self { line, windows: windows.into_iter().map(window).collect(), metered, steps }
+        let event = |event: crate::metering::Event| ExplainedEvent {
+            time: time_of(&event),
+            event_id: event.id,
+            source: event.source,
+        };
+        Self {
+            line,
+            rated: rated.map(|days| days.into_iter().map(|(day, value)| RatedDay { day, value }).collect()),
+            windows: windows.into_iter().map(window).collect(),
+            metered,
+            events: ExplainedEvents {
+                items: events.into_iter().map(event).collect(),
+                next_cursor: next.as_ref().map(cursor_text),
+            },
+            steps,
+        }
     }
 }

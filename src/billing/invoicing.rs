@@ -10,9 +10,12 @@ use serde_json::{Value, json};
 use super::{
     charges::{self, BilledByKey, Charges},
     error::Error,
+    evidence::{Evidence, MarkRef},
     invoice::{Adjusted, Credit, Draw, Invoice, InvoiceLine, InvoiceState, Issue},
     invoice_document::{InvoiceDocument, document},
     model::Account,
+    running::{Detail, Grounded},
+    sealing::{Basis, Used},
     service::Billing,
 };
 use crate::{
@@ -43,6 +46,8 @@ struct Worked {
     lines: Vec<InvoiceLine>,
     charges: Charges,
     document: InvoiceDocument,
+    /// What it was worked out from, with days; of a draft nobody keeps it.
+    evidence: Option<Evidence>,
 }
 
 impl Billing {
@@ -114,7 +119,7 @@ impl Billing {
         then: Option<Timestamp>,
     ) -> Result<bool, Error> {
         let scope = Scope::Job(JOB);
-        let worked = self.work_out(scope, tenant, period).await?;
+        let worked = self.work_out(scope, tenant, period, Detail::Totals).await?;
         let now = self.clock.now();
         let zero = Money::zero(worked.charges.total.currency());
         let invoice = Invoice {
@@ -147,12 +152,16 @@ impl Billing {
         let scope = Scope::Job(JOB);
         let ended = self.clock.now().plus_secs(-self.config.grace_s);
         let drafts = self.store.read(scope).await?.drafts_ended(ended).await?;
+        if drafts.is_empty() {
+            return Ok(0);
+        }
+        let mark = self.mark().await?;
         let (mut issued, mut stuck) = (0, None);
         for (tenant, id) in drafts {
             if stuck == Some(tenant) {
                 continue;
             }
-            match self.finalize_once(scope, Actor::Job(JOB), id).await {
+            match self.finalize_once(scope, Actor::Job(JOB), id, mark).await {
                 Ok((_, new)) => issued += usize::from(new),
                 Err(error @ Error::Store(_)) => return Err(error),
                 Err(error) => {
@@ -166,17 +175,28 @@ impl Billing {
 
     /// Issues a draft now, whether or not late usage had its time. An invoice that is issued stays as it is.
     pub async fn finalize(&self, scope: Scope, actor: Actor, id: InvoiceId) -> Result<Invoice, Error> {
-        Ok(self.finalize_once(scope, actor, id).await?.0)
+        let mark = self.mark().await?;
+        Ok(self.finalize_once(scope, actor, id, mark).await?.0)
     }
 
     /// The invoice, and whether this call issued it.
-    async fn finalize_once(&self, scope: Scope, actor: Actor, id: InvoiceId) -> Result<(Invoice, bool), Error> {
+    async fn finalize_once(
+        &self,
+        scope: Scope,
+        actor: Actor,
+        id: InvoiceId,
+        mark: Option<MarkRef>,
+    ) -> Result<(Invoice, bool), Error> {
         for _ in 0..ATTEMPTS {
             let invoice = self.invoice(scope, id).await?;
             if invoice.state != InvoiceState::Draft {
                 return Ok((invoice, false));
             }
-            let worked = self.work_out(scope, invoice.tenant_id, invoice.period).await?;
+            let mut worked = self.work_out(scope, invoice.tenant_id, invoice.period, Detail::Days).await?;
+            if let Some(evidence) = &mut worked.evidence {
+                // It is older than the usage: all up to there is in it.
+                evidence.journals = mark;
+            }
             if let Some(invoice) = self.issue(scope, actor, invoice, worked).await? {
                 return Ok((invoice, true));
             }
@@ -192,7 +212,7 @@ impl Billing {
         mut invoice: Invoice,
         worked: Worked,
     ) -> Result<Option<Invoice>, Error> {
-        let Worked { revision, lines, charges, document } = worked;
+        let Worked { revision, lines, charges, document, evidence } = worked;
         let (tenant, now) = (invoice.tenant_id, self.clock.now());
         let mut tx = self.store.begin(scope).await?;
         if !tx.account_step(tenant, revision).await? {
@@ -206,13 +226,21 @@ impl Billing {
         let serial = tx.series_next(&entity, INVOICES).await?;
         let number = format!("{}{serial:06}", self.config.invoice_prefix);
         let due_at = now.plus_secs(self.config.payment_terms_days * DAY_S);
-        let issue = Issue { entity, serial, number, at: now, due_at };
+        let mut issue = Issue { entity, serial, number, at: now, due_at, seal: None };
         let paid = charges.due.is_zero();
         invoice.state = if paid { InvoiceState::Paid { at: now } } else { InvoiceState::Finalized };
         (invoice.total, invoice.due) = (charges.total, charges.due);
         invoice.document = written(&document);
+        let mut kept = None;
+        if let Some(mut evidence) = evidence {
+            evidence.before = earlier.iter().rev().find_map(|earlier| earlier.issue.as_ref()?.seal);
+            kept = Some(self.seal(&mut tx, (&invoice, &mut issue), &document, &evidence).await?);
+        }
         if !tx.invoice_issue(&invoice, &issue).await? {
             return Ok(None);
+        }
+        if let Some(evidence) = kept {
+            tx.invoice_evidence_insert(invoice.id, &evidence).await?;
         }
         invoice.issue = Some(issue);
         tx.invoice_lines_insert(&invoice, &lines).await?;
@@ -258,8 +286,8 @@ impl Billing {
         Ok(tx.credit_insert(tenant, &credit).await?)
     }
 
-    /// What an invoice of a period would come to now.
-    async fn work_out(&self, scope: Scope, tenant: TenantId, period: Period) -> Result<Worked, Error> {
+    /// What an invoice of a period would come to now; with days, what it is worked out from, too.
+    async fn work_out(&self, scope: Scope, tenant: TenantId, period: Period, detail: Detail) -> Result<Worked, Error> {
         let mut tx = self.store.read(scope).await?;
         let account = tx.billing_account(tenant).await?.ok_or(Error::NoAccount(tenant))?;
         let revision = tx.account_revision(tenant).await?.ok_or(Error::NoAccount(tenant))?;
@@ -270,18 +298,31 @@ impl Billing {
         let terms = super::terms::read_terms(tx.billing_terms(tenant).await?.as_deref())?;
         let (coupons, credits) = (tx.coupons(tenant).await?, tx.credits(tenant).await?);
         drop(tx);
-        let bill = self.bill_of(scope, tenant, period).await?;
+        let Grounded { bill, cadence, spans } = self.bill_from(scope, tenant, period, detail).await?;
         let mut lines = charges::own_lines(&bill, &own_billed)?;
-        for (adjusted, billed) in &earlier {
-            let bill = self.bill_of(scope, tenant, adjusted.period).await?;
-            lines.extend(charges::adjustments(&bill, billed, adjusted)?);
+        let mut adjusted = Vec::new();
+        for (of, billed) in earlier {
+            let bill = self.bill_of(scope, tenant, of.period).await?;
+            let mut more = charges::adjustments(&bill, &billed, &of)?;
+            if !more.is_empty() && detail == Detail::Days {
+                // What its days are is read where somebody will want to know, which is seldom.
+                let Grounded { bill, cadence, spans } = self.bill_from(scope, tenant, of.period, detail).await?;
+                more = charges::adjustments(&bill, &billed, &of)?;
+                adjusted.push((of, Used { period: bill.period, cadence, spans, billed }));
+            }
+            lines.extend(more);
         }
         let Account { currency, billing_address, .. } = account;
+        let now = self.clock.now();
         let by = (&*coupons, &*terms.tax_rates, &*credits);
-        let charges = charges::charge(&lines, by, currency, self.clock.now())?;
-        let document =
-            document((&name, billing_address.body(), &terms), (period, schedule.zone(period.from())), &lines, &charges);
-        Ok(Worked { revision, lines, charges, document })
+        let charges = charges::charge(&lines, by, currency, now)?;
+        let of = (period, schedule.zone(period.from()));
+        let document = document((&name, billing_address.body(), &terms), of, &lines, &charges);
+        let own = Used { period: bill.period, cadence, spans, billed: own_billed };
+        let (tax_rates, coupons, credits) = (&*terms.tax_rates, &*coupons, &*credits);
+        let basis = Basis { at: now, currency, own: &own, adjusted: &adjusted, tax_rates, coupons, credits };
+        let evidence = (detail == Detail::Days).then(|| self.evidence(&basis)).transpose()?;
+        Ok(Worked { revision, lines, charges, document, evidence })
     }
 
     /// What others hear of an invoice.

@@ -1,23 +1,28 @@
 //! Use cases of billing.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use serde_json::json;
 
 use super::{
     address::BillingAddress,
     error::Error,
+    export::plan_digest,
     forms::Fonts,
     invoice::BillingConfig,
     model::{Account, Plan, Quota},
     plan::{PlanBody, QuotaBody},
     rules::{self, Quantities, UsageByMeter},
+    sealing::unwritten,
     source::UsageSource,
     spans::{Catalogue, PlanVersion},
 };
 use crate::{
     kernel::{
-        Act, Actor, BillingAccountId, CalendarUnit, Clock, Currency, Fault, Faults, Period, Rng, TenantId,
+        Act, Actor, BillingAccountId, CalendarUnit, Clock, Currency, Digest, Fault, Faults, Period, Rng, TenantId,
         TenantObserver, TierName, Timestamp, ids::uuid_v7,
     },
     store::{PlanRow, Scope, Store, StoreError, Tx},
@@ -43,7 +48,11 @@ pub struct Billing {
     pub(super) config: Arc<BillingConfig>,
     pub(super) fonts: Arc<Fonts>,
     catalogue: Arc<RwLock<Arc<Catalogue>>>,
+    /// The hash of each plan as it is kept, whatever this program makes of it.
+    digests: Arc<RwLock<PlanDigests>>,
 }
+
+type PlanDigests = HashMap<(TierName, u32), Digest>;
 
 impl Billing {
     /// Over a store; `stock` are the plans that a store without any begins with.
@@ -59,7 +68,8 @@ impl Billing {
         let fonts = Arc::new(Fonts::new(config.fonts.clone()));
         let config = Arc::new(config);
         let catalogue = Arc::new(RwLock::new(Arc::new(Catalogue::default())));
-        let billing = Self { store, usage, clock, rng, observer, config, fonts, catalogue };
+        let digests = Arc::default();
+        let billing = Self { store, usage, clock, rng, observer, config, fonts, catalogue, digests };
         billing.put_stock_plans(stock).await?;
         billing.reload_plans().await?;
         Ok(billing)
@@ -83,6 +93,13 @@ impl Billing {
     pub async fn reload_plans(&self) -> Result<(), Error> {
         let rows = self.store.read(Scope::Job("plans")).await?.plans().await?;
         let versions = rows.iter().map(read_plan).collect::<Result<Vec<_>, _>>()?;
+        let digests = versions.iter().zip(&rows).map(|(version, row)| {
+            let kept = serde_json::from_str(&row.body).map_err(unwritten)?;
+            let digest = plan_digest(&kept).map_err(unwritten)?;
+            Ok(((version.plan.tier.clone(), row.version), digest))
+        });
+        let digests = digests.collect::<Result<PlanDigests, Error>>()?;
+        *self.digests.write().unwrap_or_else(PoisonError::into_inner) = digests;
         *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Catalogue::new(versions));
         Ok(())
     }
@@ -90,6 +107,11 @@ impl Billing {
     /// All plans, as a snapshot.
     pub fn catalogue(&self) -> Arc<Catalogue> {
         Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The hash of a version of a plan, as it is kept.
+    pub(super) fn plan_digest(&self, tier: &TierName, version: u32) -> Option<Digest> {
+        self.digests.read().unwrap_or_else(PoisonError::into_inner).get(&(tier.clone(), version)).copied()
     }
 
     pub(super) const fn usage(&self) -> &UsageSource {

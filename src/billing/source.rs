@@ -2,8 +2,8 @@
 //! looks at a ledger without being its server.
 
 use crate::{
-    kernel::{Period, Quantity, TenantId},
-    metering::{self, MeterKey, Metering, UsageReader},
+    kernel::{CalendarUnit, Period, Quantity, TenantId},
+    metering::{self, ByDay, Event, EventsAfter, MeterKey, Metering, UsageReader},
     store::Scope,
 };
 
@@ -28,6 +28,48 @@ impl UsageSource {
         match self {
             Self::Live(metering) => metering.total(scope, tenant, meter, period).await,
             Self::Ledger(reader) => reader.total(scope, tenant, meter, period).await,
+        }
+    }
+    /// The same, and what each day has of it.
+    pub async fn by_day(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        meter: &MeterKey,
+        period: Period,
+    ) -> Result<ByDay, metering::Error> {
+        match self {
+            Self::Live(metering) => metering.by_day(scope, tenant, meter, period).await,
+            Self::Ledger(reader) => reader.by_day(scope, tenant, meter, period).await,
+        }
+    }
+    /// What each window of a period has of it.
+    pub async fn windows(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        meter: &MeterKey,
+        cut: (Period, CalendarUnit),
+    ) -> Result<Vec<(Period, Quantity)>, metering::Error> {
+        self.reader(meter).await?.windows_of(scope, tenant, meter, cut).await
+    }
+
+    /// The events that a meter counts in a period, a page of them, and where the list goes on.
+    pub async fn events(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        meter: &MeterKey,
+        period: Period,
+        page: (Option<EventsAfter>, usize),
+    ) -> Result<(Vec<Event>, Option<EventsAfter>), metering::Error> {
+        self.reader(meter).await?.events_of(scope, tenant, meter, period, page).await
+    }
+
+    async fn reader(&self, meter: &MeterKey) -> Result<UsageReader, metering::Error> {
+        match self {
+            Self::Live(metering) => metering.reader_for(meter).await,
+            Self::Ledger(reader) => Ok(reader.clone()),
         }
     }
 }

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod doctor;
 mod serve;
+mod verify_invoice;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,8 @@ enum Command {
     Doctor(ServeArgs),
     /// Validates settings and reports every fault at once
     Check(CheckArgs),
+    /// Recomputes an exported invoice offline, and checks its hashes and signature
+    VerifyInvoice(verify_invoice::VerifyArgs),
 }
 
 /// Flags of the server.
@@ -87,6 +90,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args.into()),
         Command::Doctor(args) => doctor::run(args.into()),
+        Command::VerifyInvoice(args) => verify_invoice::run(&args),
         Command::Check(args) => check::run(Flags { config: args.config, ..Flags::default() }),
     };
     match outcome {

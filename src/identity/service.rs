@@ -264,6 +264,11 @@ impl Identity {
         Ok(tx.credential_put(user, hash, self.clock.now()).await?)
     }
 
+    /// The algorithm of access tokens.
+    pub(super) fn signing_alg(&self) -> SigningAlg {
+        self.config.signing_alg
+    }
+
     /// Signs an access token (RFC 9068).
     pub(super) fn issue(&self, grant: &Grant) -> Result<Secret, Error> {
         self.sign(self.config.signing_alg, "at+jwt", &self.claims(grant))

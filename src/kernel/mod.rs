@@ -4,6 +4,7 @@
 //! once, at the edge, and carried inward as proof.
 
 pub mod audit;
+pub mod canonical;
 pub mod event;
 pub mod fault;
 pub mod ids;
@@ -18,6 +19,7 @@ pub mod secret;
 pub mod time;
 
 pub use audit::{Act, Actor};
+pub use canonical::{Digest, NotCanonical};
 pub use event::{Event, EventName, UnknownEventName};
 pub use fault::{Fault, Faults};
 pub use ids::*;

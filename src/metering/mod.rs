@@ -6,6 +6,7 @@
 //!
 //! Not here: what usage costs (`billing`) and whether more is allowed (`gateway`).
 
+mod by_day;
 mod commit;
 mod corrections;
 mod corrections_http;
@@ -40,6 +41,7 @@ mod snapshot;
 pub mod tally;
 pub mod windows;
 
+pub use by_day::ByDay;
 pub use corrections::{EventRef, Grounds};
 pub use definition::{FieldNames, MeterDefinition, MeterDraft};
 pub use error::Error;
@@ -48,7 +50,7 @@ pub use health::MeteringHealth;
 pub use ingest::Outcome;
 pub use journal::{Amounts, Journal, JournalError, Record, Reservation};
 pub use meter::{Aggregation, DataPath, Meter, Source};
-pub use model::{MeterKey, WindowTotal};
+pub use model::{Event, EventsAfter, MeterKey, WindowTotal};
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub use openmeter_query::query_of;

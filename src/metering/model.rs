@@ -209,6 +209,17 @@ pub struct Event {
     pub voided_at: Option<Timestamp>,
 }
 
+/// The event after which a list goes on, in order of time, arrival and id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventsAfter {
+    /// Its time, in nanoseconds since 1970.
+    pub at_ns: i64,
+    /// Its order of arrival.
+    pub arrival: i64,
+    /// Its id.
+    pub id: String,
+}
+
 impl Event {
     /// Who it is.
     pub fn identity(&self) -> Identity<'_> {

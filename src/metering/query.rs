@@ -124,14 +124,14 @@ impl Metering {
     }
 
     /// Events are counted as they are taken; only what the gateway counts waits in the journal.
-    async fn catch_up_for(&self, meter: &MeterKey) -> Result<(), Error> {
+    pub(super) async fn catch_up_for(&self, meter: &MeterKey) -> Result<(), Error> {
         match self.meters.by_key(meter) {
             Some(_) if self.is_routed(meter) => self.catch_up().await,
             _ => Ok(()),
         }
     }
 
-    fn reader(&self) -> UsageReader {
+    pub(super) fn reader(&self) -> UsageReader {
         UsageReader {
             ledger: Ledger::Now(self.store.clone()),
             meters: self.meters.clone(),
@@ -143,8 +143,8 @@ impl Metering {
 /// Usage as the ledger has it, for whoever has no journal of his own: it changes nothing and counts nothing.
 #[derive(Clone)]
 pub struct UsageReader {
-    ledger: Ledger,
-    meters: Meters,
+    pub(super) ledger: Ledger,
+    pub(super) meters: Meters,
     clock: Arc<dyn Clock>,
 }
 

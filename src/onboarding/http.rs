@@ -11,7 +11,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Entrance, Onboarding, Registration, RegistrationStatus, Request, SignedUp, customer_http, invitation_http,
-    invoice_money_http, me_http, pages, people_http, portal_http, rules::DEFAULT_TIER, tier_change_http,
+    invoice_export_http, invoice_money_http, me_http, pages, people_http, portal_http, rules::DEFAULT_TIER,
+    tier_change_http,
 };
 use crate::{
     billing::{AddressBody, Billing, BillingAddress},
@@ -42,6 +43,7 @@ where
         .routes(routes!(sign_up))
         .routes(routes!(offboard_tenant, update_tenant))
         .merge(tier_change_http::routes())
+        .merge(invoice_export_http::routes())
         .merge(invoice_money_http::routes())
         .merge(me_http::routes())
         .merge(people_http::routes())

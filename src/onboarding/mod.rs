@@ -13,6 +13,7 @@ pub mod error;
 pub mod http;
 mod invitation_http;
 pub mod invitations;
+mod invoice_export_http;
 mod invoice_money_http;
 mod me_http;
 pub mod model;

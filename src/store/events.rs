@@ -7,7 +7,7 @@ use crate::{
     kernel::{MeterId, TenantId},
     metering::{
         meter::{Meter, Source},
-        model::{Event, Identity, MeterKey, NewEvent},
+        model::{Event, EventsAfter, Identity, MeterKey, NewEvent},
     },
 };
 
@@ -217,6 +217,26 @@ impl Tx {
     /// Events, the newest first.
     pub async fn events_newest(&mut self, filter: &EventFilter, most: i64) -> Result<Vec<Event>, StoreError> {
         self.select_events(filter, Some("DESC"), Some(most)).map(read_event).await
+    }
+
+    /// A tenant's events of a type in a time that were not taken back, in order, after one of them, so many at most.
+    pub async fn events_after(
+        &mut self,
+        (tenant, kind): (TenantId, &str),
+        (from_ns, to_ns): (i64, i64),
+        after: Option<&EventsAfter>,
+        most: i64,
+    ) -> Result<Vec<Event>, StoreError> {
+        let scope = self.tenant();
+        let (at_ns, arrival, id) = after.map_or((i64::MIN, i64::MIN, ""), |last| (last.at_ns, last.arrival, &*last.id));
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS} FROM events
+             WHERE tenant_id = $1 AND ($2 IS NULL OR tenant_id = $2) AND type = $3 AND at_ns >= $4 AND at_ns < $5
+               AND voided_at IS NULL AND (at_ns, arrival, id) > ($6, $7, $8)
+             ORDER BY at_ns, arrival, id LIMIT $9"
+        );
+        let statement = self.assembled(sql).bind(tenant).bind(scope).bind(kind).bind(from_ns.max(at_ns)).bind(to_ns);
+        statement.bind(at_ns).bind(arrival).bind(id).bind(most).map(read_event).await
     }
 
     /// Every event, in order of time and arrival, one at a time.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{StoreError, Tx, value::Row};
+use super::{StoreError, Tx, evidence::read_digest, value::Row};
 use crate::{
     billing::invoice::{Billed, Invoice, InvoiceLine, InvoiceState, Issue, LineKey},
     kernel::{InvoiceId, Money, PageRequest, Period, TenantId, Timestamp},
@@ -32,7 +32,7 @@ fn read_state(row: &Row) -> Result<InvoiceState, StoreError> {
     })
 }
 
-fn read_invoice(row: &Row) -> Result<Invoice, StoreError> {
+pub(super) fn read_invoice(row: &Row) -> Result<Invoice, StoreError> {
     let issue = match row.get::<Option<String>>("number")? {
         None => None,
         Some(number) => Some(Issue {
@@ -41,6 +41,7 @@ fn read_invoice(row: &Row) -> Result<Invoice, StoreError> {
             number,
             at: row.get("issued_at")?,
             due_at: row.get("due_at")?,
+            seal: read_digest(row, "seal")?,
         }),
     };
     let currency = row.parse("currency")?;
@@ -126,7 +127,7 @@ impl Tx {
         };
         self.query(
             "UPDATE invoices SET status = $2, settled_at = $3, entity = $4, serial = $5, number = $6, issued_at = $7,
-                    due_at = $8, total = $9, due = $10, document = $11
+                    due_at = $8, total = $9, due = $10, document = $11, seal = $12
              WHERE invoice_id = $1 AND status = 'draft'",
         )
         .bind(invoice.id)
@@ -140,6 +141,7 @@ impl Tx {
         .bind(invoice.total.minor())
         .bind(invoice.due.minor())
         .bind(invoice.document.as_str())
+        .bind(issue.seal.map(|seal| seal.as_bytes().to_vec()))
         .changed_one()
         .await
     }
@@ -207,7 +209,7 @@ impl Tx {
         let scope = self.tenant();
         self.query(
             "SELECT invoice_id, tenant_id, period_from, period_to, status, settled_at, void_reason, entity, serial, number,
-                    issued_at, due_at, currency, total, due, paid, credited, '' AS document, drafted_at
+                    issued_at, due_at, seal, currency, total, due, paid, credited, '' AS document, drafted_at
              FROM invoices WHERE tenant_id = $1 AND ($2 IS NULL OR tenant_id = $2) AND period_from < $3 AND holds_period = 1
              ORDER BY period_from",
         )

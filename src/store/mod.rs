@@ -19,6 +19,7 @@ mod billing;
 mod cadences;
 mod corrections;
 mod events;
+mod evidence;
 mod factors;
 mod forgetting;
 mod idempotency;

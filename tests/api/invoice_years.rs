@@ -12,10 +12,12 @@ use tollgate::{
     metering::{Recount, Snapshot},
     onboarding::Onboarding,
     store::Store,
+    verification::{Against, verify_invoice},
 };
 
 use super::{
     events::{event, meter, post},
+    invoice_exports::export,
     invoices::{adds_up, at, cents, close, invoices, plan_of},
     ledger::record_units,
 };
@@ -236,6 +238,12 @@ async fn live(happenings: Vec<Vec<Happening>>) {
     assert_eq!(numbers, expected);
     assert!(Onboarding::from_ref(app.app.state()).close_periods().await.unwrap().finalized == 0);
     agrees(&app, year.voided.is_empty()).await;
+    // Whoever has an invoice's file works it out again.
+    for invoice in list["items"].as_array().unwrap() {
+        let file = export(&app, invoice).await;
+        let checked = verify_invoice(&file, Against::default());
+        assert_eq!(checked.refusal, None, "{}", String::from_utf8_lossy(&file));
+    }
     let credits: Value =
         app.admin().await.get(&format!("/admin/v1/tenants/{}/credits", year.tenant)).await.expect(200).body;
     assert!(credits["items"].as_array().unwrap().iter().all(|credit| cents(&credit["left"]) >= 0), "{credits}");

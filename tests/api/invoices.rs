@@ -388,13 +388,27 @@ async fn a_line_is_explained_by_its_days_and_its_arithmetic() {
     let window = |day: &str, next: &str, value: &str| json!({"window_start": format!("2026-11-{day}T00:00:00Z"), "window_end": format!("2026-11-{next}T00:00:00Z"), "value": value});
     assert_eq!(explained.body["windows"], json!([window("10", "11", "12000"), window("20", "21", "507")]));
     assert_eq!(explained.text("/metered"), "12507");
+    // What it was rated from stays.
+    let rated = json!([{"day": "2026-11-10", "value": "12000"}, {"day": "2026-11-20", "value": "500"}]);
+    assert_eq!(explained.body["rated"], rated);
+    assert_eq!(explained.body["events"], json!({"items": [], "next_cursor": null}));
+    let hours = admin.get(&format!("{path}/2/explain?window=hour")).await.expect(200);
+    assert_eq!(hours.text("/windows/1/window_end"), "2026-11-20T09:00:00Z");
+    assert_eq!((hours.text("/windows/1/value"), hours.text("/windows/2/value")), ("500".into(), "7".into()));
+    for (query, field) in
+        [("window=month", "window"), ("limit=0", "limit"), ("cursor=x", "cursor"), ("cursor=1.x.y", "cursor")]
+    {
+        admin.get(&format!("{path}/2/explain?{query}")).await.refuses(422, &[field]);
+    }
     let steps = json!([
-        "the first 10000 of the period cost nothing",
+        "the first 10000 of the period cost nothing: 2500 of 12500 is left",
         "the tier up to 90000: 2500 at 0.0005 is 1.25",
         "1.25 rounds to 1.25",
     ]);
     assert_eq!(explained.body["steps"], steps);
-    assert_eq!(admin.get(&format!("{path}/1/explain")).await.expect(200).body["windows"], json!([]));
+    let base = admin.get(&format!("{path}/1/explain")).await.expect(200).body;
+    assert_eq!((&base["windows"], &base["rated"]), (&json!([]), &Value::Null));
+    assert_eq!(base["steps"], json!(["the base is 30.00 USD a period", "30 rounds to 30.00"]));
     for line in ["0", "9", "-1", "x"] {
         admin.get(&format!("{path}/{line}/explain")).await.refuses(404, &[]);
     }

@@ -24,5 +24,6 @@ mod server;
 mod starting;
 mod timing;
 mod upstream;
+mod verify_invoice;
 mod webhooks;
 mod wire;

@@ -61,7 +61,7 @@ impl Server {
         let errors = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || errors.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let mut server = Self { child, address: String::new(), lines: Mutex::new(lines) };
-        let line = server.find_line("listening").ok()?;
+        let line = server.find_line("listening", PATIENCE).ok()?;
         let address = line.split("address=\"").nth(1).and_then(|rest| rest.split('"').next());
         address.unwrap_or_else(|| panic!("no address: {line}")).clone_into(&mut server.address);
         Some(server)
@@ -69,13 +69,18 @@ impl Server {
 
     /// Waits for a line of standard error.
     pub fn line_with(&self, text: &str) -> String {
-        self.find_line(text).unwrap_or_else(|(seen, error)| panic!("{error}: no {text:?} in {seen:#?}"))
+        self.line_within(text, PATIENCE)
     }
 
-    fn find_line(&self, text: &str) -> Result<String, (Vec<String>, mpsc::RecvTimeoutError)> {
+    /// The same of something that takes its time.
+    pub fn line_within(&self, text: &str, patience: Duration) -> String {
+        self.find_line(text, patience).unwrap_or_else(|(seen, error)| panic!("{error}: no {text:?} in {seen:#?}"))
+    }
+
+    fn find_line(&self, text: &str, patience: Duration) -> Result<String, (Vec<String>, mpsc::RecvTimeoutError)> {
         let mut seen = Vec::new();
         loop {
-            match self.lines.lock().unwrap().recv_timeout(PATIENCE) {
+            match self.lines.lock().unwrap().recv_timeout(patience) {
                 Ok(line) if line.contains(text) => return Ok(line),
                 Ok(line) => seen.push(line),
                 Err(error) => return Err((seen, error)),
