@@ -39,6 +39,7 @@ const PURE: &[&str] = &[
     "billing/invoice",
     "billing/invoice_document",
     "billing/spans",
+    "billing/transactions",
     "identity/access",
     "identity/client",
     "metering/definition",

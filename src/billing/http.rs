@@ -6,10 +6,11 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Account, AddressBody, Billing, Effective, PlanVersion, invoice_http,
+    Account, AddressBody, Billing, Effective, PlanVersion, costs_http, invoice_http, margin_http,
     plan::{PlanBody, QuotaBody},
     terms_http,
     views::{BillView, RatedView},
+    what_if_http,
     wire::RateRequest,
 };
 use crate::{
@@ -34,6 +35,9 @@ where
         .routes(routes!(update_quotas))
         .routes(routes!(read_own_bill))
         .merge(invoice_http::routes())
+        .merge(costs_http::routes())
+        .merge(margin_http::routes())
+        .merge(what_if_http::routes())
         .merge(terms_http::routes())
 }
 
@@ -129,6 +133,12 @@ async fn rate_usage(_: AdminScope, Json(request): Json<RateRequest>) -> Result<J
     Ok(Json(Billing::rate(&prices, &usage, already.as_ref(), currency)?.into()))
 }
 
+/// The first instant of a month, such as `2026-11`.
+pub(super) fn month(text: &str) -> Result<Timestamp, Problem> {
+    let first = format!("{text}-01T00:00:00Z").parse();
+    first.map_err(|_| Problem::invalid_field("period", "must be a month such as 2026-11"))
+}
+
 /// Which bill.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -145,9 +155,7 @@ impl BillQuery {
         match (&self.at, &self.period) {
             (None, None) => Ok(now),
             (Some(at), None) => at.parse().map_err(|error| Problem::invalid_field("at", error)),
-            (None, Some(month)) => format!("{month}-01T00:00:00Z")
-                .parse()
-                .map_err(|_| Problem::invalid_field("period", "must be a month such as 2026-11")),
+            (None, Some(period)) => month(period),
             (Some(_), Some(_)) => Err(Problem::invalid_field("period", "cannot be combined with at")),
         }
     }

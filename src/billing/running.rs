@@ -8,7 +8,8 @@ use super::{
     model::{Account, Bill, BillLine, BillStatus, Line, LineKind, Usage},
     rules::{self, Quantities},
     service::Billing,
-    spans::Span,
+    spans::{Catalogue, Span},
+    transactions::{Charged, Tally},
 };
 use crate::{
     kernel::{CalendarUnit, Money, Period, Quantity, TenantId, TierName, Timestamp},
@@ -18,10 +19,35 @@ use crate::{
 /// Seconds of a day.
 const DAY_S: i64 = 86_400;
 
+/// What earlier parts of a period had of a tier.
+#[derive(Default)]
+struct Earlier {
+    used: Quantities,
+    parts: Vec<Period>,
+}
+
+/// What a part of a period has.
+struct Used {
+    quantities: Quantities,
+    /// By the place of the price in the plan: what single transactions come to, of prices that look at them.
+    charged: BTreeMap<usize, Charged>,
+}
+
 impl Billing {
     /// What a tenant owes for the month that `at` lies in. The same answer whenever it is asked for, once the month
     /// is over.
     pub async fn bill(&self, scope: Scope, tenant: TenantId, at: Timestamp) -> Result<Bill, Error> {
+        self.bill_by(scope, tenant, at, &self.catalogue()).await
+    }
+
+    /// The same by other plans.
+    pub(super) async fn bill_by(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        at: Timestamp,
+        catalogue: &Catalogue,
+    ) -> Result<Bill, Error> {
         let period = Period::containing(at, CalendarUnit::Month);
         let mut tx = self.store.read(scope).await?;
         let account = tx.billing_account(tenant).await?.ok_or(Error::NoAccount(tenant))?;
@@ -39,16 +65,18 @@ impl Billing {
             return Ok(bill);
         }
         // What was used of each tier in earlier spans: what a tier includes, it includes once a period.
-        let mut earlier: BTreeMap<TierName, Quantities> = BTreeMap::new();
-        for (span, is_trial) in with_trials(self.catalogue().spans(period, &tiers), &account) {
-            let used = self.span_usage(scope, tenant, &span).await?;
+        let mut earlier: BTreeMap<TierName, Earlier> = BTreeMap::new();
+        for (span, is_trial) in with_trials(catalogue.spans(period, &tiers), &account) {
+            let already = earlier.get(&span.plan.tier);
+            let used = self.span_usage(scope, tenant, &span, already).await?;
             let lines = if is_trial {
-                trial_lines(&span, period, &used)?
+                trial_lines(&span, period, &used.quantities)?
             } else {
-                let already = earlier.get(&span.plan.tier);
-                let lines = self.span_lines(&span, period, &used, already)?;
+                let lines = self.span_lines(&span, period, &used, already.map(|already| &already.used))?;
                 // What was used for nothing is not used up of what the tier includes.
-                rules::add_quantities(earlier.entry(span.plan.tier.clone()).or_default(), &used)?;
+                let earlier = earlier.entry(span.plan.tier.clone()).or_default();
+                rules::add_quantities(&mut earlier.used, &used.quantities)?;
+                earlier.parts.push(span.period);
                 lines
             };
             for line in lines {
@@ -60,14 +88,33 @@ impl Billing {
     }
 
     /// What was used in a span of what its plan has a price for.
-    async fn span_usage(&self, scope: Scope, tenant: TenantId, span: &Span) -> Result<Quantities, Error> {
-        let mut used = Quantities::new();
-        for meter in span.plan.prices.iter().map(|price| &price.meter) {
-            if !used.contains_key(meter) {
-                used.insert(meter.clone(), self.usage().total(scope, tenant, meter, span.period).await?);
+    async fn span_usage(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        span: &Span,
+        earlier: Option<&Earlier>,
+    ) -> Result<Used, Error> {
+        let mut quantities = Quantities::new();
+        let mut charged = BTreeMap::new();
+        for (place, price) in span.plan.prices.iter().enumerate() {
+            let meter = &price.meter;
+            if !quantities.contains_key(meter) {
+                quantities.insert(meter.clone(), self.usage().total(scope, tenant, meter, span.period).await?);
+            }
+            let Some(terms) = price.per_transaction() else { continue };
+            let mut tally = Tally::new(terms, price.included);
+            for part in earlier.map_or(&[] as &[Period], |earlier| &earlier.parts) {
+                self.usage().each_amount(scope, (tenant, meter), *part, |amount| tally.add(amount)).await?;
+            }
+            let before = tally.sum();
+            let each = self.usage().each_amount(scope, (tenant, meter), span.period, |amount| tally.add(amount));
+            // Of a meter without events, and of one whose values do not add up, all is one transaction.
+            if each.await? {
+                charged.insert(place, Charged { earlier: before, whole: tally.sum() });
             }
         }
-        Ok(used)
+        Ok(Used { quantities, charged })
     }
 
     /// The lines of a span. `already` is what earlier spans of the same tier have billed.
@@ -75,16 +122,19 @@ impl Billing {
         &self,
         span: &Span,
         whole: Period,
-        used: &Quantities,
+        used: &Used,
         already: Option<&Quantities>,
     ) -> Result<Vec<BillLine>, Error> {
         let Span { period, plan } = span;
         let proration = self.config.proration;
-        let usage = used.iter().map(|(meter, quantity)| (meter.clone(), Usage::Quantity(*quantity))).collect();
+        let usage = used.quantities.iter().map(|(meter, quantity)| (meter.clone(), Usage::Quantity(*quantity))).collect();
         let rated = rules::rate(&plan.prices, &usage, already, plan.currency())?;
         let base = rules::share_of(plan.base, *period, whole, proration);
         let mut lines = vec![about(span, LineKind::Base, rules::fixed_line("base", base), None)];
-        for (line, price) in rated.lines.into_iter().zip(&plan.prices) {
+        for (place, (mut line, price)) in rated.lines.into_iter().zip(&plan.prices).enumerate() {
+            if let Some(charged) = used.charged.get(&place) {
+                line = rules::charged_line(price, line.quantity, *charged, already.is_some(), plan.currency())?;
+            }
             let before = already.and_then(|already| already.get(&price.meter).copied());
             lines.push(about(span, LineKind::Usage, line, before));
         }

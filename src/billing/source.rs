@@ -2,7 +2,7 @@
 //! looks at a ledger without being its server.
 
 use crate::{
-    kernel::{Period, Quantity, TenantId},
+    kernel::{Period, Quantity, QuantityError, TenantId},
     metering::{self, MeterKey, Metering, UsageReader},
     store::Scope,
 };
@@ -29,5 +29,29 @@ impl UsageSource {
             Self::Live(metering) => metering.total(scope, tenant, meter, period).await,
             Self::Ledger(reader) => reader.total(scope, tenant, meter, period).await,
         }
+    }
+
+    /// The amount of each of a tenant's transactions in a period, in the order in which they happened; `false` when the meter
+    /// counts no transactions with amounts that add up.
+    pub async fn each_amount(
+        &self,
+        scope: Scope,
+        (tenant, meter): (TenantId, &MeterKey),
+        period: Period,
+        take: impl FnMut(Quantity) -> Result<(), QuantityError> + Send,
+    ) -> Result<bool, metering::Error> {
+        match self {
+            Self::Live(metering) => metering.each_amount(scope, (tenant, meter), period, take).await,
+            Self::Ledger(reader) => reader.each_amount(scope, (tenant, meter), period, take).await,
+        }
+    }
+
+    /// The meters that there are, and whether a value of each is one row of totals away, not all of its events.
+    pub fn meters(&self) -> Vec<(MeterKey, bool)> {
+        let known = match self {
+            Self::Live(metering) => metering.meters(),
+            Self::Ledger(reader) => reader.meters(),
+        };
+        known.iter().map(|meter| (meter.key.clone(), !meter.aggregation.needs_events())).collect()
     }
 }

@@ -38,6 +38,7 @@ pub mod rules;
 mod service;
 mod snapshot;
 pub mod tally;
+mod transactions;
 pub mod windows;
 
 pub use corrections::{EventRef, Grounds};

@@ -131,7 +131,7 @@ impl Metering {
         }
     }
 
-    fn reader(&self) -> UsageReader {
+    pub(super) fn reader(&self) -> UsageReader {
         UsageReader {
             ledger: Ledger::Now(self.store.clone()),
             meters: self.meters.clone(),
@@ -143,8 +143,8 @@ impl Metering {
 /// Usage as the ledger has it, for whoever has no journal of his own: it changes nothing and counts nothing.
 #[derive(Clone)]
 pub struct UsageReader {
-    ledger: Ledger,
-    meters: Meters,
+    pub(super) ledger: Ledger,
+    pub(super) meters: Meters,
     clock: Arc<dyn Clock>,
 }
 

@@ -43,7 +43,7 @@ fn read_state(row: &Row) -> Result<InvoiceState, StoreError> {
     })
 }
 
-fn read_invoice(row: &Row) -> Result<Invoice, StoreError> {
+pub(super) fn read_invoice(row: &Row) -> Result<Invoice, StoreError> {
     let issue = match row.get::<Option<String>>("number")? {
         None => None,
         Some(number) => Some(Issue {

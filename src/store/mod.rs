@@ -17,6 +17,7 @@ mod value;
 mod audit;
 mod billing;
 mod corrections;
+mod costs;
 mod events;
 mod factors;
 mod forgetting;
@@ -48,6 +49,7 @@ use sqlx::{
 use tokio::sync::Notify;
 
 pub use billing::PlanRow;
+pub use costs::CostRow;
 pub use dialect::Engine;
 pub use error::StoreError;
 pub use events::EventFilter;

@@ -129,7 +129,7 @@ fn instants(period: Period) -> (String, String) {
 }
 
 /// A text as a cell that no spreadsheet runs.
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     let text: String = text.chars().filter(|own| !own.is_control() || ['\n', '\r', '\t'].contains(own)).collect();
     let text = if is_formula(&text) { format!("'{text}") } else { text };
     if text.contains([',', '"', '\r', '\n', ';', '\t', '\'']) || text.starts_with(' ') || text.ends_with(' ') {
