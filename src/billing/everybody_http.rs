@@ -65,10 +65,7 @@ pub(super) trait Walk: Send + Sized + 'static {
     fn head(&self) -> String;
 
     /// The records of a page, and where the next one begins.
-    fn page(
-        &mut self,
-        page: PageRequest,
-    ) -> impl Future<Output = Result<(String, Option<Cursor>), Error>> + Send;
+    fn page(&mut self, page: PageRequest) -> impl Future<Output = Result<(String, Option<Cursor>), Error>> + Send;
 
     /// What comes after them.
     fn totals(&self) -> String;
@@ -93,7 +90,8 @@ pub(super) async fn file(form: As, mut walk: impl Walk) -> Result<Response, Prob
         };
         Ok::<_, Error>(Some((text, (walk, first, step, None))))
     });
-    let pieces = pieces.inspect_err(|error| tracing::error!(error = chain(error), "an answer about all tenants broke off"));
+    let pieces =
+        pieces.inspect_err(|error| tracing::error!(error = chain(error), "an answer about all tenants broke off"));
     let mut response = ([(header::CONTENT_TYPE, form.content_type())], Body::from_stream(pieces)).into_response();
     vary(&mut response);
     Ok(response)

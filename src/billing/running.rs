@@ -127,7 +127,8 @@ impl Billing {
     ) -> Result<Vec<BillLine>, Error> {
         let Span { period, plan } = span;
         let proration = self.config.proration;
-        let usage = used.quantities.iter().map(|(meter, quantity)| (meter.clone(), Usage::Quantity(*quantity))).collect();
+        let usage =
+            used.quantities.iter().map(|(meter, quantity)| (meter.clone(), Usage::Quantity(*quantity))).collect();
         let rated = rules::rate(&plan.prices, &usage, already, plan.currency())?;
         let base = rules::share_of(plan.base, *period, whole, proration);
         let mut lines = vec![about(span, LineKind::Base, rules::fixed_line("base", base), None)];

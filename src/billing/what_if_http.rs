@@ -197,9 +197,10 @@ impl WhatIfRequest {
                 }
                 let text = serde_json::Value::Object(fields).to_string();
                 let mut body: PlanBody = from_json(text.as_bytes())?;
-                let replace = self.replace.clone().unwrap_or_else(|| {
-                    if body.tier.is_empty() { ALL.to_owned() } else { body.tier.clone() }
-                });
+                let replace = self
+                    .replace
+                    .clone()
+                    .unwrap_or_else(|| if body.tier.is_empty() { ALL.to_owned() } else { body.tier.clone() });
                 if body.tier.is_empty() {
                     let name = if replace == ALL { NAMELESS } else { replace.as_str() };
                     name.clone_into(&mut body.tier);
