@@ -6,7 +6,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Account, AddressBody, Billing, Effective, PlanVersion, costs_http, invoice_http, margin_http,
+    Account, AddressBody, Billing, Effective, PlanVersion, costs_http, credit_note_http, invoice_http, margin_http,
     plan::{PlanBody, QuotaBody},
     terms_http,
     views::{BillView, RatedView},
@@ -36,6 +36,7 @@ where
         .routes(routes!(read_own_bill))
         .merge(invoice_http::routes())
         .merge(costs_http::routes())
+        .merge(credit_note_http::routes())
         .merge(margin_http::routes())
         .merge(what_if_http::routes())
         .merge(terms_http::routes())

@@ -247,7 +247,7 @@ impl Billing {
         let Account { currency, billing_address, .. } = account;
         let by = (&*coupons, &*terms.tax_rates, &*credits);
         let charges = charges::charge(&lines, by, currency, self.clock.now())?;
-        let document = document((&name, billing_address.body(), &terms), period, &lines, &charges);
+        let document = document(&self.config.seller, (&name, billing_address.body(), &terms), period, &lines, &charges);
         Ok(Worked { revision, lines, charges, document })
     }
 

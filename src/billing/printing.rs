@@ -7,13 +7,15 @@ use tokio::task::spawn_blocking;
 use super::{
     address::AddressBody,
     error::Error,
-    forms::{
-        self, Deduction, Document, Form, FormError, Kind, Line, Party, Period, Price, Reference, Rendered, Tax, TierRow,
-    },
+    forms::{self, Deduction, Document, Form, FormError, Kind, Line, Party, Period, Reference, Rendered, Tax},
     invoice::{Invoice, InvoiceState},
-    invoice_document::{InvoiceDocument, InvoiceLineBody, InvoicePeriod, InvoiceTier},
+    invoice_document::{InvoiceDocument, InvoiceLineBody, InvoicePeriod, InvoiceSeller},
+    model::Price,
+    printing_lines,
+    rules::RatingError,
     service::Billing,
     settling::Settlement,
+    spans::Catalogue,
 };
 use crate::{
     kernel::{Currency, Money, Quantity, Timestamp},
@@ -21,7 +23,7 @@ use crate::{
 };
 
 /// All days and times of invoices are in it.
-const ZONE: &str = "UTC";
+pub(super) const ZONE: &str = "UTC";
 
 impl Billing {
     /// An invoice in a form, if it can be had in that.
@@ -32,7 +34,7 @@ impl Billing {
         form: Form,
     ) -> Result<Result<Rendered, FormError>, Error> {
         let settlement = self.settlement(scope, invoice.id).await?;
-        let document = shown(invoice, &settlement, &self.config.entity)?;
+        let document = shown(invoice, &settlement, (&self.config.entity, &self.catalogue()))?;
         let fonts = Arc::clone(&self.fonts);
         let rendered = spawn_blocking(move || forms::render(&document, form, &fonts)).await;
         // Rendering does not panic; this is the end of the runtime.
@@ -40,7 +42,11 @@ impl Billing {
     }
 }
 
-fn shown(invoice: &Invoice, settlement: &Settlement, entity: &str) -> Result<Document, Error> {
+fn shown(
+    invoice: &Invoice,
+    settlement: &Settlement,
+    (entity, catalogue): (&str, &Catalogue),
+) -> Result<Document, Error> {
     let body: InvoiceDocument = serde_json::from_str(&invoice.document)
         .map_err(|error| StoreError::Corrupt(format!("an invoice's document: {error}")))?;
     let currency = body.currency;
@@ -51,7 +57,9 @@ fn shown(invoice: &Invoice, settlement: &Settlement, entity: &str) -> Result<Doc
         due -= amount.minor();
         Deduction { name, amount }
     };
-    for credit in &body.credits {
+    let is_void = matches!(invoice.state, InvoiceState::Void { .. });
+    // What a void one drew was given back.
+    for credit in body.credits.iter().filter(|_| !is_void) {
         credits.push(take("prepaid credit".to_owned(), money(&credit.amount)?));
     }
     for note in settlement.credit_notes.iter().filter(|note| note.applied.minor() != 0) {
@@ -70,7 +78,7 @@ fn shown(invoice: &Invoice, settlement: &Settlement, entity: &str) -> Result<Doc
         .taxes
         .iter()
         .map(|tax| Ok(Tax { name: tax.name.clone(), percent: tax.percent, amount: money(&tax.amount)? }));
-    let lines = body.lines.iter().map(|line| shown_line(line, body.period, currency));
+    let lines = body.lines.iter().map(|line| shown_line(line, body.period, currency, catalogue));
     let adjusts = body.lines.iter().find_map(|line| line.adjusts.as_ref());
     let kind = match (&invoice.issue, &invoice.state) {
         (None, _) => Kind::Draft,
@@ -88,16 +96,8 @@ fn shown(invoice: &Invoice, settlement: &Settlement, entity: &str) -> Result<Doc
         due: invoice.issue.as_ref().map(|issue| day(issue.due_at)),
         period: Some(period(body.period)),
         time_zone: ZONE.to_owned(),
-        seller: Party {
-            name: invoice.issue.as_ref().map_or(entity, |issue| &issue.entity).to_owned(),
-            ..Party::default()
-        },
-        buyer: Party {
-            name: body.customer.name.clone(),
-            address: address(&body.customer.billing_address),
-            tax_id: body.customer.tax_id.clone(),
-            language: None,
-        },
+        seller: seller(body.seller.as_ref(), invoice.issue.as_ref().map_or(entity, |issue| &issue.entity)),
+        buyer: buyer(&body),
         currency,
         lines: lines.collect::<Result<_, Error>>()?,
         subtotal: money(&body.subtotal)?,
@@ -106,46 +106,67 @@ fn shown(invoice: &Invoice, settlement: &Settlement, entity: &str) -> Result<Doc
         total: money(&body.total)?,
         credits,
         payments,
-        amount_due: Money::from_minor(due, currency),
+        amount_due: if is_void { Money::zero(currency) } else { Money::from_minor(due, currency) },
         notes,
         adjusts: adjusts.map(|adjusted| Reference { number: adjusted.number.clone(), issued: None }),
+        how_to_pay: body.seller.as_ref().map(|seller| seller.payment_instructions.clone()).unwrap_or_default(),
+        paid: match invoice.state {
+            InvoiceState::Paid { at } => Some(day(at)),
+            _ => None,
+        },
     })
 }
 
-fn shown_line(line: &InvoiceLineBody, whole: InvoicePeriod, currency: Currency) -> Result<Line, Error> {
-    let what = match line.kind.as_str() {
-        "base" => format!("{} plan", line.tier),
-        "commitment" => format!("{} plan, up to the commitment", line.tier),
-        _ => line.meter.clone(),
-    };
-    let description = match &line.adjusts {
-        Some(adjusted) => format!("{what}, correction of {}", adjusted.number),
-        None => what,
-    };
-    let is_usage = !matches!(line.kind.as_str(), "base" | "commitment");
-    let mut above = Some(Quantity::ZERO);
-    let tier = |tier: &InvoiceTier| {
-        let row = TierRow {
-            above,
-            up_to: tier.up_to,
-            quantity: tier.quantity,
-            unit: tier.unit,
-            flat: tier.flat,
-            amount: tier.amount,
-        };
-        above = tier.up_to;
-        row
-    };
+fn shown_line(
+    line: &InvoiceLineBody,
+    whole: InvoicePeriod,
+    currency: Currency,
+    catalogue: &Catalogue,
+) -> Result<Line, Error> {
+    let price = price_of(line, catalogue);
+    let inexact = |source| RatingError::Inexact { meter: line.meter.clone(), source };
     Ok(Line {
-        description,
+        description: printing_lines::description(line),
         period: (line.period != whole).then(|| period(line.period)),
-        quantity: is_usage.then_some(line.quantity),
+        quantity: printing_lines::is_usage(line).then_some(line.quantity),
         unit: None,
-        price: is_usage.then(|| Price::Model(line.model.replace('_', " "))),
+        price: printing_lines::price(line, price),
         exact: line.unrounded,
         amount: money(&line.amount, currency)?,
-        tiers: line.tiers.iter().map(tier).collect(),
+        tiers: printing_lines::rows(line, price).map_err(inexact)?,
     })
+}
+
+/// The price that a line was rated by: a version of a plan never changes.
+fn price_of<'c>(line: &InvoiceLineBody, catalogue: &'c Catalogue) -> Option<&'c Price> {
+    let plan = &catalogue.version(&line.tier.parse().ok()?, line.price_version)?.plan;
+    let mut of_meter =
+        plan.prices.iter().filter(|price| price.meter.as_str() == line.meter && price.model.name() == line.model);
+    // Two of a kind: the line does not say which.
+    of_meter.next().filter(|_| of_meter.next().is_none())
+}
+
+/// The seller of a document, or as much as is known where none is noted.
+pub(super) fn seller(seller: Option<&InvoiceSeller>, entity: &str) -> Party {
+    let Some(seller) = seller else { return Party { name: entity.to_owned(), ..Party::default() } };
+    Party {
+        name: seller.name.clone(),
+        address: seller.address.clone(),
+        tax_id: seller.tax_id.clone(),
+        registration: seller.registration.clone(),
+        language: None,
+    }
+}
+
+/// Whom a document is for.
+pub(super) fn buyer(body: &InvoiceDocument) -> Party {
+    Party {
+        name: body.customer.name.clone(),
+        address: address(&body.customer.billing_address),
+        tax_id: body.customer.tax_id.clone(),
+        registration: None,
+        language: None,
+    }
 }
 
 fn money(text: &str, currency: Currency) -> Result<Money, Error> {
@@ -158,11 +179,11 @@ fn in_utc(at: Timestamp) -> jiff::civil::DateTime {
     jiff::tz::TimeZone::UTC.to_datetime(at.to_jiff())
 }
 
-fn day(at: Timestamp) -> jiff::civil::Date {
+pub(super) fn day(at: Timestamp) -> jiff::civil::Date {
     in_utc(at).date()
 }
 
-fn period(period: InvoicePeriod) -> Period {
+pub(super) fn period(period: InvoicePeriod) -> Period {
     Period { from: in_utc(period.from), until: in_utc(period.to) }
 }
 

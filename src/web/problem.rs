@@ -185,9 +185,10 @@ impl From<billing::Error> for Problem {
             Error::UnknownTier(_) => Self::invalid_field("tier", text),
             Error::Invalid(faults) => Self::invalid(&faults),
             Error::Rating(error) => Self::invalid_field("usage", error),
-            Error::UnknownInvoice(_) | Error::UnknownCoupon(_) | Error::UnknownLine(..) => {
-                Self::new(Kind::NOT_FOUND, text)
-            }
+            Error::UnknownInvoice(_)
+            | Error::UnknownCreditNote(_)
+            | Error::UnknownCoupon(_)
+            | Error::UnknownLine(..) => Self::new(Kind::NOT_FOUND, text),
             Error::InvoiceState { .. }
             | Error::EarlierDraft { .. }
             | Error::ReferenceTaken(_)
