@@ -90,6 +90,8 @@ pub(super) async fn file(form: As, mut walk: impl Walk) -> Result<Response, Prob
         };
         Ok::<_, Error>(Some((text, (walk, first, step, None))))
     });
+    // A page of tenants of whom there is nothing to say is no piece.
+    let pieces = pieces.try_filter(|text| std::future::ready(!text.is_empty()));
     let pieces =
         pieces.inspect_err(|error| tracing::error!(error = chain(error), "an answer about all tenants broke off"));
     let mut response = ([(header::CONTENT_TYPE, form.content_type())], Body::from_stream(pieces)).into_response();

@@ -89,6 +89,9 @@ fn arithmetic(price: &Price, line: &InvoiceLineBody) -> Vec<String> {
         PriceModel::Package { price, size, round } => {
             steps.push(format!("packages of {size} at {price}, a broken one rounded {}", round.name()));
         }
+        PriceModel::Percentage(terms) if terms.looks_at_each() => {
+            steps.push(format!("of each transaction {}", terms.in_words()));
+        }
         PriceModel::Percentage(terms) => steps.push(format!("{} per cent", terms.rate_percent)),
         PriceModel::Dynamic { multiplier } => steps.push(format!("the amount itself, times {multiplier}")),
         PriceModel::Graduated(_) | PriceModel::Volume(_) | PriceModel::GraduatedPercentage(_) => {}

@@ -268,26 +268,23 @@ async fn read_margins(
         let totals = MarginTotals::new(currency);
         return file(form, Everybody { billing, scope, at, book, only, lines, form, totals }).await;
     }
-    let list = match (order, only) {
-        (Some(order), None) => {
-            let page: PageRequest = PageQuery { limit: query.limit, cursor: None }.try_into()?;
-            let limit = usize::try_from(page.fetch_limit() - 1).unwrap_or_default();
-            let after = query.cursor.as_deref().map(place).transpose()?;
-            let page = billing.margins_ranked(scope, (at, &book), (order, after), limit).await?;
-            let known = |margin| MarginItem::Known(Box::new(MarginView::new(margin, lines)));
-            let next_cursor = page.next.map(|Place { rank, tenant }| format!("{rank}.{tenant}"));
-            let items = page.items.into_iter().map(known).collect();
-            MarginList { currency, items, totals: page.totals.into(), next_cursor }
-        }
-        _ => {
-            let page = PageQuery { limit: query.limit, cursor: query.cursor }.try_into()?;
-            let page = billing.margin_page(scope, (at, &book), only, page).await?;
-            let mut totals = MarginTotals::new(currency);
-            page.items.iter().try_for_each(|answer| totals.add(answer))?;
-            let next_cursor = page.next_cursor.map(|cursor| cursor.to_string());
-            let items = page.items.into_iter().map(|answer| MarginItem::new(answer, lines)).collect();
-            MarginList { currency, items, totals: totals.into(), next_cursor }
-        }
+    let list = if let (Some(order), None) = (order, only) {
+        let page: PageRequest = PageQuery { limit: query.limit, cursor: None }.try_into()?;
+        let limit = usize::try_from(page.fetch_limit() - 1).unwrap_or_default();
+        let after = query.cursor.as_deref().map(place).transpose()?;
+        let page = billing.margins_ranked(scope, (at, &book), (order, after), limit).await?;
+        let known = |margin| MarginItem::Known(Box::new(MarginView::new(margin, lines)));
+        let next_cursor = page.next.map(|Place { rank, tenant }| format!("{rank}.{tenant}"));
+        let items = page.items.into_iter().map(known).collect();
+        MarginList { currency, items, totals: page.totals.into(), next_cursor }
+    } else {
+        let page = PageQuery { limit: query.limit, cursor: query.cursor }.try_into()?;
+        let page = billing.margin_page(scope, (at, &book), only, page).await?;
+        let mut totals = MarginTotals::new(currency);
+        page.items.iter().try_for_each(|answer| totals.add(answer))?;
+        let next_cursor = page.next_cursor.map(|cursor| cursor.to_string());
+        let items = page.items.into_iter().map(|answer| MarginItem::new(answer, lines)).collect();
+        MarginList { currency, items, totals: totals.into(), next_cursor }
     };
     if form == As::Csv {
         let records: String = list.items.iter().map(|item| record(item, currency)).collect();

@@ -65,6 +65,10 @@ fn shown(
     for note in settlement.credit_notes.iter().filter(|note| note.applied.minor() != 0) {
         credits.push(take(format!("credit note {}", note.number), note.applied));
     }
+    let total = money(&body.total)?;
+    if total.minor() < 0 && !is_void {
+        credits.push(take("kept as a prepaid credit".to_owned(), total));
+    }
     let paid = settlement.payments.iter().map(|payment| {
         due -= payment.amount.minor();
         forms::Payment { date: Some(day(payment.received_at)), name: payment.reference.clone(), amount: payment.amount }
@@ -80,17 +84,12 @@ fn shown(
         .map(|tax| Ok(Tax { name: tax.name.clone(), percent: tax.percent, amount: money(&tax.amount)? }));
     let lines = body.lines.iter().map(|line| shown_line(line, body.period, currency, catalogue));
     let adjusts = body.lines.iter().find_map(|line| line.adjusts.as_ref());
-    let kind = match (&invoice.issue, &invoice.state) {
-        (None, _) => Kind::Draft,
-        (_, InvoiceState::Void { .. }) => Kind::Void,
-        _ => Kind::Invoice,
-    };
     let notes = match &invoice.state {
         InvoiceState::Void { reason, .. } => vec![format!("Void: {reason}")],
         _ => Vec::new(),
     };
     Ok(Document {
-        kind,
+        kind: kind(invoice),
         number: invoice.issue.as_ref().map(|issue| issue.number.clone()),
         issued: invoice.issue.as_ref().map(|issue| day(issue.at)),
         due: invoice.issue.as_ref().map(|issue| day(issue.due_at)),
@@ -115,6 +114,14 @@ fn shown(
             _ => None,
         },
     })
+}
+
+const fn kind(invoice: &Invoice) -> Kind {
+    match (&invoice.issue, &invoice.state) {
+        (None, _) => Kind::Draft,
+        (_, InvoiceState::Void { .. }) => Kind::Void,
+        _ => Kind::Invoice,
+    }
 }
 
 fn shown_line(

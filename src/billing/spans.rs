@@ -56,6 +56,7 @@ impl Catalogue {
     }
 
     /// The same, where bills are worked out by something else. What is looked up stays as it is.
+    #[must_use]
     pub fn replaced(&self, instead: Replacement) -> Self {
         Self { versions: self.versions.clone(), instead: Some(instead) }
     }

@@ -10,6 +10,20 @@ impl Percentage {
         let each = [self.min_per_event, self.max_per_event];
         !self.fixed_per_event.is_zero() || self.free_events.is_some() || each.iter().any(Option::is_some)
     }
+
+    /// `2.9% + 0.3 each, at least 0.5, the first 2 free`
+    pub fn in_words(&self) -> String {
+        let bound = |words: &str, bound: Option<Quantity>| bound.map(|bound| format!(", {words} {bound}"));
+        let fixed = Some(self.fixed_per_event).filter(|fixed| !fixed.is_zero()).map(|fixed| format!(" + {fixed} each"));
+        let free = match (self.free_events, self.free_amount) {
+            (None, None) => None,
+            (Some(count), None) => Some(format!(", the first {count} free")),
+            (None, Some(amount)) => Some(format!(", the first amount of {amount} free")),
+            (Some(count), Some(amount)) => Some(format!(", the first {count} free, up to an amount of {amount}")),
+        };
+        let terms = [fixed, bound("at least", self.min_per_event), bound("at most", self.max_per_event), free];
+        format!("{}%{}", self.rate_percent, terms.into_iter().flatten().collect::<String>())
+    }
 }
 
 impl Price {

@@ -248,7 +248,7 @@ async fn what_if(
     let all = WhatIfTotals::new(currency);
     let form = As::accepted(&headers);
     if form != As::Json {
-        return file(form, Question { billing, scope, question, only, lines, form, totals: all }).await;
+        return file(form, Question { billing, scope, asked: question, only, lines, form, totals: all }).await;
     }
     let page = PageQuery { limit: request.limit, cursor: request.cursor }.try_into()?;
     let page = billing.compare_page(scope, &question, only, page).await?;
@@ -265,7 +265,7 @@ async fn what_if(
 struct Question {
     billing: Billing,
     scope: Scope,
-    question: WhatIf,
+    asked: WhatIf,
     only: Option<TenantId>,
     lines: bool,
     form: As,
@@ -293,7 +293,7 @@ impl Walk for Question {
     }
 
     async fn page(&mut self, page: PageRequest) -> Result<(String, Option<Cursor>), Error> {
-        let page = self.billing.compare_page(self.scope, &self.question, self.only, page).await?;
+        let page = self.billing.compare_page(self.scope, &self.asked, self.only, page).await?;
         let mut records = String::new();
         for answer in page.items {
             self.totals.add(&answer)?;

@@ -181,11 +181,11 @@ impl From<billing::Error> for Problem {
         use billing::Error;
         let text = error.to_string();
         match error {
-            Error::NoAccount(_) => Self::new(Kind::NOT_FOUND, text),
             Error::UnknownTier(_) => Self::invalid_field("tier", text),
             Error::Invalid(faults) => Self::invalid(&faults),
             Error::Rating(error) => Self::invalid_field("usage", error),
-            Error::UnknownInvoice(_)
+            Error::NoAccount(_)
+            | Error::UnknownInvoice(_)
             | Error::UnknownCreditNote(_)
             | Error::UnknownCoupon(_)
             | Error::UnknownLine(..) => Self::new(Kind::NOT_FOUND, text),

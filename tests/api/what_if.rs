@@ -191,7 +191,7 @@ async fn all_tenants_are_asked_about_in_pages_or_as_one_file() {
     let mut found = Vec::new();
     loop {
         let page = admin.post(PATH, body.clone()).await.expect(200).body;
-        assert_eq!(page["totals"]["tenants"].as_u64().unwrap() as usize, page["items"].as_array().unwrap().len());
+        assert_eq!(page["totals"]["tenants"], json!(page["items"].as_array().unwrap().len()));
         found.extend(page["items"].as_array().unwrap().iter().map(|item| {
             (item["tenant_id"].as_str().unwrap().to_owned(), item["would_be"].as_str().unwrap().to_owned())
         }));

@@ -69,10 +69,10 @@ pub(crate) fn render(document: &Document) -> String {
     let seller = &document.seller;
     let tail = [
         cell(&seller.name),
-        cell(&seller.address.join("\n")),
+        cell(&seller.address.join(", ")),
         cell(seller.tax_id.as_deref().unwrap_or_default()),
         cell(seller.registration.as_deref().unwrap_or_default()),
-        cell(&print::how_to_pay(document).join("\n")),
+        cell(&print::how_to_pay(document).join("; ")),
         document.paid.map(print::day).unwrap_or_default(),
     ]
     .join(",");
