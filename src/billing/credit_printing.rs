@@ -89,11 +89,11 @@ fn shown(note: &CreditNote, invoice: &Invoice, before: i64) -> Result<Document, 
     let number = invoice.name();
     let mut notes = vec![note.reason.clone()];
     if !note.applied.is_zero() {
-        notes.push(format!("{} of it was taken off what was owed on {number}.", note.applied));
+        notes.push(format!("{} of it was taken off what was owed on {number}.", in_full(note.applied)));
     }
     let kept = note.gross.sub(note.applied)?;
     if !kept.is_zero() {
-        notes.push(format!("{kept} of it is a prepaid credit, which the next invoices draw."));
+        notes.push(format!("{} of it is a prepaid credit, which the next invoices draw.", in_full(kept)));
     }
     Ok(Document {
         kind: Kind::CreditNote,
@@ -118,4 +118,9 @@ fn shown(note: &CreditNote, invoice: &Invoice, before: i64) -> Result<Document, 
         how_to_pay: Vec::new(),
         paid: None,
     })
+}
+
+/// As the rest of a form says it.
+fn in_full(money: Money) -> String {
+    format!("{} {}", money.currency(), money.amount())
 }
