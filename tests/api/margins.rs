@@ -239,6 +239,6 @@ async fn what_is_no_rate_and_no_question_is_refused_by_its_field() {
     let made = answers.iter().filter(|answer| answer.status == 200).count();
     assert!(made >= 1 && answers.iter().all(|answer| [200, 409].contains(&answer.status.as_u16())));
     assert_eq!(admin.get(COSTS).await.expect(200).body["items"].as_array().unwrap().len(), made);
-    let noted = admin.get("/admin/v1/audit?action=costs.changed").await.expect(200);
+    let noted = admin.get(&["/admin/v1/audit?action=", "costs.changed"].concat()).await.expect(200);
     assert_eq!(noted.body["items"].as_array().unwrap().len(), made);
 }
