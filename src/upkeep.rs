@@ -61,8 +61,8 @@ pub async fn close_periods(onboarding: Onboarding, stop: CancellationToken) {
         // Whatever this is stopped in is one transaction, which is not made, and found again.
         match stop.run_until_cancelled(Box::pin(onboarding.close_periods())).await {
             Some(Ok(closed)) if closed != Closed::default() => {
-                let Closed { drafted, finalized, overdue, suspended } = closed;
-                tracing::info!(drafted, finalized, overdue, suspended, "invoices were made");
+                let Closed { drafted, finalized, overdue, suspended, limited } = closed;
+                tracing::info!(drafted, finalized, overdue, suspended, limited, "invoices were made");
             }
             Some(Err(error)) => tracing::warn!(error = chain(&error), "invoices could not be made"),
             _ => {}

@@ -50,6 +50,7 @@ const PURE: &[&str] = &[
     "billing/span_bill",
     "billing/spans",
     "billing/wire",
+    "billing/transactions",
     "identity/access",
     "identity/client",
     "metering/definition",

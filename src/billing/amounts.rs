@@ -1,6 +1,9 @@
 //! Price models: from a quantity to an exact amount. Nothing is rounded here.
 
-use super::model::{PackageRounding, Percentage, PriceModel, TierLine, Tiers, Usage};
+use super::{
+    model::{PackageRounding, Percentage, PriceModel, TierLine, Tiers, Usage},
+    transactions::Tally,
+};
 use crate::kernel::{Quantity, QuantityError};
 
 /// An exact amount and how it came about.
@@ -118,47 +121,8 @@ fn volume(tiers: &Tiers, quantity: Quantity) -> Result<Amount, QuantityError> {
 
 /// A share of each transaction beyond the allowance.
 fn percentage(terms: &Percentage, usage: &Usage) -> Result<Quantity, QuantityError> {
-    let mut allowance = Allowance::new(terms);
-    let mut sum = Quantity::ZERO;
-    for transaction in usage.transactions() {
-        let Some(paid) = allowance.take(*transaction)? else { continue };
-        let mut price = paid.mul(terms.rate_percent.percent()?)?.add(terms.fixed_per_event)?;
-        if let Some(most) = terms.max_per_event {
-            price = price.min(most);
-        }
-        if let Some(least) = terms.min_per_event {
-            price = price.max(least);
-        }
-        sum = sum.add(price)?;
-    }
-    Ok(sum)
-}
-
-/// What is still free. Both allowances end with the first of them that is used up.
-struct Allowance {
-    events: Option<u64>,
-    amount: Option<Quantity>,
-}
-
-impl Allowance {
-    const fn new(terms: &Percentage) -> Self {
-        Self { events: terms.free_events, amount: terms.free_amount }
-    }
-
-    /// The part of a transaction that is paid for; `None` when all of it is free.
-    fn take(&mut self, transaction: Quantity) -> Result<Option<Quantity>, QuantityError> {
-        let granted = self.events.is_some() || self.amount.is_some();
-        let used_up = self.events == Some(0) || self.amount.is_some_and(|left| left <= Quantity::ZERO);
-        if !granted || used_up {
-            return Ok(Some(transaction));
-        }
-        if let Some(events) = &mut self.events {
-            *events -= 1;
-        }
-        let free = self.amount.map_or(transaction, |left| left.min(transaction));
-        if let Some(left) = &mut self.amount {
-            *left = left.sub(free)?;
-        }
-        Ok(if free == transaction { None } else { Some(transaction.sub(free)?) })
-    }
+    // What is included is gone from it already.
+    let mut tally = Tally::new(terms, None);
+    usage.transactions().iter().try_for_each(|transaction| tally.add(*transaction))?;
+    Ok(tally.sum())
 }

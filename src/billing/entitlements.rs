@@ -109,9 +109,11 @@ impl Billing {
         let features = plan.into_iter().flat_map(|plan| &plan.features);
         let mut all: BTreeMap<String, Entitlement> =
             features.map(|feature| (feature.clone(), Entitlement::Granted(None))).collect();
-        let own = self.quotas(scope, query.tenant).await?;
-        let quotas = own.as_deref().or(plan.map(|plan| plan.quotas.as_slice())).unwrap_or_default();
-        for quota in quotas {
+        let quotas = match plan {
+            Some(plan) => self.limits(scope, query.tenant, plan).await?.quotas,
+            None => self.quotas(scope, query.tenant).await?.unwrap_or_default(),
+        };
+        for quota in &quotas {
             let entitlement = self.metered(scope, query, quota, at).await?;
             all.entry(quota.meter.to_string()).and_modify(|own| *own = own.and(entitlement)).or_insert(entitlement);
         }

@@ -1,7 +1,7 @@
 //! What can go wrong with billing.
 
 use crate::{
-    kernel::{CouponId, Currency, Fault, InvoiceId, MoneyError, TenantId, TierName},
+    kernel::{CouponId, CreditNoteId, Currency, Fault, InvoiceId, MoneyError, TenantId, TierName},
     metering,
     store::StoreError,
 };
@@ -40,6 +40,9 @@ pub enum Error {
     /// No such invoice, or one of somebody else.
     #[error("there is no invoice {0}")]
     UnknownInvoice(InvoiceId),
+    /// No such credit note, or one of somebody else.
+    #[error("there is no credit note {0}")]
+    UnknownCreditNote(CreditNoteId),
     /// No such coupon, or one of somebody else.
     #[error("there is no coupon {0}")]
     UnknownCoupon(CouponId),

@@ -17,6 +17,7 @@ use super::{
     rules::Quantities,
     span_bill::{SpanUsage, bill_lines},
     spans::Span,
+    transactions::Charged,
 };
 use crate::{
     kernel::{
@@ -125,6 +126,20 @@ pub struct SpanEvidence {
     pub trial: bool,
     /// What was used, for each meter that the plan has a price for.
     pub usage: Vec<MeterEvidence>,
+    /// What single transactions came to, for each percentage price that looks at them.
+    pub charged: Vec<ChargedEvidence>,
+}
+
+/// What single transactions came to by a percentage price, before discount, maximum and minimum of its line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChargedEvidence {
+    /// The place of the price in the plan, from 0.
+    pub price: usize,
+    /// Those that were billed before in the period.
+    pub earlier: Quantity,
+    /// These with those.
+    pub whole: Quantity,
 }
 
 /// What was used of a meter.
@@ -312,7 +327,14 @@ impl From<&SpanUsage> for SpanEvidence {
             version: plan.version,
             trial: usage.is_trial,
             usage: usage.used.iter().map(of_meter).collect(),
+            charged: usage.charged.iter().map(ChargedEvidence::from).collect(),
         }
+    }
+}
+
+impl From<(&usize, &Charged)> for ChargedEvidence {
+    fn from((price, charged): (&usize, &Charged)) -> Self {
+        Self { price: *price, earlier: charged.earlier, whole: charged.whole }
     }
 }
 
@@ -339,8 +361,15 @@ impl SpanEvidence {
         if let Some(meter) = used.keys().find(|meter| !priced(meter)) {
             return Err(Refusal::Unreadable(format!("there is usage of {meter}, which has no price")));
         }
+        let mut charged = BTreeMap::new();
+        for ChargedEvidence { price, earlier, whole } in &self.charged {
+            let looks = plan.prices.get(*price).is_some_and(|price| price.per_transaction().is_some());
+            if !looks || charged.insert(*price, Charged { earlier: *earlier, whole: *whole }).is_some() {
+                return Err(Refusal::Unreadable(format!("price {price} is charged otherwise, or twice")));
+            }
+        }
         let span = Span { period: part, plan: Arc::clone(plan) };
-        Ok(SpanUsage { span, is_trial: self.trial, used, days: BTreeMap::new() })
+        Ok(SpanUsage { span, is_trial: self.trial, used, days: BTreeMap::new(), charged })
     }
 }
 

@@ -166,6 +166,9 @@ fn of_line(document: &InvoiceDocument, line: &InvoiceLineBody, plan: &Plan) -> V
     let place = document.lines.iter().filter(alike).position(|other| other == line).unwrap_or(0);
     let price = plan.prices.iter().filter(fits).nth(place);
     let told = price.and_then(|price| {
+        if let Some(terms) = price.per_transaction() {
+            return Some(vec![format!("of each transaction {}", terms.in_words())]);
+        }
         // A flat price is of one, whatever was used.
         let used = if line.model == "flat" { Quantity::ZERO } else { line.quantity };
         let (steps, exact) = arithmetic::steps(price, used, line.already).ok()?;

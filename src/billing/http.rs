@@ -7,10 +7,12 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Account, AddressBody, Bill, Billing, Effective, PlanVersion, invoice_http,
+    Account, AddressBody, Bill, Billing, Effective, PlanVersion, costs_http, credit_note_http, invoice_http,
+    margin_http,
     plan::{PlanBody, QuotaBody},
     terms_http,
     views::{BillView, RatedView},
+    what_if_http,
     wire::RateRequest,
 };
 use crate::{
@@ -35,6 +37,10 @@ where
         .routes(routes!(update_quotas))
         .routes(routes!(read_own_bill))
         .merge(invoice_http::routes())
+        .merge(costs_http::routes())
+        .merge(credit_note_http::routes())
+        .merge(margin_http::routes())
+        .merge(what_if_http::routes())
         .merge(terms_http::routes())
 }
 
@@ -129,6 +135,12 @@ async fn update_plan(
 async fn rate_usage(_: AdminScope, Json(request): Json<RateRequest>) -> Result<Json<RatedView>, Problem> {
     let (currency, prices, usage, already) = request.parse().map_err(|faults| Problem::invalid(&faults))?;
     Ok(Json(Billing::rate(&prices, &usage, already.as_ref(), currency)?.into()))
+}
+
+/// The first instant of a month, such as `2026-11`.
+pub(super) fn month(text: &str) -> Result<Timestamp, Problem> {
+    let first = format!("{text}-01T00:00:00Z").parse();
+    first.map_err(|_| Problem::invalid_field("period", "must be a month such as 2026-11"))
 }
 
 /// Which bill.

@@ -4,11 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     cadence::CadenceRule,
+    invoice_document::InvoiceSeller,
     model::{BillLine, LineKind, TierLine},
 };
 use crate::kernel::{
     CouponId, CreditId, CreditNoteId, Currency, Digest, InvoiceId, Money, PaymentId, Period, Quantity, TenantId,
-    Timestamp,
+    TierName, Timestamp,
 };
 
 /// An invoice of a tenant for a period.
@@ -322,6 +323,8 @@ pub struct CreditNote {
     pub lines: Vec<CreditedLine>,
     /// Why.
     pub reason: String,
+    /// Who issued it, as they were called then.
+    pub seller: Option<InvoiceSeller>,
     /// Off the lines.
     pub net: Money,
     /// With the lines' share of coupons and taxes.
@@ -349,6 +352,8 @@ pub struct BillingConfig {
     pub currency: Currency,
     /// The legal entity that issues invoices.
     pub entity: String,
+    /// What its documents say of it.
+    pub seller: InvoiceSeller,
     /// Before the numbers of its invoices.
     pub invoice_prefix: String,
     /// Before the numbers of its credit notes.
@@ -361,6 +366,8 @@ pub struct BillingConfig {
     pub overdue: OverduePolicy,
     /// How periods follow each other in new accounts.
     pub cadence: CadenceRule,
+    /// Whose limits hold for a tenant that is limited; those of the plan with the lowest base when absent.
+    pub overdue_tier: Option<TierName>,
     /// By what a base is split.
     pub proration: Proration,
     /// Folders with fonts for invoices, searched before the system's own.
@@ -372,6 +379,8 @@ pub struct BillingConfig {
 pub enum OverduePolicy {
     /// Others are told.
     Warn,
+    /// It is held to the limits of a lower tier until it has paid, too.
+    Limit,
     /// It is suspended until it has paid, too.
     Suspend,
 }

@@ -16,6 +16,9 @@ use crate::kernel::{CouponId, CreditId, Currency, InvoiceId, Period, Quantity, T
 /// All that an invoice says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InvoiceDocument {
+    /// Who issues it, as they were called when it was issued; `null` on those from before that was noted.
+    #[serde(default)]
+    pub seller: Option<InvoiceSeller>,
     /// Whom it is for, as they were called when it was issued.
     pub customer: InvoiceCustomer,
     /// For which period.
@@ -45,6 +48,21 @@ pub struct InvoiceDocument {
 
 fn utc() -> String {
     "UTC".to_owned()
+}
+
+/// Who issues an invoice.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InvoiceSeller {
+    /// Their name.
+    pub name: String,
+    /// Their address, line by line.
+    pub address: Vec<String>,
+    /// Their number with the tax office.
+    pub tax_id: Option<String>,
+    /// Where they are registered, and as what.
+    pub registration: Option<String>,
+    /// How to pay them, line by line.
+    pub payment_instructions: Vec<String>,
 }
 
 /// Whom an invoice is for.
@@ -197,6 +215,7 @@ pub type Customer<'a> = (&'a str, &'a AddressBody, &'a Terms);
 
 /// Puts a document together.
 pub fn document(
+    seller: &InvoiceSeller,
     (name, address, terms): Customer<'_>,
     (period, zone): (Period, &Zone),
     lines: &[InvoiceLine],
@@ -214,6 +233,7 @@ pub fn document(
         amount: amount.amount(),
     };
     InvoiceDocument {
+        seller: Some(seller.clone()),
         customer: InvoiceCustomer {
             name: name.to_owned(),
             billing_address: address.clone(),

@@ -3,7 +3,7 @@
 
 use axum::{
     extract::{FromRef, State},
-    http::{HeaderMap, HeaderValue, header},
+    http::HeaderMap,
     response::{IntoResponse as _, Response},
 };
 use serde::Deserialize;
@@ -13,7 +13,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Billing,
     explaining::{Asked, read_cursor},
-    forms::{Form, FormError},
+    form_http,
+    forms::Form,
     invoice::{Invoice, InvoiceState},
     invoice_views::{ExplanationView, InvoiceDetailView, InvoiceView},
 };
@@ -135,52 +136,16 @@ async fn read_invoice(
     Path(asked): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (id, form) = asked_for(&asked, &headers)?;
+    let (id, form) = form_http::asked_for::<InvoiceId>("invoice", &asked, &headers)?;
     let invoice = billing.invoice((&scope).into(), id).await?;
     show(&billing, (&scope).into(), &invoice, form).await
 }
 
-/// The invoice that a path asks for, and in which form, if not as JSON.
-fn asked_for(asked: &str, headers: &HeaderMap) -> Result<(InvoiceId, Option<Form>), Problem> {
-    let unknown = || Problem::new(Kind::NOT_FOUND, format!("there is no invoice {asked}"));
-    let (id, form) = match asked.rsplit_once('.') {
-        Some((id, "json")) => (id, None),
-        Some((id, suffix)) => (id, Some(Form::by_suffix(suffix).ok_or_else(unknown)?)),
-        None => (asked, accepted(headers)),
-    };
-    Ok((id.parse().map_err(|_| unknown())?, form))
-}
-
-/// The first form that `Accept` names; none where JSON comes first.
-fn accepted(headers: &HeaderMap) -> Option<Form> {
-    let accept = headers.get(header::ACCEPT)?.to_str().ok()?;
-    let mut kinds = accept.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
-    let known = |kind: &str| match kind {
-        "application/json" => Some(None),
-        "text/csv" => Some(Some(Form::Csv)),
-        "text/html" => Some(Some(Form::Html)),
-        "application/pdf" => Some(Some(Form::Pdf)),
-        _ => None,
-    };
-    kinds.find_map(known).flatten()
-}
-
 async fn show(billing: &Billing, scope: Scope, invoice: &Invoice, form: Option<Form>) -> Result<Response, Problem> {
-    let Some(form) = form else { return Ok(detail(billing, scope, invoice).await?.into_response()) };
-    let rendered = billing.printed(scope, invoice, form).await?.map_err(|error| match error {
-        FormError::NoFont(_) | FormError::Script(_) => Problem::new(Kind::CONFLICT, error.to_string()),
-        FormError::Sum { .. } | FormError::Money(_) | FormError::Pdf(_) => Problem::internal(error),
-    })?;
-    let mut response = ([(header::CONTENT_TYPE, rendered.content_type)], rendered.bytes).into_response();
-    let headers = response.headers_mut();
-    let named = format!("inline; filename=\"{}\"", rendered.file_name);
-    headers.extend(HeaderValue::try_from(named).ok().map(|named| (header::CONTENT_DISPOSITION, named)));
-    let policy = rendered.policy.and_then(|policy| HeaderValue::try_from(policy).ok());
-    headers.extend(policy.map(|policy| (header::CONTENT_SECURITY_POLICY, policy)));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // The same address has several forms.
-    headers.insert(header::VARY, HeaderValue::from_static("accept"));
-    Ok(response)
+    match form {
+        None => Ok(detail(billing, scope, invoice).await?.into_response()),
+        Some(form) => form_http::answer(billing.printed(scope, invoice, form).await?),
+    }
 }
 
 /// Issues a draft without waiting for late usage. An invoice that is issued stays as it is.
@@ -268,7 +233,7 @@ async fn read_own_invoice(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     call.require_scope("usage:read")?;
-    let (id, form) = asked_for(&asked, &headers)?;
+    let (id, form) = form_http::asked_for::<InvoiceId>("invoice", &asked, &headers)?;
     let invoice = billing.invoice((&call).into(), id).await?;
     // What it says may still change; the running bill shows it.
     if invoice.issue.is_none() {

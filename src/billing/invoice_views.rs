@@ -7,7 +7,7 @@ use super::{
     error::Error,
     explaining::{Explanation, cursor_text, time_of},
     invoice::{Coupon, Credit, CreditNote, CreditedLine, Draw, Invoice, InvoiceState, Off, Payment},
-    invoice_document::{InvoiceDocument, InvoiceLineBody},
+    invoice_document::{InvoiceDocument, InvoiceLineBody, InvoiceSeller},
     settling::{Settlement, read_document},
 };
 use crate::kernel::{CouponId, CreditId, CreditNoteId, Currency, InvoiceId, PaymentId, Quantity, TenantId, Timestamp};
@@ -132,6 +132,8 @@ pub struct CreditNoteView {
     number: String,
     lines: Vec<CreditedLine>,
     reason: String,
+    /// Who issued it, as they were called then.
+    seller: Option<InvoiceSeller>,
     /// Off the lines.
     subtotal: String,
     /// With the lines' share of coupons and taxes.
@@ -151,6 +153,7 @@ impl From<CreditNote> for CreditNoteView {
             number: note.number,
             lines: note.lines,
             reason: note.reason,
+            seller: note.seller,
             subtotal: note.net.amount(),
             total: note.gross.amount(),
             applied: note.applied.amount(),

@@ -317,7 +317,8 @@ impl Billing {
         let by = (&*coupons, &*terms.tax_rates, &*credits);
         let charges = charges::charge(&lines, by, currency, now)?;
         let of = (period, schedule.zone(period.from()));
-        let document = document((&name, billing_address.body(), &terms), of, &lines, &charges);
+        let to = (&*name, billing_address.body(), &terms);
+        let document = document(&self.config.seller, to, of, &lines, &charges);
         let own = Used { period: bill.period, cadence, spans, billed: own_billed };
         let (tax_rates, coupons, credits) = (&*terms.tax_rates, &*coupons, &*credits);
         let basis = Basis { at: now, currency, own: &own, adjusted: &adjusted, tax_rates, coupons, credits };

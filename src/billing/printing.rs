@@ -8,13 +8,15 @@ use super::{
     address::AddressBody,
     cadence::Zone,
     error::Error,
-    forms::{
-        self, Deduction, Document, Form, FormError, Kind, Line, Party, Period, Price, Reference, Rendered, Tax, TierRow,
-    },
+    forms::{self, Deduction, Document, Form, FormError, Kind, Line, Party, Period, Reference, Rendered, Tax},
     invoice::{Invoice, InvoiceState},
-    invoice_document::{InvoiceDocument, InvoiceLineBody, InvoicePeriod, InvoiceTier},
+    invoice_document::{InvoiceDocument, InvoiceLineBody, InvoicePeriod, InvoiceSeller},
+    model::Price,
+    printing_lines,
+    rules::RatingError,
     service::Billing,
     settling::{Settlement, read_document, zone_of},
+    spans::Catalogue,
 };
 use crate::{
     kernel::{Currency, Money, Quantity, Timestamp},
@@ -30,7 +32,7 @@ impl Billing {
         form: Form,
     ) -> Result<Result<Rendered, FormError>, Error> {
         let settlement = self.settlement(scope, invoice.id).await?;
-        let document = shown(invoice, &settlement, &self.config.entity)?;
+        let document = shown(invoice, &settlement, (&self.config.entity, &self.catalogue()))?;
         let fonts = Arc::clone(&self.fonts);
         let rendered = spawn_blocking(move || forms::render(&document, form, &fonts)).await;
         // Rendering does not panic; this is the end of the runtime.
@@ -38,7 +40,11 @@ impl Billing {
     }
 }
 
-fn shown(invoice: &Invoice, settlement: &Settlement, entity: &str) -> Result<Document, Error> {
+fn shown(
+    invoice: &Invoice,
+    settlement: &Settlement,
+    (entity, catalogue): (&str, &Catalogue),
+) -> Result<Document, Error> {
     let body = read_document(&invoice.document)?;
     let currency = body.currency;
     let zone = zone_of(&body)?;
@@ -50,11 +56,17 @@ fn shown(invoice: &Invoice, settlement: &Settlement, entity: &str) -> Result<Doc
         due -= amount.minor();
         Deduction { name, amount }
     };
-    for credit in &body.credits {
+    let is_void = matches!(invoice.state, InvoiceState::Void { .. });
+    // What a void one drew was given back.
+    for credit in body.credits.iter().filter(|_| !is_void) {
         credits.push(take("prepaid credit".to_owned(), money(&credit.amount)?));
     }
     for note in settlement.credit_notes.iter().filter(|note| note.applied.minor() != 0) {
         credits.push(take(format!("credit note {}", note.number), note.applied));
+    }
+    let total = money(&body.total)?;
+    if total.minor() < 0 && !is_void {
+        credits.push(take("kept as a prepaid credit".to_owned(), total));
     }
     let paid = settlement.payments.iter().map(|payment| {
         due -= payment.amount.minor();
@@ -69,34 +81,21 @@ fn shown(invoice: &Invoice, settlement: &Settlement, entity: &str) -> Result<Doc
         .taxes
         .iter()
         .map(|tax| Ok(Tax { name: tax.name.clone(), percent: tax.percent, amount: money(&tax.amount)? }));
-    let lines = body.lines.iter().map(|line| shown_line(line, &body, &zone));
+    let lines = body.lines.iter().map(|line| shown_line(line, &body, &zone, catalogue));
     let adjusts = body.lines.iter().find_map(|line| line.adjusts.as_ref());
-    let kind = match (&invoice.issue, &invoice.state) {
-        (None, _) => Kind::Draft,
-        (_, InvoiceState::Void { .. }) => Kind::Void,
-        _ => Kind::Invoice,
-    };
     let notes = match &invoice.state {
         InvoiceState::Void { reason, .. } => vec![format!("Void: {reason}")],
         _ => Vec::new(),
     };
     Ok(Document {
-        kind,
+        kind: kind(invoice),
         number: invoice.issue.as_ref().map(|issue| issue.number.clone()),
         issued: invoice.issue.as_ref().map(|issue| day(issue.at)),
         due: invoice.issue.as_ref().map(|issue| day(issue.due_at)),
         period: Some(period(body.period, &zone)),
         time_zone: zone.name().to_owned(),
-        seller: Party {
-            name: invoice.issue.as_ref().map_or(entity, |issue| &issue.entity).to_owned(),
-            ..Party::default()
-        },
-        buyer: Party {
-            name: body.customer.name.clone(),
-            address: address(&body.customer.billing_address),
-            tax_id: body.customer.tax_id.clone(),
-            language: None,
-        },
+        seller: seller(body.seller.as_ref(), invoice.issue.as_ref().map_or(entity, |issue| &issue.entity)),
+        buyer: buyer(&body),
         currency,
         lines: lines.collect::<Result<_, Error>>()?,
         subtotal: money(&body.subtotal)?,
@@ -105,46 +104,75 @@ fn shown(invoice: &Invoice, settlement: &Settlement, entity: &str) -> Result<Doc
         total: money(&body.total)?,
         credits,
         payments,
-        amount_due: Money::from_minor(due, currency),
+        amount_due: if is_void { Money::zero(currency) } else { Money::from_minor(due, currency) },
         notes,
         adjusts: adjusts.map(|adjusted| Reference { number: adjusted.number.clone(), issued: None }),
+        how_to_pay: body.seller.as_ref().map(|seller| seller.payment_instructions.clone()).unwrap_or_default(),
+        paid: match invoice.state {
+            InvoiceState::Paid { at } => Some(day(at)),
+            _ => None,
+        },
     })
 }
 
-fn shown_line(line: &InvoiceLineBody, whole: &InvoiceDocument, zone: &Zone) -> Result<Line, Error> {
-    let what = match line.kind.as_str() {
-        "base" => format!("{} plan", line.tier),
-        "commitment" => format!("{} plan, up to the commitment", line.tier),
-        _ => line.meter.clone(),
-    };
-    let description = match &line.adjusts {
-        Some(adjusted) => format!("{what}, correction of {}", adjusted.number),
-        None => what,
-    };
-    let is_usage = !matches!(line.kind.as_str(), "base" | "commitment");
-    let mut above = Some(Quantity::ZERO);
-    let tier = |tier: &InvoiceTier| {
-        let row = TierRow {
-            above,
-            up_to: tier.up_to,
-            quantity: tier.quantity,
-            unit: tier.unit,
-            flat: tier.flat,
-            amount: tier.amount,
-        };
-        above = tier.up_to;
-        row
-    };
+const fn kind(invoice: &Invoice) -> Kind {
+    match (&invoice.issue, &invoice.state) {
+        (None, _) => Kind::Draft,
+        (_, InvoiceState::Void { .. }) => Kind::Void,
+        _ => Kind::Invoice,
+    }
+}
+
+fn shown_line(
+    line: &InvoiceLineBody,
+    whole: &InvoiceDocument,
+    zone: &Zone,
+    catalogue: &Catalogue,
+) -> Result<Line, Error> {
+    let price = price_of(line, catalogue);
+    let inexact = |source| RatingError::Inexact { meter: line.meter.clone(), source };
     Ok(Line {
-        description,
+        description: printing_lines::description(line),
         period: (line.period != whole.period).then(|| period(line.period, zone)),
-        quantity: is_usage.then_some(line.quantity),
+        quantity: printing_lines::is_usage(line).then_some(line.quantity),
         unit: None,
-        price: is_usage.then(|| Price::Model(line.model.replace('_', " "))),
+        price: printing_lines::price(line, price),
         exact: line.unrounded,
         amount: money(&line.amount, whole.currency)?,
-        tiers: line.tiers.iter().map(tier).collect(),
+        tiers: printing_lines::rows(line, price).map_err(inexact)?,
     })
+}
+
+/// The price that a line was rated by: a version of a plan never changes.
+fn price_of<'c>(line: &InvoiceLineBody, catalogue: &'c Catalogue) -> Option<&'c Price> {
+    let plan = &catalogue.version(&line.tier.parse().ok()?, line.price_version)?.plan;
+    let mut of_meter =
+        plan.prices.iter().filter(|price| price.meter.as_str() == line.meter && price.model.name() == line.model);
+    // Two of a kind: the line does not say which.
+    of_meter.next().filter(|_| of_meter.next().is_none())
+}
+
+/// The seller of a document, or as much as is known where none is noted.
+pub(super) fn seller(seller: Option<&InvoiceSeller>, entity: &str) -> Party {
+    let Some(seller) = seller else { return Party { name: entity.to_owned(), ..Party::default() } };
+    Party {
+        name: seller.name.clone(),
+        address: seller.address.clone(),
+        tax_id: seller.tax_id.clone(),
+        registration: seller.registration.clone(),
+        language: None,
+    }
+}
+
+/// Whom a document is for.
+pub(super) fn buyer(body: &InvoiceDocument) -> Party {
+    Party {
+        name: body.customer.name.clone(),
+        address: address(&body.customer.billing_address),
+        tax_id: body.customer.tax_id.clone(),
+        registration: None,
+        language: None,
+    }
 }
 
 fn money(text: &str, currency: Currency) -> Result<Money, Error> {
@@ -153,7 +181,7 @@ fn money(text: &str, currency: Currency) -> Result<Money, Error> {
     Ok(Money::from_exact(exact, currency)?)
 }
 
-fn period(period: InvoicePeriod, zone: &Zone) -> Period {
+pub(super) fn period(period: InvoicePeriod, zone: &Zone) -> Period {
     Period { from: zone.shown(period.from), until: zone.shown(period.to) }
 }
 

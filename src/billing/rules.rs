@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::{
     amounts::{Amount, amount},
     model::{Line, Price, PriceModel, Rated, Usage},
+    transactions::Charged,
 };
 use crate::{
     kernel::{Currency, Money, MoneyError, Quantity, QuantityError},
@@ -103,16 +104,43 @@ fn price_of(price: &Price, used: &Usage) -> Result<Amount, QuantityError> {
         Some(included) => amount(&price.model, &used.beyond(included)?)?,
         None => amount(&price.model, used)?,
     };
+    rated.exact = with_terms(price, rated.exact)?;
+    Ok(rated)
+}
+
+/// Less the discount, within maximum and minimum.
+fn with_terms(price: &Price, mut exact: Quantity) -> Result<Quantity, QuantityError> {
     if let Some(percent) = price.discount_percent {
-        rated.exact = rated.exact.sub(rated.exact.mul(percent.percent()?)?)?;
+        exact = exact.sub(exact.mul(percent.percent()?)?)?;
     }
     if let Some(maximum) = price.maximum {
-        rated.exact = rated.exact.min(maximum);
+        exact = exact.min(maximum);
     }
     if let Some(minimum) = price.minimum {
-        rated.exact = rated.exact.max(minimum);
+        exact = exact.max(minimum);
     }
-    Ok(rated)
+    Ok(exact)
+}
+
+/// The line of a price whose transactions were looked at one by one while they were read. `on_top` of what was billed before, it
+/// is what they add to that.
+pub fn charged_line(
+    price: &Price,
+    used: Quantity,
+    charged: Charged,
+    on_top: bool,
+    currency: Currency,
+) -> Result<Line, RatingError> {
+    let meter = price.meter.to_string();
+    let exact = || {
+        let whole = with_terms(price, charged.whole)?;
+        if on_top { whole.sub(with_terms(price, charged.earlier)?) } else { Ok(whole) }
+    };
+    let unrounded = exact().map_err(|source| RatingError::Inexact { meter: meter.clone(), source })?;
+    let amount = Money::round_half_up(unrounded, currency);
+    let amount = amount.map_err(|source| RatingError::Amount { meter: meter.clone(), source })?;
+    let quantity = used.max(Quantity::ZERO);
+    Ok(Line { meter, model: price.model.name(), quantity, unrounded, amount, tiers: Vec::new() })
 }
 
 /// What is due once, as a line.

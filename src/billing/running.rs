@@ -13,7 +13,8 @@ use super::{
     schedule::Schedule,
     service::Billing,
     span_bill::{SpanUsage, bill_lines},
-    spans::Span,
+    spans::{Catalogue, Span},
+    transactions::{Charged, Tally},
 };
 use crate::{
     kernel::{Money, Period, TenantId, Timestamp},
@@ -64,12 +65,23 @@ impl Billing {
     /// What a tenant owes for the period that `at` lies in. The same answer whenever it is asked for, once the period
     /// is over.
     pub async fn bill(&self, scope: Scope, tenant: TenantId, at: Timestamp) -> Result<Bill, Error> {
-        Ok(self.bill_for(scope, tenant, Which::At(at), Detail::Totals).await?.bill)
+        self.bill_by(scope, tenant, at, &self.catalogue()).await
+    }
+
+    /// The same by other plans.
+    pub(super) async fn bill_by(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        at: Timestamp,
+        catalogue: &Catalogue,
+    ) -> Result<Bill, Error> {
+        Ok(self.bill_for(scope, tenant, Which::At(at), (Detail::Totals, catalogue)).await?.bill)
     }
 
     /// The same for the first period that begins in a month, where the account is.
     pub async fn bill_beginning_in(&self, scope: Scope, tenant: TenantId, month: Date) -> Result<Bill, Error> {
-        Ok(self.bill_for(scope, tenant, Which::BeginningIn(month), Detail::Totals).await?.bill)
+        Ok(self.bill_for(scope, tenant, Which::BeginningIn(month), (Detail::Totals, &self.catalogue())).await?.bill)
     }
 
     /// The same for a period of the account's.
@@ -85,10 +97,16 @@ impl Billing {
         period: Period,
         detail: Detail,
     ) -> Result<Grounded, Error> {
-        self.bill_for(scope, tenant, Which::Of(period), detail).await
+        self.bill_for(scope, tenant, Which::Of(period), (detail, &self.catalogue())).await
     }
 
-    async fn bill_for(&self, scope: Scope, tenant: TenantId, which: Which, detail: Detail) -> Result<Grounded, Error> {
+    async fn bill_for(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        which: Which,
+        (detail, catalogue): (Detail, &Catalogue),
+    ) -> Result<Grounded, Error> {
         let mut tx = self.store.read(scope).await?;
         let account = tx.billing_account(tenant).await?.ok_or(Error::NoAccount(tenant))?;
         let schedule = tx.billing_schedule(tenant).await?;
@@ -104,8 +122,10 @@ impl Billing {
         let mut spans = Vec::new();
         let outside = account.opened_at >= period.to() || account.closed_at.is_some_and(|at| at < period.from());
         if !outside {
-            for (span, is_trial) in with_trials(self.catalogue().spans(period, &tiers), &account) {
-                spans.push(self.span_usage((scope, tenant), span, is_trial, detail).await?);
+            for (span, is_trial) in with_trials(catalogue.spans(period, &tiers), &account) {
+                let mut usage = self.span_usage((scope, tenant), span, is_trial, detail).await?;
+                usage.charged = self.charged(scope, tenant, &usage, &spans).await?;
+                spans.push(usage);
             }
             let how = (&cadence, self.config.proration);
             (bill.lines, bill.total) = bill_lines(&spans, period, how, account.currency)?;
@@ -136,7 +156,39 @@ impl Billing {
             };
             used.insert(meter.clone(), total);
         }
-        Ok(SpanUsage { span, is_trial, used, days })
+        Ok(SpanUsage { span, is_trial, used, days, charged: BTreeMap::new() })
+    }
+
+    /// What single transactions of a span come to, of prices that look at them, after those of earlier spans of its tier.
+    async fn charged(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        usage: &SpanUsage,
+        earlier: &[SpanUsage],
+    ) -> Result<BTreeMap<usize, Charged>, Error> {
+        let mut charged = BTreeMap::new();
+        let SpanUsage { span, is_trial, .. } = usage;
+        if *is_trial {
+            return Ok(charged);
+        }
+        let before = earlier.iter().filter(|before| !before.is_trial && before.span.plan.tier == span.plan.tier);
+        let before: Vec<Period> = before.map(|before| before.span.period).collect();
+        for (place, price) in span.plan.prices.iter().enumerate() {
+            let Some(terms) = price.per_transaction() else { continue };
+            let mut tally = Tally::new(terms, price.included);
+            for part in &before {
+                let of = (tenant, &price.meter);
+                self.usage().each_amount(scope, of, *part, |amount| tally.add(amount)).await?;
+            }
+            let earlier = tally.sum();
+            let of = (tenant, &price.meter);
+            // Of a meter without events, and of one whose values do not add up, all is one transaction.
+            if self.usage().each_amount(scope, of, span.period, |amount| tally.add(amount)).await? {
+                charged.insert(place, Charged { earlier, whole: tally.sum() });
+            }
+        }
+        Ok(charged)
     }
 }
 

@@ -150,6 +150,7 @@ impl Billing {
             serial,
             lines,
             reason,
+            seller: Some(self.config.seller.clone()),
             net: money(net),
             gross: money(gross),
             applied: money(applied),

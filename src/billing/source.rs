@@ -2,7 +2,7 @@
 //! looks at a ledger without being its server.
 
 use crate::{
-    kernel::{CalendarUnit, Period, Quantity, TenantId},
+    kernel::{CalendarUnit, Period, Quantity, QuantityError, TenantId},
     metering::{self, ByDay, Event, EventsAfter, MeterKey, Metering, UsageReader},
     store::Scope,
 };
@@ -30,6 +30,7 @@ impl UsageSource {
             Self::Ledger(reader) => reader.total(scope, tenant, meter, period).await,
         }
     }
+
     /// The same, and what each day has of it.
     pub async fn by_day(
         &self,
@@ -43,6 +44,7 @@ impl UsageSource {
             Self::Ledger(reader) => reader.by_day(scope, tenant, meter, period).await,
         }
     }
+
     /// What each window of a period has of it.
     pub async fn windows(
         &self,
@@ -71,5 +73,29 @@ impl UsageSource {
             Self::Live(metering) => metering.reader_for(meter).await,
             Self::Ledger(reader) => Ok(reader.clone()),
         }
+    }
+
+    /// The amount of each of a tenant's transactions in a period, in the order in which they happened; `false` when the meter
+    /// counts no transactions with amounts that add up.
+    pub async fn each_amount(
+        &self,
+        scope: Scope,
+        (tenant, meter): (TenantId, &MeterKey),
+        period: Period,
+        take: impl FnMut(Quantity) -> Result<(), QuantityError> + Send,
+    ) -> Result<bool, metering::Error> {
+        match self {
+            Self::Live(metering) => metering.each_amount(scope, (tenant, meter), period, take).await,
+            Self::Ledger(reader) => reader.each_amount(scope, (tenant, meter), period, take).await,
+        }
+    }
+
+    /// The meters that there are, and whether a value of each is one row of totals away, not all of its events.
+    pub fn meters(&self) -> Vec<(MeterKey, bool)> {
+        let known = match self {
+            Self::Live(metering) => metering.meters(),
+            Self::Ledger(reader) => reader.meters(),
+        };
+        known.iter().map(|meter| (meter.key.clone(), !meter.aggregation.needs_events())).collect()
     }
 }

@@ -10,6 +10,7 @@ use super::{
     rules::{self, Quantities, RatingError},
     shares::Shares,
     spans::Span,
+    transactions::Charged,
 };
 use crate::{
     kernel::{Currency, Money, MoneyError, Period, Quantity, TierName, Timestamp},
@@ -27,6 +28,8 @@ pub struct SpanUsage {
     pub used: Quantities,
     /// What the days have of it, for meters that add up; nothing where nobody asked for it.
     pub days: BTreeMap<MeterKey, Vec<(Timestamp, Quantity)>>,
+    /// By the place of the price in the plan: what single transactions come to, of prices that look at them.
+    pub charged: BTreeMap<usize, Charged>,
 }
 
 /// The lines of a period and their sum. What a tier includes, it includes once a period: later spans of a tier are priced
@@ -40,12 +43,12 @@ pub fn bill_lines(
     let mut earlier: BTreeMap<TierName, Quantities> = BTreeMap::new();
     let (mut lines, mut total) = (Vec::new(), Money::zero(currency));
     let mut committed: Option<Committed> = None;
-    for SpanUsage { span, is_trial, used, .. } in spans {
+    for SpanUsage { span, is_trial, used, charged, .. } in spans {
         let shares = Shares::new(whole, how.0, span.plan.interval, how.1);
         let of_span = if *is_trial {
             trial_lines(span, &shares, used)?
         } else {
-            let of_span = span_lines(span, &shares, used, earlier.get(&span.plan.tier))?;
+            let of_span = span_lines(span, &shares, (used, charged), earlier.get(&span.plan.tier))?;
             // What was used for nothing is not used up of what the tier includes.
             rules::add_quantities(earlier.entry(span.plan.tier.clone()).or_default(), used)?;
             of_span
@@ -75,7 +78,7 @@ fn of_total(source: MoneyError) -> RatingError {
 fn span_lines(
     span: &Span,
     shares: &Shares,
-    used: &Quantities,
+    (used, charged): (&Quantities, &BTreeMap<usize, Charged>),
     already: Option<&Quantities>,
 ) -> Result<Vec<BillLine>, RatingError> {
     let Span { period, plan } = span;
@@ -83,7 +86,10 @@ fn span_lines(
     let rated = rules::rate(&plan.prices, &usage, already, plan.currency())?;
     let base = shares.of(plan.base, *period).map_err(of_total)?;
     let mut lines = vec![about(span, LineKind::Base, rules::fixed_line("base", base), None)];
-    for (line, price) in rated.lines.into_iter().zip(&plan.prices) {
+    for (place, (mut line, price)) in rated.lines.into_iter().zip(&plan.prices).enumerate() {
+        if let Some(charged) = charged.get(&place) {
+            line = rules::charged_line(price, line.quantity, *charged, already.is_some(), plan.currency())?;
+        }
         let before = already.and_then(|already| already.get(&price.meter).copied());
         lines.push(about(span, LineKind::Usage, line, before));
     }

@@ -30,13 +30,38 @@ pub struct PlanVersion {
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
     versions: Vec<PlanVersion>,
+    instead: Option<Replacement>,
+}
+
+/// What a bill is worked out by in place of the plans that held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    /// In place of this tier's plan; of everybody's when absent.
+    pub of: Option<TierName>,
+    /// By what.
+    pub by: Instead,
+}
+
+/// What is in place of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Instead {
+    /// One that nobody has.
+    Plan(Arc<Plan>),
+    /// That of a tier, in its versions.
+    Tier(TierName),
 }
 
 impl Catalogue {
     /// From all versions of all tiers, in any order.
     pub fn new(mut versions: Vec<PlanVersion>) -> Self {
         versions.sort_by(|a, b| (&a.plan.tier, a.plan.version).cmp(&(&b.plan.tier, b.plan.version)));
-        Self { versions }
+        Self { versions, instead: None }
+    }
+
+    /// The same, where bills are worked out by something else. What is looked up stays as it is.
+    #[must_use]
+    pub fn replaced(&self, instead: Replacement) -> Self {
+        Self { versions: self.versions.clone(), instead: Some(instead) }
     }
 
     /// The plan of a tier in force at an instant; a tier's first version also before it was made.
@@ -95,6 +120,12 @@ impl Catalogue {
     fn plan_during(&self, part: Period, whole: Period, tiers: &[(Timestamp, TierName)]) -> Option<Arc<Plan>> {
         let in_force = tiers.iter().rfind(|(since, _)| *since <= part.from()).or_else(|| tiers.first());
         let (_, tier) = in_force?;
+        let instead = self.instead.as_ref().filter(|instead| instead.of.as_ref().is_none_or(|of| of == tier));
+        let tier = match instead.map(|instead| &instead.by) {
+            Some(Instead::Plan(plan)) => return Some(Arc::clone(plan)),
+            Some(Instead::Tier(other)) => other,
+            None => tier,
+        };
         self.billed_at(tier, part.from(), whole).map(|version| Arc::clone(&version.plan))
     }
 }
@@ -152,6 +183,22 @@ mod tests {
             ("2026-12-01T00:00:00Z", "free"),
         ]);
         assert_eq!(found, [("premium".into(), "2026-11-01T00:00:00Z".into())]);
+    }
+
+    #[test]
+    fn one_plan_in_place_of_all_is_one_span_and_in_place_of_a_tier_cuts_like_it() {
+        let november = Period::containing(at("2026-11-10T00:00:00Z"), CalendarUnit::Month);
+        let own = tiers(&[("2026-01-01T00:00:00Z", "free"), ("2026-11-20T10:00:00Z", "premium")]);
+        let catalogue = catalogue();
+        let plan = Arc::clone(&catalogue.newest(&"standard".parse().unwrap()).unwrap().plan);
+        let found = |of: Option<&str>, by: Instead| {
+            let of = of.map(|of| of.parse().unwrap());
+            let spans = catalogue.replaced(Replacement { of, by }).spans(november, &own);
+            spans.iter().map(|span| span.plan.tier.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(None, Instead::Plan(Arc::clone(&plan))), ["standard"]);
+        assert_eq!(found(Some("premium"), Instead::Plan(plan)), ["free", "standard"]);
+        assert_eq!(found(Some("free"), Instead::Tier("premium".parse().unwrap())), ["premium"]);
     }
 
     #[test]

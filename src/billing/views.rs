@@ -78,8 +78,8 @@ impl From<Rated> for RatedView {
 /// A half-open period.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PeriodView {
-    from: Timestamp,
-    to: Timestamp,
+    pub(super) from: Timestamp,
+    pub(super) to: Timestamp,
 }
 
 impl From<crate::kernel::Period> for PeriodView {

@@ -43,6 +43,8 @@ pub struct Facts {
     pub max_concurrency: Option<u32>,
     /// Its quotas, and what the ledger has of each in the current period, in thousandths.
     pub quotas: Vec<(QuotaTerms, i64)>,
+    /// Whose limits these are, where they are lower than its own because it does not pay.
+    pub limited_to: Option<TierName>,
     /// The last record of this process's journal that the ledger had then.
     pub as_of: u64,
 }
@@ -202,7 +204,9 @@ impl Directory {
     fn terms(&self, facts: &Facts) -> (Arc<Terms>, Vec<i64>) {
         let quotas: Vec<QuotaTerms> = facts.quotas.iter().map(|(quota, _)| quota.clone()).collect();
         let used = facts.quotas.iter().map(|(_, used)| *used).collect();
-        let terms = Terms::new(facts.tier.clone(), facts.features.clone(), facts.rate, facts.max_concurrency, quotas);
+        let mut terms =
+            Terms::new(facts.tier.clone(), facts.features.clone(), facts.rate, facts.max_concurrency, quotas);
+        terms.limited_to.clone_from(&facts.limited_to);
         let mut known = self.shared.terms.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.get(&terms) {
             return (Arc::clone(known), used);
@@ -271,6 +275,7 @@ mod tests {
                 rate: None,
                 max_concurrency: None,
                 quotas: Vec::new(),
+                limited_to: None,
                 as_of: 0,
             };
             Box::pin(async move { Ok(Some(facts)) })

@@ -34,6 +34,8 @@ pub struct LimitsView {
     max_concurrency: Option<u32>,
     /// What the tier switches on.
     features: Vec<String>,
+    /// The tier whose limits these are while an invoice is overdue; `null` when they are the tenant's own.
+    limited_to: Option<String>,
 }
 
 /// A quota and how much of it is used.
@@ -93,6 +95,7 @@ impl LimitsView {
             rate_limit: rate,
             max_concurrency: terms.max_concurrency,
             features: terms.features.clone(),
+            limited_to: terms.limited_to.as_ref().map(ToString::to_string),
         }
     }
 }

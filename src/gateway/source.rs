@@ -61,29 +61,30 @@ impl Services {
                 rate: None,
                 max_concurrency: None,
                 quotas: Vec::new(),
+                limited_to: None,
                 as_of: 0,
             });
         };
-        let own = self.billing.quotas(scope, tenant.id).await.map_err(|error| SourceError(error.into()))?;
+        let limits = self.billing.limits(scope, tenant.id, &plan).await.map_err(|error| SourceError(error.into()))?;
         if usage == UsageAsOf::Now {
             self.metering.catch_up().await.map_err(|error| SourceError(error.into()))?;
         }
-        let terms: Vec<QuotaTerms> =
-            own.as_deref().unwrap_or(&plan.quotas).iter().filter_map(|quota| self.terms(quota)).collect();
+        let terms: Vec<QuotaTerms> = limits.quotas.iter().filter_map(|quota| self.terms(quota)).collect();
         let now = self.billing.now();
         let wanted: Vec<_> =
             terms.iter().map(|quota| (quota.key.clone(), Period::containing(now, quota.unit))).collect();
         let used = self.metering.used_as_of(scope, tenant.id, &wanted).await;
         let UsedAsOf { used, seq } = used.map_err(|error| SourceError(error.into()))?;
         let rate =
-            plan.rate_limit.map(|limit| RateTerms { requests: limit.requests, per_s: limit.per_s, burst: limit.burst });
+            limits.rate.map(|limit| RateTerms { requests: limit.requests, per_s: limit.per_s, burst: limit.burst });
         Ok(Facts {
             tier: tenant.tier,
             standing,
             features: plan.features.clone(),
             rate,
-            max_concurrency: plan.max_concurrency,
+            max_concurrency: limits.max_concurrency,
             quotas: terms.into_iter().zip(used.into_iter().map(thousandths)).collect(),
+            limited_to: limits.limited.map(|limited| limited.tier),
             as_of: seq,
         })
     }

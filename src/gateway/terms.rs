@@ -36,6 +36,8 @@ pub(super) struct Terms {
     pub(super) rate: Option<RateTerms>,
     pub(super) max_concurrency: Option<u32>,
     pub(super) quotas: Vec<QuotaTerms>,
+    /// Whose limits these are, where they are lower than the tier's because the tenant does not pay.
+    pub(super) limited_to: Option<TierName>,
     /// `RateLimit-Policy` on a route that counts every meter of the quotas and has no limits of its own.
     pub(super) policy: Option<HeaderValue>,
 }
@@ -48,7 +50,8 @@ impl Terms {
         max_concurrency: Option<u32>,
         quotas: Vec<QuotaTerms>,
     ) -> Self {
-        let mut terms = Self { tier: Arc::new(tier), features, rate, max_concurrency, quotas, policy: None };
+        let mut terms =
+            Self { tier: Arc::new(tier), features, rate, max_concurrency, quotas, limited_to: None, policy: None };
         let mut line = Line::default();
         for quota in &terms.quotas {
             line.quota_policy(quota);
@@ -59,7 +62,7 @@ impl Terms {
     }
 
     fn key(&self) -> impl Hash + Eq + '_ {
-        (&*self.tier, &self.features, self.rate, self.max_concurrency, &self.quotas)
+        (&*self.tier, &self.features, self.rate, self.max_concurrency, &self.quotas, &self.limited_to)
     }
 }
 

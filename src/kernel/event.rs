@@ -36,6 +36,10 @@ event_names! {
     TenantActivated = "tenant.activated";
     /// No call of it gets through any more.
     TenantSuspended = "tenant.suspended";
+    /// It is held to the limits of a lower tier because an invoice is overdue.
+    TenantLimited = "tenant.limited";
+    /// It has its own limits again.
+    TenantLimitLifted = "tenant.limit_lifted";
     /// It is on another tier.
     TenantTierChanged = "tenant.tier_changed";
     /// All of it is gone but the tombstone.

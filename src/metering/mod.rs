@@ -39,6 +39,7 @@ pub mod rules;
 mod service;
 mod snapshot;
 pub mod tally;
+mod transactions;
 pub mod windows;
 
 pub use by_day::ByDay;

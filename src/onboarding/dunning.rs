@@ -25,6 +25,8 @@ pub struct Closed {
     pub overdue: usize,
     /// Tenants that were suspended because of one.
     pub suspended: usize,
+    /// Tenants that were held to lower limits because of one.
+    pub limited: usize,
 }
 
 impl Onboarding {
@@ -32,26 +34,68 @@ impl Onboarding {
     /// the rest to the next pass, and nodes that do it at once do it once.
     pub async fn close_periods(&self) -> Result<Closed, Error> {
         let billing = &self.services.billing;
-        Ok(Closed {
+        let mut closed = Closed {
             drafted: billing.draft_due().await?,
             finalized: billing.finalize_due().await?,
             overdue: billing.note_overdue().await?,
-            suspended: self.pursue().await?,
-        })
+            ..Closed::default()
+        };
+        match billing.config().overdue {
+            OverduePolicy::Warn => {}
+            OverduePolicy::Limit => closed.limited = self.pursue(OverduePolicy::Limit).await?,
+            OverduePolicy::Suspend => closed.suspended = self.pursue(OverduePolicy::Suspend).await?,
+        }
+        Ok(closed)
     }
 
     /// Does what the policy says to tenants with overdue invoices, once for each invoice: a tenant that an administrator lets
-    /// through nevertheless is not suspended again for the same one.
-    async fn pursue(&self) -> Result<usize, Error> {
-        if self.services.billing.config().overdue == OverduePolicy::Warn {
-            return Ok(0);
-        }
+    /// through nevertheless is not suspended or limited again for the same one.
+    async fn pursue(&self, policy: OverduePolicy) -> Result<usize, Error> {
         let overdue = self.store.read(Scope::Job(JOB)).await?.invoices_to_pursue().await?;
-        let mut suspended = 0;
+        let mut pursued = 0;
         for (tenant, invoice) in overdue {
-            suspended += usize::from(self.suspend_for(tenant, invoice).await?);
+            let done = match policy {
+                OverduePolicy::Warn => false,
+                OverduePolicy::Limit => self.limit_for(tenant, invoice).await?,
+                OverduePolicy::Suspend => self.suspend_for(tenant, invoice).await?,
+            };
+            pursued += usize::from(done);
         }
-        Ok(suspended)
+        Ok(pursued)
+    }
+
+    /// Unlike a suspension it changes no state, so it does not wait for anything under way.
+    async fn limit_for(&self, tenant: TenantId, invoice: InvoiceId) -> Result<bool, Error> {
+        let mut tx = self.store.begin(Scope::Job(JOB)).await?;
+        // In the order of a payment: first the account, then the invoice.
+        tx.account_lock(tenant).await?;
+        if !tx.invoice_pursue(invoice, self.clock.now()).await? {
+            return Ok(false);
+        }
+        let limited = self.services.billing.limit_in(&mut tx, tenant, invoice).await?;
+        if limited {
+            self.note_state(&mut tx, Actor::Job(JOB), "tenant.limited", (tenant, invoice)).await?;
+        }
+        tx.commit().await?;
+        self.services.tenants.announce(tenant);
+        Ok(limited)
+    }
+
+    /// Gives a tenant its own limits again although it has not paid.
+    pub async fn lift_limit(&self, scope: Scope, actor: Actor, tenant: TenantId) -> Result<(), Error> {
+        let mut tx = self.store.begin(scope).await?;
+        if !tx.account_lock(tenant).await? {
+            return Err(billing::Error::NoAccount(tenant).into());
+        }
+        if self.services.billing.lift_limit_in(&mut tx, tenant).await? {
+            let now = self.clock.now();
+            let action = "tenant.limit_lifted";
+            let act = Act { actor, action, tenant: Some(tenant), subject: tenant.to_string(), detail: None };
+            tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?;
+        }
+        tx.commit().await?;
+        self.services.tenants.announce(tenant);
+        Ok(())
     }
 
     async fn suspend_for(&self, tenant: TenantId, invoice: InvoiceId) -> Result<bool, Error> {
@@ -91,7 +135,7 @@ impl Onboarding {
         Ok(tx.audit_insert(uuid_v7(now, &*self.rng), now, &act).await?)
     }
 
-    /// Lets calls of a tenant through that was suspended for what it owed, once nothing is overdue.
+    /// Lets calls of a tenant through that was suspended or limited for what it owed, once nothing is overdue.
     async fn lift_in(&self, tx: &mut Tx, actor: Actor, cause: (TenantId, InvoiceId)) -> Result<(), Error> {
         let (tenant, _) = cause;
         if tx.owes_overdue(tenant).await? {
@@ -101,6 +145,9 @@ impl Onboarding {
         let after = self.services.tenants.change_in(tx, tenant, |tenant| Ok(tenant.settle())).await?;
         if before.is_some_and(|before| before.status != after.status) {
             self.note_state(tx, actor, "tenant.activated", cause).await?;
+        }
+        if self.services.billing.lift_limit_in(tx, tenant).await? {
+            self.note_state(tx, actor, "tenant.limit_lifted", cause).await?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What changes an issued invoice: payments, credit notes, taking it back. Each may end a suspension of its tenant.
+//! What changes an issued invoice: payments, credit notes, taking it back. Each may end a suspension of its tenant, or a limit.
 
 use axum::{
     extract::{FromRef, State},
@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::Onboarding;
 use crate::{
     billing::{CreditNoteView, CreditedLine, InvoiceView, NewCreditNote, NewPayment, PaymentView},
-    kernel::{Currency, Faults, InvoiceId, Money, names::plain_text},
+    kernel::{Currency, Faults, InvoiceId, Money, TenantId, names::plain_text},
     web::{AdminScope, Json, Path, Problem, Verifier},
 };
 
@@ -29,6 +29,7 @@ where
         .routes(routes!(create_payment))
         .routes(routes!(create_credit_note))
         .routes(routes!(void_invoice))
+        .routes(routes!(lift_limit))
 }
 
 /// A payment that somebody saw.
@@ -148,4 +149,17 @@ async fn void_invoice(
     let grounds = (reason(&request.reason)?, request.reissue);
     let invoice = onboarding.void_invoice((&scope).into(), scope.actor(), id, grounds).await?;
     Ok(Json(InvoiceView::try_from(&invoice)?))
+}
+
+/// Gives a tenant its own limits again that is held to lower ones because of an overdue invoice. It is not limited again for the
+/// same one.
+#[utoipa::path(delete, path = "/admin/v1/tenants/{tenant_id}/limit", tag = "money",
+    params(("tenant_id" = TenantId, Path)), responses((status = 204), (status = 404)))]
+async fn lift_limit(
+    scope: AdminScope,
+    State(onboarding): State<Onboarding>,
+    Path(tenant): Path<TenantId>,
+) -> Result<StatusCode, Problem> {
+    onboarding.lift_limit((&scope).into(), scope.actor(), tenant).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

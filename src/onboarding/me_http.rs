@@ -7,7 +7,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::people_http::UserView;
 use crate::{
-    billing::Billing,
+    billing::{Billing, Limited},
     identity::{Identity, Subject, Verifier},
     kernel::{PersonName, TenantId, Timestamp, UserId},
     tenants::{TenantView, Tenants},
@@ -42,6 +42,25 @@ pub struct MeView {
     /// What the tier's plan switches on; a client that acts for a person needs `usage:read` to see it.
     #[serde(skip_serializing_if = "Option::is_none")]
     features: Option<Vec<String>>,
+    /// That the tenant is held to lower limits because an invoice is overdue; absent when it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limited: Option<MeLimited>,
+}
+
+/// Why the tenant's limits are lower than its own.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MeLimited {
+    /// `overdue`: an invoice is; a payment ends it.
+    because: &'static str,
+    since: Timestamp,
+    /// The tier whose limits hold.
+    limits_of: String,
+}
+
+impl From<Limited> for MeLimited {
+    fn from(limited: Limited) -> Self {
+        Self { because: "overdue", since: limited.since, limits_of: limited.tier.to_string() }
+    }
 }
 
 /// The tenant: whole, but for a client that acts for a person without `usage:read`.
@@ -108,11 +127,13 @@ async fn read_me(
         Subject::User(id) => Some(MeUser::new(users.find((&call).into(), call.tenant, id).await?, &call)),
         Subject::Client(_) | Subject::Foreign(_) => None,
     };
+    let mut limited = None;
     let (tenant, features) = if call.is_of_client_for_person() && call.require_scope("usage:read").is_err() {
         (MeTenant::Named { tenant_id: call.tenant }, None)
     } else {
         let tenant = tenants.find((&call).into(), call.tenant).await?;
         let features = billing.plan(&tenant.tier).map(|plan| plan.features.clone()).unwrap_or_default();
+        limited = billing.limited((&call).into(), call.tenant).await?;
         (MeTenant::Whole(Box::new(tenant.into())), Some(features))
     };
     Ok(Json(MeView {
@@ -122,6 +143,7 @@ async fn read_me(
         scope: call.access.scope.to_string(),
         expires_at: call.access.expires_at,
         features,
+        limited: limited.map(Into::into),
     }))
 }
 

@@ -8,11 +8,11 @@ use std::{
 use super::read::Reader;
 use crate::{
     billing::{
-        self, BillingConfig, OverduePolicy, Plan, Proration,
+        self, BillingConfig, InvoiceSeller, OverduePolicy, Plan, Proration,
         cadence::{CadenceRule, Interval},
         cadence_wire::IntervalBody,
     },
-    kernel::{Currency, names::plain_text},
+    kernel::{Currency, TierName, names::plain_text},
 };
 
 /// A period's invoice waits so long for late usage, in seconds.
@@ -22,6 +22,9 @@ const PAYMENT_TERMS_DAYS: i64 = 14;
 /// The longest name of an entity, or prefix of a number, in characters.
 const MAX_NAME: usize = 100;
 const MAX_PREFIX: usize = 20;
+/// The most lines of an address or of payment instructions, and the longest of them, in characters.
+const MAX_LINES: usize = 12;
+const MAX_LINE: usize = 200;
 
 /// `[billing]`
 #[derive(Debug, Clone)]
@@ -84,20 +87,30 @@ fn read_invoices(
     let entity = text("billing.entity", "default", MAX_NAME);
     let invoice_prefix = text("billing.invoice_prefix", "INV-", MAX_PREFIX);
     let credit_note_prefix = text("billing.credit_note_prefix", "CN-", MAX_PREFIX);
+    let seller = read_seller(reader, entity.as_deref());
     let grace_s = reader.number("billing.grace_s", GRACE_S, 0, 31 * 86_400);
     let payment_terms_days = reader.number("billing.payment_terms_days", PAYMENT_TERMS_DAYS, 0, 365);
-    let overdue = reader.choice("billing.overdue", "warn", &["warn", "suspend"]);
     let cadence = read_cadence(reader);
+    let overdue = reader.choice("billing.overdue", "warn", &["warn", "limit", "suspend"]);
+    let overdue_tier = reader
+        .optional_string("billing.overdue_tier")
+        .map(|text| text.parse::<TierName>().map_err(|error| reader.fault("billing.overdue_tier", &error.to_string())));
     let proration = reader.choice("billing.proration", "second", &["second", "day"]);
     Some(BillingConfig {
         currency: currency?,
         entity: entity?,
+        seller: seller?,
         invoice_prefix: invoice_prefix?,
         credit_note_prefix: credit_note_prefix?,
         grace_s: grace_s?,
         payment_terms_days: payment_terms_days?,
-        overdue: if overdue? == "suspend" { OverduePolicy::Suspend } else { OverduePolicy::Warn },
         cadence: cadence?,
+        overdue: match overdue?.as_str() {
+            "suspend" => OverduePolicy::Suspend,
+            "limit" => OverduePolicy::Limit,
+            _ => OverduePolicy::Warn,
+        },
+        overdue_tier: overdue_tier.and_then(Result::ok),
         proration: if proration? == "day" { Proration::Day } else { Proration::Second },
         fonts: fonts?,
     })
@@ -115,6 +128,48 @@ fn read_cadence(reader: &mut Reader) -> Option<CadenceRule> {
     let anchor = reader.parsed("billing.anchor", "month");
     let zone = reader.parsed("billing.zone", "UTC");
     Some(CadenceRule { interval: interval?, anchor: anchor?, zone: zone? })
+}
+
+/// What documents say of the legal entity: its name, unless there is another.
+fn read_seller(reader: &mut Reader, entity: Option<&str>) -> Option<InvoiceSeller> {
+    const PATH: &str = "billing.seller";
+    let named = |name: &str| InvoiceSeller { name: name.to_owned(), ..InvoiceSeller::default() };
+    if !reader.has(PATH) {
+        return entity.map(named);
+    }
+    let mut own = reader.table(PATH)?;
+    let text = |own: &mut Reader, path: &str| match own.optional_string(path) {
+        None => Some(None),
+        Some(text) => match plain_text(&text, MAX_LINE) {
+            Ok(text) => Some(Some(text)),
+            Err(error) => {
+                own.fault(path, &error.to_string());
+                None
+            }
+        },
+    };
+    let lines = |own: &mut Reader, path: &str| {
+        let lines = own.strings(path, &[])?;
+        if lines.len() > MAX_LINES {
+            own.fault(path, &format!("must be at most {MAX_LINES} lines"));
+            return None;
+        }
+        let checked: Result<Vec<String>, _> = lines.iter().map(|line| plain_text(line, MAX_LINE)).collect();
+        checked.map_err(|error| own.fault(path, &error.to_string())).ok()
+    };
+    let name = text(&mut own, ".name");
+    let address = lines(&mut own, ".address");
+    let tax_id = text(&mut own, ".tax_id");
+    let registration = text(&mut own, ".registration");
+    let payment_instructions = lines(&mut own, ".payment_instructions");
+    reader.finish_item(PATH, own);
+    Some(InvoiceSeller {
+        name: name?.or_else(|| entity.map(str::to_owned))?,
+        address: address?,
+        tax_id: tax_id?,
+        registration: registration?,
+        payment_instructions: payment_instructions?,
+    })
 }
 
 #[cfg(test)]

@@ -2,8 +2,11 @@
 
 use super::{StoreError, Tx, value::Row};
 use crate::{
-    billing::invoice::{Coupon, Credit, CreditNote, CreditedLine, Draw, Off, Payment},
-    kernel::{CouponId, CreditId, InvoiceId, Money, TenantId, Timestamp},
+    billing::{
+        InvoiceSeller,
+        invoice::{Coupon, Credit, CreditNote, CreditedLine, Draw, Off, Payment},
+    },
+    kernel::{CouponId, CreditId, CreditNoteId, InvoiceId, Money, TenantId, Timestamp},
 };
 
 fn read_credit(row: &Row) -> Result<Credit, StoreError> {
@@ -51,12 +54,14 @@ fn read_payment(row: &Row) -> Result<Payment, StoreError> {
 struct NoteBody {
     lines: Vec<CreditedLine>,
     reason: String,
+    #[serde(default)]
+    seller: Option<InvoiceSeller>,
 }
 
 fn read_note(row: &Row) -> Result<CreditNote, StoreError> {
     let currency = row.parse("currency")?;
     let money = |name: &str| Ok::<_, StoreError>(Money::from_minor(row.get(name)?, currency));
-    let NoteBody { lines, reason } = row.json("document")?;
+    let NoteBody { lines, reason, seller } = row.json("document")?;
     Ok(CreditNote {
         id: row.get("credit_note_id")?,
         invoice: row.get("invoice_id")?,
@@ -65,6 +70,7 @@ fn read_note(row: &Row) -> Result<CreditNote, StoreError> {
         number: row.get("number")?,
         lines,
         reason,
+        seller,
         net: money("net")?,
         gross: money("gross")?,
         applied: money("applied")?,
@@ -262,7 +268,7 @@ impl Tx {
     /// Adds a credit note.
     pub async fn credit_note_insert(&mut self, tenant: TenantId, note: &CreditNote) -> Result<(), StoreError> {
         self.must_cover(tenant)?;
-        let body = NoteBody { lines: note.lines.clone(), reason: note.reason.clone() };
+        let body = NoteBody { lines: note.lines.clone(), reason: note.reason.clone(), seller: note.seller.clone() };
         self.query(
             "INSERT INTO credit_notes (credit_note_id, invoice_id, tenant_id, entity, serial, number, currency, net, gross,
                                        applied, document, issued_at)
@@ -283,6 +289,16 @@ impl Tx {
         .execute()
         .await?;
         Ok(())
+    }
+
+    /// One credit note.
+    pub async fn credit_note(&mut self, id: CreditNoteId) -> Result<Option<CreditNote>, StoreError> {
+        let scope = self.tenant();
+        self.query("SELECT * FROM credit_notes WHERE credit_note_id = $1 AND ($2 IS NULL OR tenant_id = $2)")
+            .bind(id)
+            .bind(scope)
+            .map_one(read_note)
+            .await
     }
 
     /// The credit notes of an invoice, oldest first.

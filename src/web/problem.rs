@@ -181,13 +181,15 @@ impl From<billing::Error> for Problem {
         use billing::Error;
         let text = error.to_string();
         match error {
-            Error::NoAccount(_) | Error::NoPeriod(_) => Self::new(Kind::NOT_FOUND, text),
             Error::UnknownTier(_) => Self::invalid_field("tier", text),
             Error::Invalid(faults) => Self::invalid(&faults),
             Error::Rating(error) => Self::invalid_field("usage", error),
-            Error::UnknownInvoice(_) | Error::UnknownCoupon(_) | Error::UnknownLine(..) => {
-                Self::new(Kind::NOT_FOUND, text)
-            }
+            Error::NoAccount(_)
+            | Error::NoPeriod(_)
+            | Error::UnknownInvoice(_)
+            | Error::UnknownCreditNote(_)
+            | Error::UnknownCoupon(_)
+            | Error::UnknownLine(..) => Self::new(Kind::NOT_FOUND, text),
             Error::InvoiceState { .. }
             | Error::EarlierDraft { .. }
             | Error::OtherCurrency { .. }

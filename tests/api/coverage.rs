@@ -95,6 +95,8 @@ async fn things_of(app: &TestApp, name: &str) -> Vec<(&'static str, String)> {
     close(app).await;
     let invoice = invoices(app, &tenant_id).await[0]["invoice_id"].as_str().unwrap().to_owned();
     let (admin, owner) = (app.admin().await, app.owner_of(name).await);
+    let note = json!({"reason": "an outage", "lines": [{"line": 1, "amount": "1.00"}]});
+    let note = admin.post(&format!("/admin/v1/invoices/{invoice}/credit-notes"), note).await.expect(201);
     let coupon = json!({"name": "Welcome", "percent_off": "10"});
     let coupon = admin.post(&format!("/admin/v1/tenants/{tenant_id}/coupons"), coupon).await.expect(201);
     let client = owner.post("/v1/clients", json!({"client_name": "robot"})).await.expect(201);
@@ -123,6 +125,7 @@ async fn things_of(app: &TestApp, name: &str) -> Vec<(&'static str, String)> {
         ("webhook_id", webhook),
         ("invoice_id", invoice),
         ("line", "1".into()),
+        ("credit_note_id", note.text("/credit_note_id")),
         ("coupon_id", coupon.text("/coupon_id")),
         ("id_or_slug", "apis".into()),
         ("key", "route".into()),
@@ -202,6 +205,7 @@ async fn a_listener_of_its_own_takes_the_administration_off_the_public_one() {
         "webhook_id",
         "invoice_id",
         "line",
+        "credit_note_id",
         "coupon_id",
     ];
     let ids = names.map(|name| (name, "x".into()));
@@ -257,6 +261,7 @@ async fn what_is_not_there_is_404_for_the_administrator_too() {
             "webhook_id",
             "invoice_id",
             "line",
+            "credit_note_id",
             "coupon_id",
         ];
         let ids = names.map(|name| (name, unknown.to_owned()));

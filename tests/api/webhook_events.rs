@@ -223,3 +223,16 @@ async fn an_invoices_life_is_told_in_order() {
         })
     );
 }
+
+#[tokio::test]
+async fn a_limit_and_its_end_are_told() {
+    let app = TestApp::with("[billing]\noverdue = \"limit\"\npayment_terms_days = 0\n").await;
+    let tenant = app.tenant("Acme", "standard").await;
+    app.clock.set("2026-12-01T01:00:00Z".parse().unwrap());
+    super::invoices::close(&app).await;
+    app.admin().await.delete(&format!("/admin/v1/tenants/{tenant}/limit")).await.expect(204);
+    for name in ["tenant.limited", "tenant.limit_lifted"] {
+        let told = app.admin().await.get(&format!("/admin/v1/events?tenant_id={tenant}&name={name}")).await.expect(200);
+        assert_eq!(told.text("/items/0/data/limits_of"), "free");
+    }
+}

@@ -11,7 +11,7 @@ use super::{
 use crate::kernel::{Money, Quantity};
 
 /// The columns.
-pub const COLUMNS: [&str; 17] = [
+pub const COLUMNS: [&str; 23] = [
     "document",
     "number",
     "issued",
@@ -29,6 +29,12 @@ pub const COLUMNS: [&str; 17] = [
     "percent",
     "exact_amount",
     "amount",
+    "seller",
+    "seller_address",
+    "seller_tax_id",
+    "seller_registration",
+    "payment_instructions",
+    "paid_on",
 ];
 
 /// A record, without what all records of a document share.
@@ -60,6 +66,16 @@ pub(crate) fn render(document: &Document) -> String {
     let issued = document.issued.map(print::day).unwrap_or_default();
     let number = cell(document.number.as_deref().unwrap_or_default());
     let head = [kind.to_owned(), number, issued, cell(&document.buyer.name), document.currency.to_string()].join(",");
+    let seller = &document.seller;
+    let tail = [
+        cell(&seller.name),
+        cell(&seller.address.join(", ")),
+        cell(seller.tax_id.as_deref().unwrap_or_default()),
+        cell(seller.registration.as_deref().unwrap_or_default()),
+        cell(&print::how_to_pay(document).join("; ")),
+        document.paid.map(print::day).unwrap_or_default(),
+    ]
+    .join(",");
     for record in records(document) {
         let cells = [
             record.what.to_owned(),
@@ -80,6 +96,8 @@ pub(crate) fn render(document: &Document) -> String {
             text.push(',');
             text.push_str(&cell);
         }
+        text.push(',');
+        text.push_str(&tail);
         text.push_str("\r\n");
     }
     text
@@ -129,7 +147,7 @@ fn instants(period: Period) -> (String, String) {
 }
 
 /// A text as a cell that no spreadsheet runs.
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     let text: String = text.chars().filter(|own| !own.is_control() || ['\n', '\r', '\t'].contains(own)).collect();
     let text = if is_formula(&text) { format!("'{text}") } else { text };
     if text.contains([',', '"', '\r', '\n', ';', '\t', '\'']) || text.starts_with(' ') || text.ends_with(' ') {

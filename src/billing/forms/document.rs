@@ -59,6 +59,10 @@ pub struct Document {
     pub notes: Vec<String>,
     /// The invoice that this one corrects.
     pub adjusts: Option<Reference>,
+    /// How to pay it, line by line; shown while something is due.
+    pub how_to_pay: Vec<String>,
+    /// The day since when nothing is owed.
+    pub paid: Option<Date>,
 }
 
 /// A time in a zone's own days and hours, without the end: `2026-10-01T00:00` to `2026-11-01T00:00` is October.
@@ -79,6 +83,8 @@ pub struct Party {
     pub address: Vec<String>,
     /// The number that tax offices know it by.
     pub tax_id: Option<String>,
+    /// Where it is registered, and as what.
+    pub registration: Option<String>,
     /// The language of name and address, as BCP 47 names it (`ja`, `zh-Hant`): tells readers how to say them, and which
     /// shapes Han characters have. Guessed from the characters when absent.
     pub language: Option<String>,
@@ -117,6 +123,8 @@ pub enum Price {
 /// A tier's part in a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TierRow {
+    /// What it is, where it is no tier; quantity and price are then not shown where they are zero.
+    pub label: Option<String>,
     /// The tier begins above this unit; absent when that does not matter.
     pub above: Option<Quantity>,
     /// The last unit of the tier; absent for the last tier.

@@ -43,16 +43,20 @@ pub(crate) fn render(document: &Document) -> String {
                     (party("From", &document.seller))
                 }
                 @if let Some(warning) = print::warning(document.kind) { p.warning role="note" { (warning) } }
+                @if let Some(paid) = print::paid(document) { p.paid role="note" { (paid) } }
                 .parties {
                     (party(print::buyer_label(document.kind), &document.buyer))
                     dl { @for (label, text) in print::facts(document) { dt { (label) } dd { (text) } } }
                 }
-                p.due {
-                    (print::due_label(document.kind)) ": " (print::amount_in_full(document.amount_due))
-                    @if let Some(due) = document.due { " by " (print::day(due)) }
-                }
+                p.due { (print::due(document, ":")) }
                 (lines(document))
                 (sums(document))
+                @if !print::how_to_pay(document).is_empty() {
+                    section aria-label="How to pay" {
+                        h2 { "How to pay" }
+                        @for line in print::how_to_pay(document) { div { (visible(line)) } }
+                    }
+                }
                 @for note in &document.notes { @for paragraph in note.lines() { p { (visible(paragraph)) } } }
             } }
         }
@@ -70,6 +74,7 @@ fn party(label: &str, party: &Party) -> Markup {
                 @for line in &party.address { div { (visible(line)) } }
             }
             @if let Some(tax_id) = &party.tax_id { div { "Tax ID " (visible(tax_id)) } }
+            @if let Some(registration) = &party.registration { div { (visible(registration)) } }
         }
     }
 }
@@ -113,11 +118,8 @@ fn line(line: &Line) -> Markup {
         @for tier in &line.tiers {
             tr.tier {
                 th scope="row" { (print::tier(tier)) }
-                td.number { (print::quantity(tier.quantity)) }
-                td.number {
-                    (print::quantity(tier.unit))
-                    @if !tier.flat.is_zero() { " + " (print::quantity(tier.flat)) }
-                }
+                td.number { (print::tier_quantity(tier)) }
+                td.number { (print::tier_price(tier)) }
                 td.number { (print::quantity(tier.amount)) }
             }
         }

@@ -65,12 +65,48 @@ pub(crate) fn period(period: Period) -> String {
 
 /// `up to 1,000`, `above 1,000, up to 5,000`, `above 5,000`
 pub(crate) fn tier(tier: &TierRow) -> String {
+    if let Some(label) = &tier.label {
+        return visible(label);
+    }
     match (tier.above.filter(|above| !above.is_zero()), tier.up_to) {
         (None, None) => "all units".to_owned(),
         (None, Some(up_to)) => format!("up to {}", quantity(up_to)),
         (Some(above), None) => format!("above {}", quantity(above)),
         (Some(above), Some(up_to)) => format!("above {}, up to {}", quantity(above), quantity(up_to)),
     }
+}
+
+/// The units of a tier, or of what else a row is about.
+pub(crate) fn tier_quantity(tier: &TierRow) -> String {
+    let is_blank = tier.label.is_some() && tier.quantity.is_zero();
+    if is_blank { String::new() } else { quantity(tier.quantity) }
+}
+
+/// The price of one of them: `0.0002`, `0.0002 + 5`.
+pub(crate) fn tier_price(tier: &TierRow) -> String {
+    if tier.label.is_some() && tier.quantity.is_zero() {
+        return String::new();
+    }
+    let flat = if tier.flat.is_zero() { String::new() } else { format!(" + {}", quantity(tier.flat)) };
+    quantity(tier.unit) + flat.as_str()
+}
+
+/// `Amount due: EUR 1,234.50 by 2026-11-15`, after a colon where there is one.
+pub(crate) fn due(document: &Document, colon: &str) -> String {
+    let until = document.due.filter(|_| !document.amount_due.is_zero()).map(|due| format!(" by {}", day(due)));
+    format!("{}{colon} {}{}", due_label(document.kind), amount_in_full(document.amount_due), until.unwrap_or_default())
+}
+
+/// How to pay, while something is to be paid.
+pub(crate) fn how_to_pay(document: &Document) -> &[String] {
+    let is_due = document.kind == Kind::Invoice && document.amount_due.minor() > 0;
+    if is_due { &document.how_to_pay } else { &[] }
+}
+
+/// That nothing is owed any more: `Paid on 2026-11-03`.
+pub(crate) fn paid(document: &Document) -> Option<String> {
+    let paid = document.paid.filter(|_| document.kind == Kind::Invoice)?;
+    Some(format!("Paid on {}", day(paid)))
 }
 
 /// `VAT 19%`

@@ -123,6 +123,9 @@ impl AdmitLayer {
                 let mut headers = HeaderMap::new();
                 limits.done(&ticket.loaded).put_on(&mut headers);
                 let mut problem = problem;
+                if let Some(tier) = &ticket.loaded.terms.limited_to {
+                    problem = problem.member("limited_to", tier.as_str().into());
+                }
                 for (name, value) in &headers {
                     problem = problem.header(name.clone(), value.clone());
                 }

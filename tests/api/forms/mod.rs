@@ -3,7 +3,7 @@
 //! What a PDF file says and looks like is asked of poppler (`pdftotext`, `pdffonts`, `pdftoppm`), and Chinese, Japanese and Korean
 //! names need a font that has them; without either, those tests say so and pass. `TOLLGATE_REQUIRE=fonts` makes that a failure.
 
-mod pdf;
+pub mod pdf;
 mod samples;
 
 use samples::{credit_note, full, invoice_of, line, money};
@@ -65,10 +65,10 @@ fn csv_has_a_record_for_each_line_and_its_amounts_add_up() {
     assert!(records.iter().all(|record| record.len() == COLUMNS.len()));
     let minor = |text: &String| text.replace('.', "").parse::<i64>().unwrap();
     let amounts = column(&records, "amount");
-    assert_eq!(amounts.iter().map(minor).sum::<i64>(), 26_464);
+    assert_eq!(amounts.iter().map(minor).sum::<i64>(), 28_392);
     let of_total = column(&records, "record").into_iter().zip(&amounts);
     let total = of_total.filter(|(record, _)| ["line", "discount", "tax"].contains(&record.as_str()));
-    assert_eq!(total.map(|(_, amount)| minor(amount)).sum::<i64>(), 41_464);
+    assert_eq!(total.map(|(_, amount)| minor(amount)).sum::<i64>(), 43_392);
 }
 
 #[test]
@@ -114,10 +114,10 @@ fn html_lets_no_markup_of_names_through_and_its_policy_is_of_its_own_style() {
 #[test]
 fn a_sum_that_its_parts_do_not_give_is_shown_by_no_form() {
     let mut document = full();
-    document.taxes[0].amount = money(6_621, "EUR");
+    document.taxes[0].amount = money(6_929, "EUR");
     for form in Form::ALL {
         let refused = render(&document, form, &Fonts::built_in()).unwrap_err();
-        assert_eq!(refused.to_string(), "the total is EUR 414.64, and its parts give 414.65");
+        assert_eq!(refused.to_string(), "the total is EUR 433.92, and its parts give 433.93");
     }
     let mixed = Document { lines: vec![line("yen", money(1, "JPY"))], ..invoice_of("EUR", Vec::new()) };
     assert!(matches!(render(&mixed, Form::Csv, &Fonts::built_in()), Err(FormError::Money(_))));
@@ -140,6 +140,14 @@ fn drafts_void_invoices_and_credit_notes_say_what_they_are() {
     let note = text_of(&credit_note(), Form::Html);
     assert!(note.contains("<dt>Corrects</dt><dd>INV-2026-0042 of 2026-11-01</dd>"));
     assert!(note.contains("Credit: EUR 43.55"));
+    let paid = Document { paid: Some(jiff::civil::date(2026, 11, 5)), amount_due: money(0, "EUR"), ..full() };
+    assert!(render(&paid, Form::Html, &Fonts::built_in()).is_err(), "what is paid is shown among the payments");
+    let mut paid = full();
+    (paid.paid, paid.amount_due) = (Some(jiff::civil::date(2026, 11, 5)), money(0, "EUR"));
+    paid.payments[0].amount = money(38_392, "EUR");
+    let paid = text_of(&paid, Form::Html);
+    assert!(paid.contains("Paid on 2026-11-05") && paid.contains("Amount due: EUR 0.00<"), "{paid}");
+    assert!(!paid.contains("How to pay") && text_of(&full(), Form::Html).contains("How to pay"));
     let void = Document { kind: Kind::Void, amount_due: money(0, "EUR"), ..full() };
     assert!(text_of(&void, Form::Html).contains("Amount due: EUR 0.00"));
 }

@@ -44,6 +44,7 @@ fn sold(description: &str, (quantity, unit): (&str, &str), price: Price, (exactl
 
 fn tier(above: Option<&str>, up_to: Option<&str>, [quantity, unit, amount]: [&str; 3]) -> TierRow {
     TierRow {
+        label: None,
         above: above.map(exact),
         up_to: up_to.map(exact),
         quantity: exact(quantity),
@@ -53,11 +54,16 @@ fn tier(above: Option<&str>, up_to: Option<&str>, [quantity, unit, amount]: [&st
     }
 }
 
+fn row(label: &str, [quantity, unit, amount]: [&str; 3]) -> TierRow {
+    TierRow { label: Some(label.to_owned()), ..tier(None, None, [quantity, unit, amount]) }
+}
+
 fn party(name: &str, address: &[&str], tax_id: &str) -> Party {
     Party {
         name: name.to_owned(),
         address: address.iter().map(|line| (*line).to_owned()).collect(),
         tax_id: Some(tax_id.to_owned()),
+        registration: None,
         language: None,
     }
 }
@@ -73,7 +79,10 @@ pub fn invoice_of(code: &str, lines: Vec<Line>) -> Document {
         due: Some(date(2026, 11, 15)),
         period: Some(october()),
         time_zone: "Europe/Berlin".to_owned(),
-        seller: party("Northgate Systems GmbH", &["Speicherstraße 14", "20457 Hamburg", "Germany"], "DE 811 907 980"),
+        seller: Party {
+            registration: Some("Amtsgericht Hamburg, HRB 104 711".to_owned()),
+            ..party("Northgate Systems GmbH", &["Speicherstraße 14", "20457 Hamburg", "Germany"], "DE 811 907 980")
+        },
         buyer: party(
             "Łódź Analytics Sp. z o.o.",
             &["ul. Piotrkowska 104", "90-926 Łódź", "Poland"],
@@ -90,6 +99,8 @@ pub fn invoice_of(code: &str, lines: Vec<Line>) -> Document {
         amount_due: sum,
         notes: Vec::new(),
         adjusts: None,
+        how_to_pay: Vec::new(),
+        paid: None,
     }
 }
 
@@ -113,8 +124,17 @@ pub fn full() -> Document {
         ],
         ..sold("API calls", ("1234567", "calls"), Price::Model("graduated".to_owned()), ("215.18505", 21519))
     };
+    let seats = Line {
+        tiers: vec![
+            row("included", ["3", "0", "0"]),
+            row("beyond what is included", ["4", "5", "20"]),
+            row("discount 10%", ["0", "0", "-2"]),
+        ],
+        ..sold("Seats", ("7", "seats"), Price::Unit(exact("5")), ("18", 1800))
+    };
     let lines = vec![
         base,
+        seats,
         calls,
         sold("Object storage", ("512.375", "GiB-months"), Price::Unit(exact("0.085")), ("43.551875", 4355)),
         sold(
@@ -123,27 +143,23 @@ pub fn full() -> Document {
             Price::Model("2.9% + 0.30 each".to_owned()),
             ("97.64", 9764),
         ),
-        line("Adjustment of September: 1,200 calls were taken back", money(-24, "EUR")),
+        line("Adjustment of September: 1,200 calls", money(-24, "EUR")),
     ];
     let named = |name: &str, minor| Deduction { name: name.to_owned(), amount: money(minor, "EUR") };
     Document {
-        subtotal: money(38_716, "EUR"),
-        discounts: vec![named("Coupon WELCOME10, 10%", 3_872)],
-        taxes: vec![Tax { name: "VAT".to_owned(), percent: exact("19"), amount: money(6_620, "EUR") }],
-        total: money(41_464, "EUR"),
+        subtotal: money(40_516, "EUR"),
+        discounts: vec![named("Coupon WELCOME10, 10%", 4_052)],
+        taxes: vec![Tax { name: "VAT".to_owned(), percent: exact("19"), amount: money(6_928, "EUR") }],
+        total: money(43_392, "EUR"),
         credits: vec![named("Prepaid credits", 5_000)],
         payments: vec![Payment {
             date: Some(date(2026, 11, 3)),
             name: "Bank transfer".to_owned(),
             amount: money(10_000, "EUR"),
         }],
-        amount_due: money(26_464, "EUR"),
-        notes: vec![
-            "Please transfer to IBAN DE02 1203 0000 0000 2020 51 and name the number of the invoice.".to_owned(),
-            "Every line can be recomputed: ask for its windows, events and tiers with the explain address of the \
-             invoice, or verify the exported file offline."
-                .to_owned(),
-        ],
+        amount_due: money(28_392, "EUR"),
+        how_to_pay: vec!["IBAN DE02 1203 0000 0000 2020 51; name the number of the invoice.".to_owned()],
+        notes: vec!["Every line can be recomputed: ask for its windows, events and tiers.".to_owned()],
         adjusts: None,
         ..invoice_of("EUR", lines)
     }

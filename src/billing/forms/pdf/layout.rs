@@ -27,6 +27,7 @@ const SMALL: Style = style(8, Weight::Regular, Ink::Grey);
 const HEAD: Style = style(8, Weight::Bold, Ink::Dark);
 const DUE: Style = style(14, Weight::Bold, Ink::Dark);
 const WARNING: Style = style(10, Weight::Bold, Ink::Red);
+const PAID: Style = style(10, Weight::Bold, Ink::Dark);
 
 /// Of text.
 const LEADING: i32 = 13 * POINT;
@@ -117,6 +118,10 @@ impl Typist<'_> {
             self.sheet.y += GAP / 2;
             self.paragraph(warning, WARNING, WHOLE, LEADING, None);
         }
+        if let Some(paid) = print::paid(document) {
+            self.sheet.y += GAP / 2;
+            self.paragraph(&paid, PAID, WHOLE, LEADING, None);
+        }
         self.sheet.y += GAP;
     }
 
@@ -143,6 +148,9 @@ impl Typist<'_> {
         if let Some(tax_id) = &party.tax_id {
             self.paragraph(&format!("Tax ID {tax_id}"), TEXT, column, LEADING, None);
         }
+        if let Some(registration) = &party.registration {
+            self.paragraph(registration, TEXT, column, LEADING, None);
+        }
     }
 
     fn parties(&mut self, document: &Document) {
@@ -161,10 +169,7 @@ impl Typist<'_> {
     }
 
     fn due(&mut self, document: &Document) {
-        let amount = print::amount_in_full(document.amount_due);
-        let until = document.due.map(|due| format!(" by {}", print::day(due))).unwrap_or_default();
-        let text = format!("{} {amount}{until}", print::due_label(document.kind));
-        self.paragraph(&text, DUE, WHOLE, 18 * POINT, None);
+        self.paragraph(&print::due(document, ""), DUE, WHOLE, 18 * POINT, None);
         self.sheet.y += GAP / 2;
     }
 
@@ -232,12 +237,11 @@ impl Typist<'_> {
     }
 
     fn tier(&mut self, tier: &TierRow) -> Vec<Cell> {
-        let flat = if tier.flat.is_zero() { String::new() } else { format!(" + {}", print::quantity(tier.flat)) };
         let [_, second, third, fourth] = COLUMNS;
         vec![
             self.cell(TIER, &[(&print::tier(tier), SMALL)], Role::RowHeader),
-            self.cell(second, &[(&print::quantity(tier.quantity), SMALL)], Role::Cell),
-            self.cell(third, &[(&format!("{}{flat}", print::quantity(tier.unit)), SMALL)], Role::Cell),
+            self.cell(second, &[(&print::tier_quantity(tier), SMALL)], Role::Cell),
+            self.cell(third, &[(&print::tier_price(tier), SMALL)], Role::Cell),
             self.cell(fourth, &[(&print::quantity(tier.amount), SMALL)], Role::Cell),
         ]
     }
@@ -317,6 +321,15 @@ impl Typist<'_> {
 
     fn notes(&mut self, document: &Document) {
         self.sheet.y += GAP;
+        let how_to_pay = print::how_to_pay(document);
+        if !how_to_pay.is_empty() {
+            self.sheet.make_room(2 * LEADING);
+            self.paragraph("How to pay", LABEL, WHOLE, LEADING, None);
+            for line in how_to_pay {
+                self.paragraph(line, TEXT, WHOLE, LEADING, None);
+            }
+            self.sheet.y += GAP / 2;
+        }
         for note in &document.notes {
             self.paragraph(note, TEXT, WHOLE, LEADING, None);
             self.sheet.y += PADDING;
