@@ -9,6 +9,7 @@ use super::read::Reader;
 use crate::{
     billing::{self, BillingConfig, OverduePolicy, Plan, Proration},
     kernel::{Currency, names::plain_text},
+    stripe::{Mode, StripeSetup},
 };
 
 /// A period's invoice waits so long for late usage, in seconds.
@@ -28,6 +29,8 @@ pub struct BillingSettings {
     pub plans: Vec<Plan>,
     /// How invoices are made.
     pub invoices: BillingConfig,
+    /// `[billing.stripe]` and `billing.payment_webhook_secret`.
+    pub stripe: StripeSetup,
 }
 
 impl BillingSettings {
@@ -58,13 +61,17 @@ impl BillingSettings {
             }
             folders.into_iter().map(PathBuf::from).collect()
         });
+        let stripe = super::stripe::read(reader);
         let invoices = read_invoices(reader, currency, fonts);
         let (currency, plans) = (currency?, plans?);
         if let Some(plan) = plans.iter().find(|plan| plan.currency() != currency) {
             let detail = format!("is {currency}, and the plan of {} has {}", plan.tier, plan.currency());
             reader.fault("billing.currency", &detail);
         }
-        Some(Self { currency, plans, invoices: invoices? })
+        let (stripe, invoices) = (stripe?, invoices?);
+        let to_stripe = stripe.stripe.as_ref().is_some_and(|config| config.mode == Mode::InvoiceItems);
+        let invoices = BillingConfig { stripe_invoices: to_stripe, ..invoices };
+        Some(Self { currency, plans, invoices, stripe })
     }
 }
 
@@ -94,6 +101,7 @@ fn read_invoices(
         payment_terms_days: payment_terms_days?,
         overdue: if overdue? == "suspend" { OverduePolicy::Suspend } else { OverduePolicy::Warn },
         proration: if proration? == "day" { Proration::Day } else { Proration::Second },
+        stripe_invoices: false,
         fonts: fonts?,
     })
 }
