@@ -129,7 +129,7 @@ mod tests {
     fn sign(at: i64, secret: &str) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
         let tag = hmac::sign(&key, &[format!("{at}.").as_bytes(), BODY].concat());
-        tag.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+        tag.as_ref().iter().fold(String::new(), |hex, byte| hex + format!("{byte:02x}").as_str())
     }
 
     fn check(header: &str, secrets: &[&str]) -> Result<(), SignatureFault> {

@@ -193,7 +193,7 @@ impl StripeDouble {
 /// What `Stripe-Signature` is for a body.
 pub fn signature(secret: &str, at: i64, body: &str) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), format!("{at}.{body}").as_bytes());
-    let hex = tag.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    let hex = tag.as_ref().iter().fold(String::new(), |hex, byte| hex + format!("{byte:02x}").as_str());
     format!("t={at},v1={hex}")
 }
 
