@@ -19,12 +19,14 @@ use crate::{
     onboarding::{self, Onboarding},
     outbound::Outbound,
     provisioning::Provisioning,
+    pushes,
     reload::Reload,
     server::{self, Front, OwnPaths},
     settings::Settings,
     setup,
     shutdown::Shutdown,
     store::{Scope, Store, StoreError},
+    stripe::{self, Stripe},
     surface::{Routers, routers},
     tenants::Tenants,
     tls::{Acceptor, TlsError},
@@ -99,6 +101,9 @@ pub enum BuildError {
     /// The onboarding service.
     #[error(transparent)]
     Onboarding(#[from] onboarding::Error),
+    /// What goes to Stripe.
+    #[error(transparent)]
+    Stripe(#[from] stripe::Error),
     /// The lab.
     #[error(transparent)]
     Lab(#[from] lab::Error),
@@ -120,6 +125,7 @@ struct Services {
     metering: Metering,
     provisioning: Provisioning,
     onboarding: Onboarding,
+    stripe: Stripe,
     mail: Mail,
     webhooks: Webhooks,
     directory: Directory,
@@ -147,6 +153,7 @@ parts_of_state!(
     Metering = metering,
     Provisioning = provisioning,
     Onboarding = onboarding,
+    Stripe = stripe,
     Mail = mail,
     Webhooks = webhooks,
     Directory = directory,
@@ -291,6 +298,7 @@ impl App {
         tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));
         let outbound = Outbound::new(self.settings.webhooks.reach());
         tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound.clone(), token.clone()));
+        pushes::begin(&self.state.0.stripe, &tasks, &token);
         tasks.spawn(deliveries::tell(self.state.0.webhooks.clone(), outbound, token.clone()));
         if let Some(tls) = self.tls.clone() {
             let token = token.clone();
@@ -335,8 +343,7 @@ async fn build_state(
     directory: &Directory,
     tls: Option<&Acceptor>,
 ) -> Result<AppState, BuildError> {
-    let (clock, rng) = (|| Arc::clone(clock), || Arc::clone(rng));
-    let journal = setup::metering(settings);
+    let (clock, rng, journal) = (|| Arc::clone(clock), || Arc::clone(rng), setup::metering(settings));
     let metering = Metering::open(store.clone(), journal, clock(), rng(), shutdown.tasks.clone()).await?;
     metering.define_meters(&settings.metering.meters).await?;
     metering.check_routed_meters()?;
@@ -372,6 +379,7 @@ async fn build_state(
     };
     let onboarding =
         Onboarding::new(store.clone(), services, clock(), rng(), shutdown.tasks.clone(), setup::sign_ups(settings));
+    let stripe = setup::stripe(settings, store, (clock(), rng()), (&onboarding, &metering)).await?;
     let verifier = identity.verifier().clone();
     let parts = gateway::Parts {
         verifier: verifier.clone(),
@@ -382,8 +390,7 @@ async fn build_state(
     };
     let routes = settings.gateway.route_names();
     let gateway = Gateway::new(&settings.gateway.routes, routes, parts, shutdown.background(clock(), rng()));
-    let hooks = setup::reloaded(&verifier, directory);
-    let tasks = shutdown.tasks.clone();
+    let (hooks, tasks) = (setup::reloaded(&verifier, directory), shutdown.tasks.clone());
     let reload = Reload::new(settings.clone(), gateway.clone(), billing.clone(), tls.cloned(), hooks, tasks);
     let (directory, clock, store) = (directory.clone(), clock(), store.clone());
     Ok(AppState(Arc::new(Services {
@@ -395,6 +402,7 @@ async fn build_state(
         metering,
         provisioning,
         onboarding,
+        stripe,
         mail,
         webhooks,
         directory,

@@ -130,6 +130,21 @@ impl Outbound {
         self.read(request).await
     }
 
+    /// Makes a request to somebody whom the settings name; the head and the body of the answer, whatever its status.
+    pub async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Duration,
+    ) -> Result<(Parts, Bytes), OutboundError> {
+        self.uri(&request.uri().to_string())?;
+        in_time(deadline, async {
+            let (head, body) = self.answer(request).await?.into_parts();
+            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(OutboundError::Body)?;
+            Ok((head, body.to_bytes()))
+        })
+        .await
+    }
+
     fn uri(&self, address: &str) -> Result<Uri, OutboundError> {
         let uri: Uri = address.parse().map_err(|_| OutboundError::Address)?;
         let host = uri.host().ok_or(OutboundError::Address)?.trim_start_matches('[').trim_end_matches(']');

@@ -1,14 +1,19 @@
 //! What services take of the settings, in their own words.
 
+use std::sync::Arc;
+
 use crate::{
     gateway::Directory,
     identity::{IdentityConfig, Verifier},
+    kernel::{Clock, Rng},
     mail::Mailer,
-    metering::{self, journal},
-    onboarding::SignUps,
+    metering::{self, Metering, journal},
+    onboarding::{Onboarding, SignUps},
     provisioning::{Driver, SqliteDriver},
     reload::Hook,
     settings::{DriverChoice, Settings},
+    store::Store,
+    stripe::{self, Stripe},
 };
 
 /// Who takes letters.
@@ -53,6 +58,17 @@ pub(crate) fn driver(settings: &Settings) -> Driver {
         DriverChoice::Sqlite => Driver::Sqlite(SqliteDriver::new(settings.store.data.join("infrastructure"))),
         DriverChoice::None => Driver::None,
     }
+}
+
+/// What goes to Stripe, and comes from it.
+pub(crate) async fn stripe(
+    settings: &Settings,
+    store: &Store,
+    (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>),
+    (onboarding, metering): (&Onboarding, &Metering),
+) -> Result<Stripe, stripe::Error> {
+    let setup = settings.billing.stripe.clone();
+    Stripe::open(store.clone(), (clock, rng), onboarding.clone(), metering.clone(), setup).await
 }
 
 /// Where and how usage is kept.

@@ -18,7 +18,7 @@ use crate::{
     lab::{self, Lab},
     mail, metering, onboarding, operations, provisioning, reload,
     server::{self, OwnPaths},
-    tenants,
+    stripe, tenants,
     web::{self, docs::Description, idempotency::Idempotency},
     webhooks,
 };
@@ -52,6 +52,7 @@ pub(crate) fn routers(
         .merge(identity::http::routes())
         .merge(mail::http::routes())
         .merge(webhooks::http::routes())
+        .merge(stripe::http::routes())
         .merge(web::audit::routes())
         .merge(gateway::quota_http::routes())
         .merge(gateway::admin_http::routes())

@@ -370,6 +370,8 @@ pub struct BillingConfig {
     pub overdue_tier: Option<TierName>,
     /// By what a base is split.
     pub proration: Proration,
+    /// Whether invoices that are issued wait to be made at Stripe, too.
+    pub stripe_invoices: bool,
     /// Folders with fonts for invoices, searched before the system's own.
     pub fonts: Vec<std::path::PathBuf>,
 }

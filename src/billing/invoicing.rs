@@ -245,6 +245,9 @@ impl Billing {
         invoice.issue = Some(issue);
         tx.invoice_lines_insert(&invoice, &lines).await?;
         self.settle_charges(&mut tx, &invoice, &charges).await?;
+        if self.config.stripe_invoices && !paid {
+            tx.stripe_invoice_issued(tenant, invoice.id, now).await?;
+        }
         self.tell_of(&mut tx, EventName::InvoiceFinalized, &invoice).await?;
         if paid {
             self.tell_of(&mut tx, EventName::InvoicePaid, &invoice).await?;

@@ -92,6 +92,11 @@ impl Billing {
         }
         invoice.paid = invoice.paid.add(amount)?;
         self.settle(tx, &mut invoice).await?;
+        // What a credit note took off is not paid: Stripe is not told that it was.
+        let whole = invoice.credited.is_zero() && matches!(invoice.state, InvoiceState::Paid { .. });
+        if self.config.stripe_invoices && whole {
+            tx.stripe_invoice_paid(invoice.tenant_id, id, now).await?;
+        }
         let detail = Some(format!("{}: {amount}, {}", invoice.name(), payment.reference));
         self.note(tx, actor, "invoice.paid", (invoice.tenant_id, id.to_string(), detail)).await?;
         Ok((invoice, payment))
@@ -196,6 +201,9 @@ impl Billing {
             let amount = Money::zero(draw.amount.currency()).sub(draw.amount)?;
             let back = Draw { amount, at: now, ..draw };
             tx.credit_draw_insert(uuid_v7(now, &*self.rng), tenant, &back).await?;
+        }
+        if self.config.stripe_invoices {
+            tx.stripe_invoice_voided(tenant, id, now).await?;
         }
         self.tell_of(tx, EventName::InvoiceVoided, &invoice).await?;
         if anew {

@@ -152,6 +152,25 @@ impl Onboarding {
         Ok(())
     }
 
+    /// Notes a payment within the caller's transaction, and ends what it ends. Whoever commits it says so by
+    /// [`Self::announce`].
+    pub async fn pay_invoice_in(
+        &self,
+        tx: &mut Tx,
+        actor: Actor,
+        id: InvoiceId,
+        payment: NewPayment,
+    ) -> Result<billing::Paid, Error> {
+        let paid = self.services.billing.pay_in(tx, actor, id, payment).await?;
+        self.lift_in(tx, actor, (paid.0.tenant_id, id)).await?;
+        Ok(paid)
+    }
+
+    /// Tells this process that a tenant may be another by now.
+    pub fn announce(&self, tenant: TenantId) {
+        self.services.tenants.announce(tenant);
+    }
+
     /// Notes a payment.
     pub async fn pay_invoice(
         &self,

@@ -13,6 +13,7 @@ use crate::{
         cadence_wire::IntervalBody,
     },
     kernel::{Currency, TierName, names::plain_text},
+    stripe::{Mode, StripeSetup},
 };
 
 /// A period's invoice waits so long for late usage, in seconds.
@@ -35,6 +36,8 @@ pub struct BillingSettings {
     pub plans: Vec<Plan>,
     /// How invoices are made.
     pub invoices: BillingConfig,
+    /// `[billing.stripe]` and `billing.payment_webhook_secret`.
+    pub stripe: StripeSetup,
 }
 
 impl BillingSettings {
@@ -65,12 +68,16 @@ impl BillingSettings {
             }
             folders.into_iter().map(PathBuf::from).collect()
         });
+        let stripe = super::stripe::read(reader);
         let invoices = read_invoices(reader, currency, fonts);
         let (currency, plans) = (currency?, plans?);
         if !plans.iter().any(|plan| plan.currency() == currency) {
             reader.fault("billing.currency", &format!("is {currency}, which no plan has"));
         }
-        Some(Self { currency, plans, invoices: invoices? })
+        let (stripe, invoices) = (stripe?, invoices?);
+        let to_stripe = stripe.stripe.as_ref().is_some_and(|config| config.mode == Mode::InvoiceItems);
+        let invoices = BillingConfig { stripe_invoices: to_stripe, ..invoices };
+        Some(Self { currency, plans, invoices, stripe })
     }
 }
 
@@ -112,6 +119,7 @@ fn read_invoices(
         },
         overdue_tier: overdue_tier.and_then(Result::ok),
         proration: if proration? == "day" { Proration::Day } else { Proration::Second },
+        stripe_invoices: false,
         fonts: fonts?,
     })
 }

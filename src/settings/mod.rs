@@ -16,6 +16,7 @@ mod routes;
 mod seed;
 mod server;
 mod store;
+mod stripe;
 mod upstreams;
 mod webhooks;
 

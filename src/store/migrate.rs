@@ -38,6 +38,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0042_plan_effects.sql"),
     include_str!("migrations/0043_billing_due.sql"),
     include_str!("migrations/0044_invoice_evidence.sql"),
+    include_str!("migrations/0046_stripe.sql"),
+    include_str!("migrations/0047_payment_events.sql"),
     include_str!("migrations/0048_costs.sql"),
     include_str!("migrations/0049_limited.sql"),
     include_str!("migrations/0060_audit_chain.sql"),

@@ -5,7 +5,9 @@ use axum::http::HeaderValue;
 use serde_json::json;
 
 use super::{instance::Parts, kinds::Kind};
-use crate::{billing, identity, mail, metering, onboarding, provisioning, store::StoreError, tenants, users, webhooks};
+use crate::{
+    billing, identity, mail, metering, onboarding, provisioning, store::StoreError, stripe, tenants, users, webhooks,
+};
 
 /// An RFC 9457 problem document in the making.
 #[derive(Debug)]
@@ -198,6 +200,23 @@ impl From<billing::Error> for Problem {
             | Error::Money(_) => Self::new(Kind::CONFLICT, text),
             Error::Contended | Error::Stopped => Self::new(Kind::UNAVAILABLE, text).retry_after(1),
             Error::Usage(error) => error.into(),
+            Error::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<stripe::Error> for Problem {
+    fn from(error: stripe::Error) -> Self {
+        use stripe::Error;
+        let text = error.to_string();
+        match error {
+            Error::Off("Stripe") | Error::NothingParked(_) => Self::new(Kind::CONFLICT, text),
+            Error::Off(_) | Error::UnknownInvoice(_) => Self::new(Kind::NOT_FOUND, text),
+            Error::Signature(_) | Error::Malformed(_) => Self::new(Kind::MALFORMED, text),
+            Error::Meter(_) => Self::internal(error),
+            Error::Billing(error) => error.into(),
+            Error::Onboarding(error) => error.into(),
+            Error::Metering(error) => error.into(),
             Error::Store(error) => error.into(),
         }
     }

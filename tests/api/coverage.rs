@@ -62,6 +62,9 @@ const PUBLIC: &[&str] = &[
     "POST /v1/login",
     "POST /v1/signup",
     "POST /v1/signup/verify",
+    // Whoever tells of payments signs it.
+    "POST /webhooks/payments",
+    "POST /webhooks/stripe",
 ];
 
 /// Every operation, as method and path.

@@ -20,5 +20,6 @@ mod openidconnect;
 mod openmeter;
 mod scene;
 mod scratch;
+mod stripe;
 mod venv;
 mod webhooks;

@@ -22,6 +22,7 @@ mod restart;
 mod rotation;
 mod server;
 mod starting;
+mod stripe;
 mod timing;
 mod upstream;
 mod verify_invoice;

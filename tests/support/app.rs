@@ -119,14 +119,14 @@ impl TestApp {
     pub async fn beside_with(&self, settings: &str) -> Result<Self, BuildError> {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         std::fs::copy(self.folder.path().join("identity.key"), folder.path().join("identity.key")).unwrap();
-        Self::try_start(settings, self.database.clone(), Arc::clone(&self.clock), folder).await
+        Box::pin(Self::try_start(settings, self.database.clone(), Arc::clone(&self.clock), folder)).await
     }
 
     /// The same data folder and database in a new process with other settings, if it starts with them.
     pub async fn restarted_with(self, settings: &str) -> Result<Self, BuildError> {
         let Self { app, router, clock, folder, database, .. } = self;
         drop((app, router));
-        Self::try_start(settings, database, clock, folder).await
+        Box::pin(Self::try_start(settings, database, clock, folder)).await
     }
 
     /// The same data folder and database in a new process, as it were.
@@ -137,7 +137,7 @@ impl TestApp {
     }
 
     async fn start(settings: &str, database: Option<String>, clock: Arc<ManualClock>, folder: Arc<TempDir>) -> Self {
-        Self::try_start(settings, database, clock, folder).await.unwrap()
+        Box::pin(Self::try_start(settings, database, clock, folder)).await.unwrap()
     }
 
     async fn try_start(

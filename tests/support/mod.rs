@@ -8,6 +8,7 @@ pub mod audit;
 pub mod issuer;
 pub mod postgres;
 pub mod receiver;
+pub mod stripe;
 pub mod totp;
 
 /// Whether a part of the machine must be there: `TOLLGATE_REQUIRE=postgres,browser`.

@@ -143,7 +143,8 @@ fn serve(stream: TcpStream, shared: &(Mutex<State>, Condvar)) {
     drop(stream.write_all(head.as_bytes()));
 }
 
-fn read(reader: &mut impl BufRead) -> Option<Call> {
+/// Reads a request.
+pub fn read(reader: &mut impl BufRead) -> Option<Call> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
     let line = line.trim().trim_end_matches(" HTTP/1.1").to_owned();
