@@ -5,7 +5,7 @@ use crate::{
     identity::{IdentityConfig, Verifier},
     mail::Mailer,
     metering::{self, journal},
-    onboarding::SignUps,
+    onboarding::{Retries, SignUps},
     provisioning::{Driver, SqliteDriver},
     reload::Hook,
     settings::{DriverChoice, Settings},
@@ -38,13 +38,14 @@ pub(crate) fn identity(settings: &Settings) -> IdentityConfig {
     }
 }
 
-/// Who may sign up.
-pub(crate) fn sign_ups(settings: &Settings) -> SignUps {
-    SignUps {
+/// Who may sign up, and how often a step of a registration is tried.
+pub(crate) fn onboarding(settings: &Settings) -> (SignUps, Retries) {
+    let sign_ups = SignUps {
         allowed: settings.identity.allow_signup,
         // Where mail goes to a folder, whoever signs up has no way to it.
         verify_email: settings.identity.verify_email.unwrap_or(settings.mail.smtp.is_some()),
-    }
+    };
+    (sign_ups, settings.onboarding.retries)
 }
 
 /// Who makes infrastructure.

@@ -1,5 +1,6 @@
 //! What goes on in the background of a server that runs: keys and old sign-ins are tidied, clients are told of sessions
-//! that ended (`OpenID` Connect Back-Channel Logout), and invoices are made and pursued.
+//! that ended (`OpenID` Connect Back-Channel Logout), invoices are made and pursued, and registrations that wait are gone on
+//! with.
 
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ const TIDY: Duration = Duration::from_secs(30);
 const TELL: Duration = Duration::from_secs(1);
 /// It is looked this often whether a period is over, an invoice to be issued, or overdue.
 const CLOSE: Duration = Duration::from_secs(20);
+/// It is looked this often whether a registration is to be gone on with.
+const GO_ON: Duration = Duration::from_secs(1);
 /// Clients that are told at once.
 const AT_ONCE: usize = 8;
 
@@ -27,6 +30,16 @@ pub async fn tidy(identity: Identity, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(TIDY)).await.is_some() {
         if let Err(error) = identity.tidy().await {
             tracing::warn!(error = chain(&error), "keys could not be tidied");
+        }
+    }
+}
+
+/// Goes on with registrations that wait until it is stopped; a step that is under way then is finished, or taken up by the
+/// next start.
+pub async fn go_on_with_registrations(onboarding: Onboarding, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(GO_ON)).await.is_some() {
+        if let Err(error) = onboarding.resume_due().await {
+            tracing::warn!(error = chain(&error), "registrations could not be gone on with");
         }
     }
 }

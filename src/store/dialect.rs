@@ -9,6 +9,9 @@
 //! | `{int}` | `INTEGER` | `BIGINT` |
 //! | `{bool}` | `INTEGER` | `BOOLEAN` |
 //! | `{clustered}` | rows lie in the tree of the primary key | nothing |
+//! | `{false}` | `0` | `FALSE` |
+//!
+//! What only one engine understands stands between the lines `-- only sqlite` or `-- only postgres` and `-- both`.
 //!
 //! Queries are written once, with `$1` placeholders, which both engines take; only the long lists of [`Engine::tuples`]
 //! differ. They stay within what both do alike: `ON CONFLICT`, `RETURNING`, partial indexes, row values.
@@ -36,7 +39,7 @@ pub enum Engine {
 impl Engine {
     /// Puts the engine's column types into a migration.
     pub(super) fn ddl(self, migration: &str) -> String {
-        let words: [(&str, &str); 8] = match self {
+        let words: [(&str, &str); 9] = match self {
             Self::Sqlite => [
                 ("{uuid}", "BLOB"),
                 ("{time}", "INTEGER"),
@@ -46,6 +49,7 @@ impl Engine {
                 ("{bool}", "INTEGER"),
                 ("{strict}", "STRICT"),
                 ("{clustered}", "STRICT, WITHOUT ROWID"),
+                ("{false}", "0"),
             ],
             Self::Postgres => [
                 ("{uuid}", "UUID"),
@@ -56,9 +60,28 @@ impl Engine {
                 ("{bool}", "BOOLEAN"),
                 ("{strict}", ""),
                 ("{clustered}", ""),
+                ("{false}", "FALSE"),
             ],
         };
-        words.into_iter().fold(migration.to_owned(), |text, (word, column_type)| text.replace(word, column_type))
+        words.into_iter().fold(self.own_lines(migration), |text, (word, column_type)| text.replace(word, column_type))
+    }
+
+    /// A migration without what is for the other engine alone.
+    fn own_lines(self, migration: &str) -> String {
+        let other = match self {
+            Self::Sqlite => "-- only postgres",
+            Self::Postgres => "-- only sqlite",
+        };
+        let mut own = String::with_capacity(migration.len());
+        let mut skips = false;
+        for line in migration.split_inclusive('\n') {
+            match line.trim_end() {
+                "-- both" | "-- only sqlite" | "-- only postgres" => skips = line.trim_end() == other,
+                _ if skips => {}
+                _ => own.push_str(line),
+            }
+        }
+        own
     }
 
     /// What makes a `SELECT` hold its rows as they are until the transaction ends, for readers beside each other. On

@@ -17,6 +17,7 @@ mod value;
 mod audit;
 mod billing;
 mod corrections;
+mod domains;
 mod events;
 mod factors;
 mod forgetting;

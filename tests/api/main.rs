@@ -6,6 +6,7 @@
 mod support;
 
 mod admission;
+mod allowed_domains;
 mod audit;
 mod bad_input;
 mod bills;
@@ -41,6 +42,7 @@ mod people;
 mod portal;
 mod protocol;
 mod quota_race;
+mod registrations;
 mod reset;
 mod routing;
 mod second_factor;
