@@ -391,7 +391,8 @@ async fn two_nodes_that_find_the_same_registration_go_on_with_it_once() {
     let request = Request::post(REGISTRATIONS).header(header::CONTENT_TYPE, "application/json");
     let request =
         request.header(header::AUTHORIZATION, format!("Bearer {token}")).body(Body::from(body.to_string())).unwrap();
-    let answer = tokio::spawn(tower::ServiceExt::oneshot(router, request));
+    let mut answers = tokio::task::JoinSet::new();
+    answers.spawn(tower::ServiceExt::oneshot(router, request));
     let (other, another) = (app.beside().await, app.beside().await);
     let (second, third) = (onboarding(&other), onboarding(&another));
     let admin = other.admin().await;
@@ -406,7 +407,7 @@ async fn two_nodes_that_find_the_same_registration_go_on_with_it_once() {
     assert_eq!((&made["status"], &made["steps"][3]["attempts"]), (&json!("active"), &json!(2)));
     // The one that was thought dead comes to, and finds that it is not its own any more.
     dead.rig(Rig::default());
-    answer.await.unwrap().unwrap();
+    answers.join_next().await.unwrap().unwrap().unwrap();
     let after = all(&admin, "registrations").await.remove(0);
     assert_eq!(after, made, "nothing was done twice");
     let tenant = made["tenant_id"].as_str().unwrap();

@@ -37,6 +37,7 @@ fn of_customer(all: Vec<Value>, name: &str) -> Vec<Value> {
 }
 
 /// Waits until every registration of a customer has ended.
+#[expect(clippy::disallowed_methods, reason = "a stopwatch, so that a test that hangs fails")]
 fn ended(server: &Server, token: &str, name: &str) -> Vec<Value> {
     let since = Instant::now();
     loop {
@@ -97,7 +98,9 @@ fn killed_everywhere(data: &Path, more: &[&str]) {
             let call = scope.spawn(|| server.try_call("POST", "/admin/v1/registrations", &token, &body));
             assert!(server.line_with("the lab halts a registration").contains(point));
             server.signal("KILL");
-            assert!(call.join().unwrap().is_none(), "{point}: it was answered");
+            // On a slow machine the answer comes before it is done: that it runs.
+            let answer = call.join().unwrap();
+            assert!(answer.is_none_or(|answer| answer.status == 202), "{point}: it was answered");
         });
         assert_eq!(server.ended().code(), None);
 
