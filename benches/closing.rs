@@ -87,6 +87,7 @@ async fn fill(store: &Store, tenants: usize) {
                 status: Status::Active,
                 revision: 1,
                 created_at: opened,
+                unavailable: None,
             };
             assert!(tx.tenant_insert(&tenant).await.unwrap());
             let account = Account {

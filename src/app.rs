@@ -295,6 +295,7 @@ impl App {
         tasks.spawn(gateway::crossings::tell(teller, token.clone()));
         tasks.spawn(upkeep::close_periods(self.state.0.onboarding.clone(), token.clone()));
         tasks.spawn(upkeep::seal_audit(self.store.clone(), token.clone()));
+        tasks.spawn(upkeep::go_on_with_registrations(self.state.0.onboarding.clone(), token.clone()));
         tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));
         let outbound = Outbound::new(self.settings.webhooks.reach());
         tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound.clone(), token.clone()));
@@ -377,8 +378,8 @@ async fn build_state(
         provisioning: provisioning.clone(),
         mail: mail.clone(),
     };
-    let onboarding =
-        Onboarding::new(store.clone(), services, clock(), rng(), shutdown.tasks.clone(), setup::sign_ups(settings));
+    let tasks = shutdown.tasks.clone();
+    let onboarding = Onboarding::new(store.clone(), services, clock(), rng(), tasks, setup::onboarding(settings));
     let stripe = setup::stripe(settings, store, (clock(), rng()), (&onboarding, &metering)).await?;
     let verifier = identity.verifier().clone();
     let parts = gateway::Parts {

@@ -8,7 +8,7 @@ use crate::{
     kernel::{Clock, Rng},
     mail::Mailer,
     metering::{self, Metering, journal},
-    onboarding::{Onboarding, SignUps},
+    onboarding::{Onboarding, Retries, SignUps},
     provisioning::{Driver, SqliteDriver},
     reload::Hook,
     settings::{DriverChoice, Settings},
@@ -43,13 +43,14 @@ pub(crate) fn identity(settings: &Settings) -> IdentityConfig {
     }
 }
 
-/// Who may sign up.
-pub(crate) fn sign_ups(settings: &Settings) -> SignUps {
-    SignUps {
+/// Who may sign up, and how often a step of a registration is tried.
+pub(crate) fn onboarding(settings: &Settings) -> (SignUps, Retries) {
+    let sign_ups = SignUps {
         allowed: settings.identity.allow_signup,
         // Where mail goes to a folder, whoever signs up has no way to it.
         verify_email: settings.identity.verify_email.unwrap_or(settings.mail.smtp.is_some()),
-    }
+    };
+    (sign_ups, settings.onboarding.retries)
 }
 
 /// Who makes infrastructure.

@@ -1,5 +1,6 @@
 //! What goes on in the background of a server that runs: keys and old sign-ins are tidied, clients are told of sessions
-//! that ended (`OpenID` Connect Back-Channel Logout), invoices are made and pursued, and the audit is sealed.
+//! that ended (`OpenID` Connect Back-Channel Logout), invoices are made and pursued, registrations that wait are gone on with,
+//! and the audit is sealed.
 
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ const TELL: Duration = Duration::from_secs(1);
 const CLOSE: Duration = Duration::from_secs(20);
 /// The audit is sealed this often.
 const SEAL: Duration = Duration::from_secs(2);
+/// It is looked this often whether a registration is to be gone on with.
+const GO_ON: Duration = Duration::from_secs(1);
 /// Clients that are told at once.
 const AT_ONCE: usize = 8;
 
@@ -52,6 +55,16 @@ pub async fn seal_audit_once(store: &Store) -> Result<(), StoreError> {
         let mut tx = store.begin(Scope::Job("audit")).await?;
         tx.audit_seal().await?;
         tx.commit().await?;
+    }
+}
+
+/// Goes on with registrations that wait until it is stopped; a step that is under way then is finished, or taken up by the
+/// next start.
+pub async fn go_on_with_registrations(onboarding: Onboarding, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(GO_ON)).await.is_some() {
+        if let Err(error) = onboarding.resume_due().await {
+            tracing::warn!(error = chain(&error), "registrations could not be gone on with");
+        }
     }
 }
 

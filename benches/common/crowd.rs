@@ -42,6 +42,7 @@ pub async fn make(data: &Path, settings: &str, count: usize) -> Vec<Member> {
         external_id: None,
         tier: "standard".parse().unwrap(),
         status: Status::Active,
+        unavailable: None,
         revision: 1,
         created_at: now,
     };

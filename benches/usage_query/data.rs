@@ -204,6 +204,7 @@ async fn tenants(store: &Store, since: Timestamp) {
             external_id: Some(external_id(number).parse().unwrap()),
             tier: "standard".parse().unwrap(),
             status: Status::Active,
+            unavailable: None,
             revision: 1,
             created_at: since,
         };

@@ -49,6 +49,7 @@ impl Services {
 
     async fn facts(&self, scope: Scope, tenant: Tenant, usage: UsageAsOf) -> Result<Facts, SourceError> {
         let standing = match &tenant.status {
+            Status::Active | Status::ChangingTier { .. } if tenant.unavailable.is_some() => Standing::Unavailable,
             Status::Active | Status::ChangingTier { .. } => Standing::Active,
             Status::Deleted { .. } => Standing::Gone,
             status => Standing::Refused(status.name()),

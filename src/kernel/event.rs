@@ -34,6 +34,8 @@ event_names! {
     TenantCreated = "tenant.created";
     /// It can be used: for the first time, or after it was suspended.
     TenantActivated = "tenant.activated";
+    /// A step of making it failed. It is tried again, or taken out.
+    TenantFailed = "tenant.failed";
     /// No call of it gets through any more.
     TenantSuspended = "tenant.suspended";
     /// It is held to the limits of a lower tier because an invoice is overdue.

@@ -24,7 +24,7 @@ pub use event::{Event, EventName, UnknownEventName};
 pub use fault::{Fault, Faults};
 pub use ids::*;
 pub use money::{Currency, Money, MoneyError};
-pub use names::{CustomerName, Email, ExternalId, Isolation, NameError, PersonName, TierName};
+pub use names::{CustomerName, Email, EmailDomain, ExternalId, Isolation, NameError, PersonName, TierName};
 pub use observer::{Observers, Standing, TenantObserver};
 pub use page::{Cursor, Page, PageRequest};
 pub use quantity::{Quantity, QuantityError};

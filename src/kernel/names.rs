@@ -22,6 +22,9 @@ pub enum NameError {
     /// Not a kind of isolation.
     #[error("must be pool or silo")]
     Isolation,
+    /// Not the form of a domain.
+    #[error("is not a domain such as example.com, in lower case and in ASCII")]
+    Domain,
     /// Not the form of an email address.
     #[error("is not an email address such as ada@example.com")]
     Email,
@@ -123,6 +126,38 @@ impl Email {
     /// The form under which it is unique.
     pub fn key(&self) -> String {
         self.0.to_ascii_lowercase()
+    }
+
+    /// Where it is read: what stands behind the last `@`. `None` for a domain that is not ASCII.
+    pub fn domain(&self) -> Option<EmailDomain> {
+        self.key().rsplit_once('@').and_then(|(_, domain)| domain.parse().ok())
+    }
+}
+
+/// The domain of email addresses, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EmailDomain(String);
+text_type!(EmailDomain);
+
+impl FromStr for EmailDomain {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        const MAX: usize = 253; // RFC 1035 section 2.3.4, as text
+        const MAX_LABEL: usize = 63;
+        let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let label = |label: &str| {
+            !label.is_empty()
+                && label.len() <= MAX_LABEL
+                && label.bytes().all(good)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        if text.len() <= MAX && text.contains('.') && text.split('.').all(label) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError::Domain)
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub enum Standing {
     Active,
     /// Not now: its state's name.
     Refused(&'static str),
+    /// It may, but what it calls does not answer.
+    Unavailable,
     /// Never again.
     Gone,
 }

@@ -1,6 +1,7 @@
 //! Lab mode: this server as the stand-in for an identity provider in other people's tests. Its clock can be turned, any
 //! token can be minted by HTTP, good ones and bad ones, letters are read on the log-in page, vendors' issuers are played,
-//! key sets and discovery can be made to fail, and fixtures come from the settings.
+//! key sets and discovery can be made to fail, registrations can be halted at any place of their way, and fixtures come from the
+//! settings.
 //!
 //! Invariants: without `--lab` nothing of this exists: no route, no file, no state. The settings refuse it together with
 //! a public issuer, and on an address that others can reach unless `lab.force` is set. What it mints with bad content is
@@ -23,6 +24,7 @@ pub mod layers;
 pub mod letters;
 mod mint_http;
 mod opening;
+mod registrations_http;
 pub mod seed;
 mod subjects;
 mod tokens;
@@ -41,6 +43,7 @@ use crate::{
     kernel::{Clock as _, Rng, fault::chain},
     mail::Mail,
     metering::Metering,
+    onboarding::Points,
     store::Store,
 };
 use clock::Turn;
@@ -96,6 +99,8 @@ pub struct Parts {
     pub metering: Metering,
     /// Letters to people.
     pub mail: Mail,
+    /// Where registrations halt and fail.
+    pub points: Points,
 }
 
 /// The lab; cheap to clone.
@@ -137,6 +142,10 @@ impl Lab {
 
     fn mail(&self) -> &Mail {
         &self.0.parts.mail
+    }
+
+    fn points(&self) -> &Points {
+        &self.0.parts.points
     }
 
     fn store(&self) -> &Store {

@@ -25,6 +25,7 @@ pub async fn open(
         identity: Identity::from_ref(state),
     };
     seed::apply(&services, &settings.seed).await?;
+    let points = services.onboarding.points().clone();
     Lab::open(Parts {
         data: settings.store.data.clone(),
         clock,
@@ -34,5 +35,6 @@ pub async fn open(
         directory: Directory::from_ref(state),
         metering: Metering::from_ref(state),
         mail: Mail::from_ref(state),
+        points,
     })
 }

@@ -81,6 +81,7 @@ impl Services {
             password: None,
             external_id: seed.external_id.clone(),
             entrance: Entrance::Administrator { actor: Actor::Job("lab"), allow_membership: true },
+            key: None,
         };
         let registration = match self.onboarding.register(SEED, request).await {
             Ok(registration) => registration,

@@ -324,6 +324,7 @@ mod tests {
             external_id: None,
             tier: "free".parse().unwrap(),
             status: Status::Active,
+            unavailable: None,
             revision: 1,
             created_at: now,
         };

@@ -2,7 +2,7 @@
 
 use crate::{
     billing, identity,
-    kernel::{CustomerName, InvitationId, RegistrationId, TierName},
+    kernel::{CustomerName, EmailDomain, InvitationId, RegistrationId, TierName},
     provisioning,
     store::StoreError,
     tenants, users,
@@ -17,8 +17,8 @@ pub enum Error {
     /// No plan has this tier.
     #[error("there is no tier {0}")]
     UnknownTier(TierName),
-    /// Somebody else has the customer name, and signing up does not join tenants.
-    #[error("the customer name {0} is taken")]
+    /// Somebody else has the customer name, and signing up does not join tenants by their name.
+    #[error("the customer name {0} is taken; if it is your organization's, ask its administrator for an invitation")]
     NameTaken(CustomerName),
     /// The email address is known already.
     #[error("this email address is registered already")]
@@ -33,6 +33,28 @@ pub enum Error {
         id: RegistrationId,
         /// Its status.
         status: &'static str,
+    },
+    /// Another node has taken the registration up, or its tenant is being taken out.
+    #[error("registration {0} is somebody else's by now")]
+    Lost(RegistrationId),
+    /// What a registration's steps work from is not there.
+    #[error("what registration {0} works from is gone")]
+    NoIntent(RegistrationId),
+    /// The lab lets a step fail.
+    #[error("the lab lets the step {step} fail")]
+    Rigged {
+        /// Which.
+        step: &'static str,
+        /// Whether it fails for good.
+        lasting: bool,
+    },
+    /// A domain that cannot let people in.
+    #[error("the domain {domain} {why}")]
+    Domain {
+        /// Which.
+        domain: EmailDomain,
+        /// Why not.
+        why: &'static str,
     },
     /// No such invitation that is pending.
     #[error("there is no invitation {0} that is pending")]

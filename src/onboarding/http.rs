@@ -1,6 +1,7 @@
 //! Registrations, sign-up, offboarding, and changes of a tenant.
 
 use axum::{
+    Extension,
     extract::{FromRef, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -10,9 +11,9 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Entrance, Onboarding, Registration, RegistrationStatus, Request, SignedUp, customer_http, invitation_http,
-    invoice_export_http, invoice_money_http, me_http, pages, people_http, portal_http, rules::DEFAULT_TIER,
-    tier_change_http,
+    Entrance, Onboarding, Registration, RegistrationStatus, Request, SignedUp, customer_http, domains_http,
+    invitation_http, invoice_export_http, invoice_money_http, me_http, pages, people_http, portal_http,
+    rules::DEFAULT_TIER, tier_change_http,
 };
 use crate::{
     billing::{AddressBody, Billing, BillingAddress},
@@ -21,7 +22,7 @@ use crate::{
     metering::Metering,
     tenants::{TenantPatch, TenantView, Tenants},
     users::Users,
-    web::{AdminScope, Json, List, PageQuery, Path, Problem, Query, Verifier},
+    web::{AdminScope, ClaimedKey, Json, List, PageQuery, Path, Problem, Query, Verifier},
 };
 
 /// The routes.
@@ -47,6 +48,7 @@ where
         .merge(invoice_money_http::routes())
         .merge(me_http::routes())
         .merge(people_http::routes())
+        .merge(domains_http::routes())
         .merge(customer_http::routes())
         .merge(portal_http::routes())
         .merge(invitation_http::routes())
@@ -93,7 +95,7 @@ pub struct SignUpRequest {
 }
 
 impl RegistrationRequest {
-    fn parse(self, actor: Actor) -> Result<Request, Problem> {
+    fn parse(self, actor: Actor, key: Option<[u8; 32]>) -> Result<Request, Problem> {
         let entrance = Entrance::Administrator { actor, allow_membership: self.allow_membership };
         let mut faults = Faults::new();
         let email = faults.require("email", self.email.as_deref());
@@ -111,6 +113,7 @@ impl RegistrationRequest {
                 password: self.password,
                 external_id: external_id.flatten(),
                 entrance,
+                key,
             })
         })();
         faults.finish(request.filter(|_| external_id_fine)).map_err(|faults| Problem::invalid(&faults))
@@ -118,7 +121,7 @@ impl RegistrationRequest {
 }
 
 impl SignUpRequest {
-    fn parse(self) -> Result<Request, Problem> {
+    fn parse(self, key: Option<[u8; 32]>) -> Result<Request, Problem> {
         let mut faults = Faults::new();
         let email = faults.require("email", self.email.as_deref());
         let customer_name = faults.require("customer_name", self.customer_name.as_deref());
@@ -136,6 +139,7 @@ impl SignUpRequest {
                 password: self.password,
                 external_id: None,
                 entrance: Entrance::SignUp,
+                key,
             })
         })();
         faults.finish(request).map_err(|faults| Problem::invalid(&faults))
@@ -160,8 +164,12 @@ pub struct RegistrationView {
     customer_name: String,
     /// The tier that was asked for; the tenant's own decides.
     tier: String,
-    /// `running`, `active`, `failed` or `compensated`.
+    /// `running`, `active`, `failed` or `compensated`. One that is `failed` is tried again at its step's `next_try_at`, or
+    /// when somebody says so.
     status: &'static str,
+    /// Whether its steps are being taken back, because one of them failed for good.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    undoing: bool,
     steps: Vec<StepView>,
     /// What was asked for and not taken over, because the tenant existed.
     notes: Vec<String>,
@@ -172,13 +180,22 @@ pub struct RegistrationView {
 /// One step.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StepView {
-    /// `tenant`, `user`, `billing_account` or `provisioning`.
+    /// `tenant`, `user`, `billing_account`, `provisioning` or `activation`.
     name: &'static str,
     /// `pending`, `running`, `done`, `failed` or `undone`.
     status: &'static str,
     attempts: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// When it is tried again by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_try_at: Option<Timestamp>,
+    /// When it was last begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<Timestamp>,
+    /// When that came to an end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<Timestamp>,
 }
 
 impl From<Registration> for RegistrationView {
@@ -188,6 +205,9 @@ impl From<Registration> for RegistrationView {
             status: step.status.name(),
             attempts: step.attempts,
             error: step.error,
+            next_try_at: step.next_try_at,
+            started_at: step.started_at,
+            ended_at: step.ended_at,
         };
         Self {
             registration_id: registration.id,
@@ -196,6 +216,7 @@ impl From<Registration> for RegistrationView {
             customer_name: registration.customer_name.to_string(),
             tier: registration.tier.to_string(),
             status: registration.status.name(),
+            undoing: registration.undoing,
             steps: registration.steps.into_iter().map(step).collect(),
             notes: registration.notes,
             created_at: registration.created_at,
@@ -220,15 +241,19 @@ fn registered(registration: Registration) -> Response {
     response
 }
 
-/// Registers a customer: tenant, user, billing account, infrastructure. Twice makes nothing twice.
+/// Registers a customer: tenant, user, billing account, infrastructure. Twice makes nothing twice; with the same
+/// `Idempotency-Key` it is the same registration, whatever became of the server in between.
 #[utoipa::path(post, path = "/admin/v1/registrations", tag = "registrations", request_body = RegistrationRequest,
-    responses((status = 201, body = RegistrationView), (status = 202, body = RegistrationView), (status = 409), (status = 422)))]
+    responses((status = 201, body = RegistrationView), (status = 202, body = RegistrationView), (status = 409), (status = 422),
+        (status = 503)))]
 async fn create_registration(
     scope: AdminScope,
     State(onboarding): State<Onboarding>,
+    key: Option<Extension<ClaimedKey>>,
     Json(request): Json<RegistrationRequest>,
 ) -> Result<Response, Problem> {
-    Ok(registered(onboarding.register((&scope).into(), request.parse(scope.actor())?).await?))
+    let request = request.parse(scope.actor(), key.map(|Extension(key)| key.0))?;
+    Ok(registered(onboarding.register((&scope).into(), request).await?))
 }
 
 /// Lists registrations, oldest first.
@@ -253,7 +278,7 @@ async fn read_registration(
     Ok(Json(onboarding.find((&scope).into(), id).await?.into()))
 }
 
-/// Tries a failed registration again.
+/// Tries a failed registration again, without waiting for its time.
 #[utoipa::path(post, path = "/admin/v1/registrations/{registration_id}/retry", tag = "registrations",
     params(("registration_id" = RegistrationId, Path)),
     responses((status = 200, body = RegistrationView), (status = 404), (status = 409)))]
@@ -262,7 +287,7 @@ async fn retry_registration(
     State(onboarding): State<Onboarding>,
     Path(id): Path<RegistrationId>,
 ) -> Result<Json<RegistrationView>, Problem> {
-    Ok(Json(onboarding.retry((&scope).into(), id).await?.into()))
+    Ok(Json(onboarding.retry((&scope).into(), scope.actor(), id).await?.into()))
 }
 
 /// A sign-up that waits for its email to be verified.
@@ -274,16 +299,18 @@ pub struct UnverifiedView {
 }
 
 /// Self-service sign-up of a new customer. Where emails are verified (`identity.verify_email`), the answer is 202 for any
-/// email, and the account is there once the link in the letter was followed.
+/// email and any customer name, and the account is there once the link in the letter was followed. The name of an existing
+/// customer is joined only by people whose email's domain its owners let in.
 #[utoipa::path(post, path = "/v1/signup", tag = "sign-up", request_body = SignUpRequest,
     responses((status = 201, body = RegistrationView), (status = 202, body = UnverifiedView), (status = 403),
         (status = 409), (status = 422), (status = 429)))]
 async fn sign_up(
     State(onboarding): State<Onboarding>,
     origin: Origin,
+    key: Option<Extension<ClaimedKey>>,
     Json(request): Json<SignUpRequest>,
 ) -> Result<Response, Problem> {
-    let request = request.parse()?;
+    let request = request.parse(key.map(|Extension(key)| key.0))?;
     let email = request.email.to_string();
     match onboarding.sign_up(request, &origin).await? {
         SignedUp::Done(registration) => {

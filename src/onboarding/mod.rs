@@ -1,13 +1,17 @@
-//! Onboarding: brings a customer in (tenant → user → billing account → provisioning), takes it out again in the
-//! reverse order, moves it between tiers, and manages its people. It owns registrations and orchestrates the services
+//! Onboarding: brings a customer in (tenant → user → billing account → provisioning → activation), takes it out again in
+//! the reverse order, moves it between tiers, and manages its people. It owns registrations and orchestrates the services
 //! that own the rest.
 //!
-//! Invariants: the facts of a registration (tenant, user, billing account) appear together or not at all, in one
-//! transaction; provisioning follows and can be tried again; registering twice makes nothing twice; whatever was
-//! interrupted by a crash goes on at the next start. Only an administrator's registration joins an existing tenant by
-//! its name; public sign-up never does.
+//! Invariants: what can be refused is refused before anything is made; each step of a registration is written before it is
+//! acted on, and done once; whatever a crash interrupts is taken up by the next start, or by another node, and by one alone;
+//! it ends with the tenant in use or with everything taken back and the name free. Registering twice makes nothing twice. Only
+//! an administrator's registration joins an existing tenant by its name; public sign-up never does, unless the tenant lets
+//! people of the email's domain in and the email is verified.
 
+mod accept;
 mod customer_http;
+mod domains;
+mod domains_http;
 mod dunning;
 pub mod error;
 pub mod http;
@@ -22,18 +26,23 @@ mod offboard;
 mod pages;
 pub mod people;
 mod people_http;
+pub mod points;
 mod portal_http;
 pub mod rules;
+mod saga;
 mod service;
 mod sign_up;
+mod steps;
 mod tier_change;
 mod tier_change_http;
 
 pub use dunning::Closed;
 pub use error::Error;
-pub use model::{Entrance, Invitation, Registration, RegistrationStatus, Request, Step, StepName, StepStatus};
+pub use model::{Entrance, Intent, Invitation, Registration, RegistrationStatus, Request, Step, StepName, StepStatus};
 pub use named::Named;
 pub use people::NewMember;
+pub use points::{Point, Points, Rig, Rigged};
+pub use rules::Retries;
 pub use service::{Onboarding, Services, SignUps};
 pub use sign_up::SignedUp;
 pub use tier_change::{Move, TierChange};

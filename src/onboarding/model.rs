@@ -4,11 +4,12 @@ use std::str::FromStr;
 
 use crate::{
     billing::BillingAddress,
+    identity::PasswordHash,
     kernel::{
         Actor, CustomerName, Email, ExternalId, InvitationId, RegistrationId, Secret, TenantId, TierName, Timestamp,
         UserId,
     },
-    users::Role,
+    users::{KnownEmail, Role},
 };
 
 /// What somebody asks for when they register, already checked field by field.
@@ -28,6 +29,8 @@ pub struct Request {
     pub external_id: Option<ExternalId>,
     /// Through which door they come.
     pub entrance: Entrance,
+    /// What their `Idempotency-Key` comes to: a registration with the same is this one.
+    pub key: Option<[u8; 32]>,
 }
 
 /// The two ways in.
@@ -40,8 +43,28 @@ pub enum Entrance {
         /// Whether an email that lives in another tenant may become a member of this one too.
         allow_membership: bool,
     },
-    /// Anybody signs up: an existing customer name or email is refused.
+    /// Anybody signs up: an existing email is refused, and an existing customer name unless its tenant lets people of the
+    /// email's domain in.
     SignUp,
+}
+
+/// What the steps of a registration work from, kept until it has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// Who asked for it; `None` for somebody who signs up, who is the user that is made.
+    pub actor: Option<Actor>,
+    /// Whether an email that lives in another tenant may come into this one.
+    pub known_email: KnownEmail,
+    /// Whether the email was verified.
+    pub verified: bool,
+    /// The user's role; who is first owns the tenant when absent.
+    pub role: Option<Role>,
+    /// The user's password, when they are new.
+    pub password: Option<PasswordHash>,
+    /// What a foreign issuer calls the tenant.
+    pub external_id: Option<ExternalId>,
+    /// Where bills go.
+    pub billing_address: BillingAddress,
 }
 
 /// One run of the onboarding saga.
@@ -61,6 +84,16 @@ pub struct Registration {
     pub tier: TierName,
     /// How it stands.
     pub status: RegistrationStatus,
+    /// Whether its steps are taken back.
+    pub undoing: bool,
+    /// Whether the tenant is of its making, and nobody else's yet.
+    pub founds: bool,
+    /// Whether the user's place in the tenant is of its making.
+    pub joined: bool,
+    /// What its steps work from; nothing once it has ended.
+    pub intent: Option<Intent>,
+    /// How often somebody took it up. Who took it up before that has lost it.
+    pub claims: i64,
     /// Its steps, in order.
     pub steps: Vec<Step>,
     /// What the caller should know: a tier or an address that was not taken over.
@@ -78,9 +111,9 @@ pub enum RegistrationStatus {
     Running,
     /// Every step is done.
     Active,
-    /// A step failed; it can be tried again.
+    /// A step failed; it is tried again, by itself or when somebody says so.
     Failed,
-    /// Its tenant was taken out again.
+    /// What it made was taken out again.
     Compensated,
 }
 
@@ -95,6 +128,12 @@ pub struct Step {
     pub attempts: i64,
     /// Why it failed last.
     pub error: Option<String>,
+    /// When it is tried again, while it waits for that.
+    pub next_try_at: Option<Timestamp>,
+    /// When it was last begun.
+    pub started_at: Option<Timestamp>,
+    /// When that came to an end.
+    pub ended_at: Option<Timestamp>,
 }
 
 /// The steps, in their order.
@@ -108,6 +147,8 @@ pub enum StepName {
     BillingAccount,
     /// The infrastructure exists.
     Provisioning,
+    /// The tenant can be used.
+    Activation,
 }
 
 /// How a step stands.
@@ -133,6 +174,9 @@ pub struct UnknownName;
 macro_rules! names {
     ($type:ident { $($variant:ident = $name:literal),* }) => {
         impl $type {
+            /// All of them, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
             /// The name in the API and in the store.
             pub const fn name(self) -> &'static str {
                 match self {
@@ -156,7 +200,8 @@ names!(StepName {
     Tenant = "tenant",
     User = "user",
     BillingAccount = "billing_account",
-    Provisioning = "provisioning"
+    Provisioning = "provisioning",
+    Activation = "activation"
 });
 names!(StepStatus { Pending = "pending", Running = "running", Done = "done", Failed = "failed", Undone = "undone" });
 

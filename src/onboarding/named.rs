@@ -1,12 +1,12 @@
 //! Tenants that a foreign issuer names and nobody has registered: made at the default tier, without anybody in it, when its
 //! settings say so. Whoever is registered under the customer's name later is its owner.
 
-use super::{error::Error, rules::DEFAULT_TIER, service::Onboarding};
+use super::{error::Error, model::Registration, rules::DEFAULT_TIER, service::Onboarding};
 use crate::{
     billing::AddressBody,
-    kernel::{Act, Actor, CustomerName, ExternalId, Faults, TenantId, TierName, rng::random_bytes},
+    kernel::{Act, Actor, CustomerName, ExternalId, Faults, TenantId, TierName, fault::chain, rng::random_bytes},
     store::{Scope, StoreError},
-    tenants::{self, Status, Tenant},
+    tenants::{self, Failure, Status, Tenant},
 };
 
 /// What such a tenant has for an address until somebody knows it.
@@ -48,7 +48,7 @@ impl Onboarding {
             },
         };
         self.services.tenants.announce(tenant.id);
-        if matches!(tenant.status, Status::Provisioning | Status::Failed(_)) {
+        if matches!(tenant.status, Status::Provisioning | Status::Failed(_)) && !self.is_registered(tenant.id).await? {
             let (this, id) = (self.clone(), tenant.id);
             // A caller who goes away does not stop it.
             if let Some(provisioned) = self.run_detached(async move { this.provision(SCOPE, id).await }).await
@@ -79,7 +79,8 @@ impl Onboarding {
         // A customer who has the name already is not joined: the name is an issuer's word.
         for name in self.names(external_id) {
             let (tier, id) = (tier.clone(), Some(external_id.clone()));
-            made = self.services.tenants.create_in(&mut tx, name, tier, id).await?;
+            let new = self.services.tenants.new_id();
+            made = self.services.tenants.create_in(&mut tx, new, name, tier, id).await?;
             if made.is_some() {
                 break;
             }
@@ -105,15 +106,48 @@ impl Onboarding {
             .filter_map(|name| name.parse().ok())
     }
 
+    /// Whether a registration is on its way that sees to a tenant.
+    async fn is_registered(&self, id: TenantId) -> Result<bool, Error> {
+        let registrations = self.store.read(SCOPE).await?.registrations_of_tenant(id).await?;
+        Ok(registrations.iter().any(Registration::can_be_retried))
+    }
+
+    /// Sees to a tenant's infrastructure, with which it becomes active; why there is none, where there is none.
+    async fn provision(&self, scope: Scope, id: TenantId) -> Result<Result<(), String>, Error> {
+        let made = self.place(scope, id).await.map_err(|error| {
+            tracing::warn!(tenant_id = %id, error = chain(&error), "provisioning failed");
+            error.to_string()
+        });
+        let mut tx = self.store.begin(scope).await?;
+        match &made {
+            Ok(()) => self.activate_tenant(&mut tx, id).await?,
+            Err(reason) => {
+                let failure = Failure { step: "provisioning".to_owned(), reason: reason.clone(), retryable: true };
+                let fail = |tenant: Tenant| match tenant.status {
+                    Status::Provisioning | Status::Failed(_) => tenant.fail(failure),
+                    _ => Ok(tenant),
+                };
+                self.services.tenants.change_in(&mut tx, id, fail).await?;
+            }
+        }
+        tx.commit().await?;
+        self.services.tenants.announce(id);
+        Ok(made)
+    }
+
     /// Goes on with such tenants whose making was interrupted.
     pub(super) async fn resume_named(&self, scope: Scope) -> Result<usize, Error> {
-        let interrupted: Vec<TenantId> =
-            self.in_state(scope, Status::Provisioning.name()).await?.iter().map(|tenant| tenant.id).collect();
-        for id in &interrupted {
-            if let Err(reason) = self.provision(scope, *id).await? {
+        let mut resumed = 0;
+        for tenant in self.in_state(scope, Status::Provisioning.name()).await? {
+            let id = tenant.id;
+            if self.is_registered(id).await? {
+                continue;
+            }
+            resumed += 1;
+            if let Err(reason) = self.provision(scope, id).await? {
                 tracing::warn!(tenant_id = %id, reason, "a tenant has no infrastructure yet");
             }
         }
-        Ok(interrupted.len())
+        Ok(resumed)
     }
 }

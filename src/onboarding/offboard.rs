@@ -27,25 +27,19 @@ impl Onboarding {
     }
 
     async fn take_out(&self, scope: Scope, id: TenantId) -> Result<Tenant, Error> {
+        // Whoever makes something for it just now finds that it is not theirs any more.
+        let mut tx = self.store.begin(scope).await?;
+        tx.registrations_stop(id).await?;
+        tx.commit().await?;
         self.services.provisioning.remove(scope, id).await?;
         let now = self.clock.now();
         let mut tx = self.store.begin(scope).await?;
         self.services.billing.close_account_in(&mut tx, id).await?;
         let withdrawal = self.services.identity.forget_tenant_in(&mut tx, id).await?;
-        self.services.users.remove_all_in(&mut tx, id).await?;
-        tx.invitations_forget(id).await?;
-        tx.webhooks_forget(id).await?;
         for registration in tx.registrations_of_tenant(id).await? {
-            tx.registration_put(&registration.compensated(now)).await?;
+            tx.registration_end(&registration.compensated(now)).await?;
         }
-        let tenant = self
-            .services
-            .tenants
-            .change_in(&mut tx, id, |tenant| match tenant.status {
-                Status::Deleted { .. } => Ok(tenant),
-                _ => tenant.bury(now),
-            })
-            .await?;
+        let tenant = self.bury_in(&mut tx, id).await?;
         tx.commit().await?;
         self.services.identity.revoke_now(withdrawal);
         self.services.tenants.announce(id);

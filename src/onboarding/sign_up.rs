@@ -1,7 +1,8 @@
 //! Signing up by oneself: at once, or once the email is verified.
 //!
 //! Where emails are verified, nothing exists before: no tenant, no user, no name taken. Whoever signs up with an email that
-//! is known gets the same answer, and its owner a letter that says so.
+//! is known, or for a customer that is there, gets the same answer; a letter says so to who reads that email, and to nobody
+//! else. Into a tenant that is there come those alone whose email's domain its owners let in.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ use crate::{
     identity::{self, Origin},
     kernel::{Act, Actor, Faults, Secret},
     mail::Letter,
-    store::Scope,
+    store::{Scope, Tx},
 };
 
 /// The link of a sign-up works this long, in seconds: a day.
@@ -51,6 +52,7 @@ impl Kept {
             password: None,
             external_id: None,
             entrance: Entrance::SignUp,
+            key: None,
         })
     }
 }
@@ -77,12 +79,14 @@ impl Onboarding {
         let kept = serde_json::to_string(&kept).unwrap_or_default();
         let now = self.clock.now();
         let mut tx = self.store.begin(SCOPE).await?;
-        if tx.tenant_by_customer_name(&request.customer_name).await?.is_some() {
-            return Err(Error::NameTaken(request.customer_name));
-        }
-        let known = tx.user_by_email(&request.email).await?.is_some();
+        let letter = if tx.user_by_email(&request.email).await?.is_some() {
+            self.letter_to_known(&request)
+        } else if self.is_closed_to(&mut tx, &request).await? {
+            Self::letter_to_stranger(&request)
+        } else {
+            self.letter_to_verify(&request, &token)
+        };
         tx.sign_up_insert(&hash, &kept, &password, now, now.plus_secs(LINK_TTL_S)).await?;
-        let letter = if known { self.letter_to_known(&request) } else { self.letter_to_verify(&request, &token) };
         self.services.mail.enqueue_in(&mut tx, &letter).await?;
         let act = Act {
             actor: Actor::Anonymous,
@@ -108,6 +112,26 @@ impl Onboarding {
             token.expose()
         );
         Letter { to: request.email.clone(), subject: "Finish signing up".to_owned(), text }
+    }
+
+    /// Whether the customer is there and lets nobody of the email's domain in.
+    async fn is_closed_to(&self, tx: &mut Tx, request: &Request) -> Result<bool, Error> {
+        let Some(tenant) = tx.tenant_by_customer_name(&request.customer_name).await? else { return Ok(false) };
+        match request.email.domain() {
+            Some(domain) => Ok(!tx.domain_lets_in(tenant.id, &domain).await?),
+            None => Ok(true),
+        }
+    }
+
+    fn letter_to_stranger(request: &Request) -> Letter {
+        let text = format!(
+            "Somebody, hopefully you, signed up for {} with {}.\n\n\
+             There is a customer of that name already. If it is your organization, ask its administrator for an invitation; \
+             if it is not, sign up under another name.\n\n\
+             If it was not you, there is nothing to do.\n",
+            request.customer_name, request.email,
+        );
+        Letter { to: request.email.clone(), subject: "Ask for an invitation".to_owned(), text }
     }
 
     fn letter_to_known(&self, request: &Request) -> Letter {

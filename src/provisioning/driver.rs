@@ -21,6 +21,14 @@ impl Driver {
         }
     }
 
+    /// Whether a place could be made now.
+    pub async fn preflight(&self, isolation: Isolation) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(driver) => driver.preflight(isolation).await,
+            Self::None => Ok(()),
+        }
+    }
+
     /// Makes the tenant's place; says where it is.
     pub async fn create(&self, tenant: TenantId, isolation: Isolation) -> Result<String, Error> {
         match self {

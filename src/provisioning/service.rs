@@ -34,6 +34,11 @@ impl Provisioning {
         tx.infrastructure(tenant).await?.ok_or(Error::None(tenant))
     }
 
+    /// Whether a tenant's place of a kind could be made now; makes nothing.
+    pub async fn preflight(&self, wanted: Isolation) -> Result<(), Error> {
+        self.driver.preflight(wanted).await
+    }
+
     /// Sees to it that a tenant has infrastructure of a kind: keeps it, makes it, or moves it with everything in it.
     /// Whenever it is interrupted, doing it again finishes the work.
     pub async fn ensure(&self, scope: Scope, tenant: TenantId, wanted: Isolation) -> Result<Infrastructure, Error> {

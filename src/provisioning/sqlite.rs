@@ -52,6 +52,19 @@ impl SqliteDriver {
         }
     }
 
+    /// An error where the folder is none, or can only be read.
+    pub(super) async fn preflight(&self, _: Isolation) -> Result<(), Error> {
+        let failed = |source: io::Error| driver_error("find room", source.into());
+        match tokio::fs::metadata(&self.folder).await {
+            Ok(found) if !found.is_dir() => Err(failed(io::ErrorKind::NotADirectory.into())),
+            Ok(found) if found.permissions().readonly() => Err(failed(io::ErrorKind::PermissionDenied.into())),
+            Ok(_) => Ok(()),
+            // It is made with the first tenant.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     pub(super) async fn create(&self, tenant: TenantId, isolation: Isolation) -> Result<String, Error> {
         let failed = |source| driver_error("make a place", source);
         let file = self.file(tenant, isolation);

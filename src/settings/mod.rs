@@ -11,6 +11,7 @@ mod issuers;
 mod lab;
 mod mail;
 mod metering;
+mod onboarding;
 pub mod read;
 mod routes;
 mod seed;
@@ -31,6 +32,7 @@ pub use identity::IdentitySettings;
 pub use lab::LabSettings;
 pub use mail::MailSettings;
 pub use metering::MeteringSettings;
+pub use onboarding::OnboardingSettings;
 pub use read::{SettingFault, SettingFaults};
 pub use seed::{SeedClient, SeedSettings, SeedTenant, SeedUser};
 pub use server::ServerSettings;
@@ -57,6 +59,8 @@ pub struct Settings {
     pub metering: MeteringSettings,
     /// `[billing]`
     pub billing: BillingSettings,
+    /// `[onboarding]`
+    pub onboarding: OnboardingSettings,
     /// `[provisioning]`
     pub provisioning: ProvisioningSettings,
     /// `[lab]`
@@ -194,6 +198,7 @@ impl Settings {
         let gateway = GatewaySettings::read(reader);
         let metering = MeteringSettings::read(reader);
         let billing = BillingSettings::read(reader);
+        let onboarding = OnboardingSettings::read(reader);
         let provisioning = ProvisioningSettings::read(reader);
         let seed = SeedSettings::read(reader);
         let lab = LabSettings::read(reader, server.as_ref(), identity.as_ref(), seed.as_ref());
@@ -211,6 +216,7 @@ impl Settings {
             gateway: gateway?,
             metering: metering?,
             billing: billing?,
+            onboarding: onboarding?,
             provisioning: provisioning?,
             lab: lab?,
             seed: seed?,

@@ -9,8 +9,9 @@
 //! | `{int}` | `INTEGER` | `BIGINT` |
 //! | `{bool}` | `INTEGER` | `BOOLEAN` |
 //! | `{clustered}` | rows lie in the tree of the primary key | nothing |
-//! | `{sqlite}` … `{end}` | what is between | nothing |
-//! | `{postgres}` … `{end}` | nothing | what is between |
+//! | `{false}` | `0` | `FALSE` |
+//!
+//! What only one engine understands stands between the lines `-- only sqlite` or `-- only postgres` and `-- both`.
 //!
 //! Queries are written once, with `$1` placeholders, which both engines take; only the long lists of [`Engine::tuples`]
 //! differ. They stay within what both do alike: `ON CONFLICT`, `RETURNING`, partial indexes, row values.
@@ -38,7 +39,7 @@ pub enum Engine {
 impl Engine {
     /// Puts the engine's column types into a migration.
     pub(super) fn ddl(self, migration: &str) -> String {
-        let words: [(&str, &str); 8] = match self {
+        let words: [(&str, &str); 9] = match self {
             Self::Sqlite => [
                 ("{uuid}", "BLOB"),
                 ("{time}", "INTEGER"),
@@ -48,6 +49,7 @@ impl Engine {
                 ("{bool}", "INTEGER"),
                 ("{strict}", "STRICT"),
                 ("{clustered}", "STRICT, WITHOUT ROWID"),
+                ("{false}", "0"),
             ],
             Self::Postgres => [
                 ("{uuid}", "UUID"),
@@ -58,22 +60,28 @@ impl Engine {
                 ("{bool}", "BOOLEAN"),
                 ("{strict}", ""),
                 ("{clustered}", ""),
+                ("{false}", "FALSE"),
             ],
         };
-        let migration = self.own_part(migration);
-        words.into_iter().fold(migration, |text, (word, column_type)| text.replace(word, column_type))
+        words.into_iter().fold(self.own_lines(migration), |text, (word, column_type)| text.replace(word, column_type))
     }
 
-    /// A migration without what is the other engine's alone.
-    fn own_part(self, migration: &str) -> String {
-        let (own, other) = match self {
-            Self::Sqlite => ("{sqlite}", "{postgres}"),
-            Self::Postgres => ("{postgres}", "{sqlite}"),
+    /// A migration without what is for the other engine alone.
+    fn own_lines(self, migration: &str) -> String {
+        let other = match self {
+            Self::Sqlite => "-- only postgres",
+            Self::Postgres => "-- only sqlite",
         };
-        let mut parts = migration.split(other);
-        let first = parts.next().unwrap_or_default().to_owned();
-        let kept = parts.fold(first, |text, part| text + part.split_once("{end}").map_or("", |(_, rest)| rest));
-        kept.replace(own, "").replace("{end}", "")
+        let mut own = String::with_capacity(migration.len());
+        let mut skips = false;
+        for line in migration.split_inclusive('\n') {
+            match line.trim_end() {
+                "-- both" | "-- only sqlite" | "-- only postgres" => skips = line.trim_end() == other,
+                _ if skips => {}
+                _ => own.push_str(line),
+            }
+        }
+        own
     }
 
     /// What makes a `SELECT` hold its rows as they are until the transaction ends, for readers beside each other. On

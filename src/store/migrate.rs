@@ -42,6 +42,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0047_payment_events.sql"),
     include_str!("migrations/0048_costs.sql"),
     include_str!("migrations/0049_limited.sql"),
+    include_str!("migrations/0050_saga.sql"),
+    include_str!("migrations/0051_states.sql"),
     include_str!("migrations/0060_audit_chain.sql"),
 ];
 

@@ -19,6 +19,7 @@ mod billing;
 mod cadences;
 mod corrections;
 mod costs;
+mod domains;
 mod events;
 mod evidence;
 mod factors;

@@ -88,6 +88,11 @@ impl Tx {
         }
     }
 
+    /// Whether no other process can have the database: the data folder has a lock.
+    pub(super) const fn is_ours_alone(&self) -> bool {
+        matches!(self.engine(), Engine::Sqlite)
+    }
+
     /// A statement with `$1`, `$2`… for the values bound in order.
     pub(super) fn query(&mut self, sql: &'static str) -> Statement<'_> {
         self.statement(sql.into_sql_str())

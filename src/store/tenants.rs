@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     kernel::{CustomerName, ExternalId, PageRequest, TenantId, TierName, Timestamp},
-    tenants::model::{Failure, Status, Suspension, Tenant, TenantFilter, TierSpan},
+    tenants::model::{Failure, Status, Suspension, Tenant, TenantFilter, TierSpan, Unavailable},
+    tenants::rules::TRANSITIONS,
 };
 
 /// Subjects of one statement; a power of two.
@@ -65,6 +66,12 @@ const fn deleted_at(status: &Status) -> Option<Timestamp> {
     }
 }
 
+fn read_unavailable(row: &Row) -> Result<Option<Unavailable>, StoreError> {
+    let Some(since) = row.get("unavailable_since")? else { return Ok(None) };
+    let reason: Option<String> = row.get("unavailable_reason")?;
+    Ok(Some(Unavailable { since, reason: reason.unwrap_or_default() }))
+}
+
 fn read_tenant(row: &Row) -> Result<Tenant, StoreError> {
     let external_id: Option<String> = row.get("external_id")?;
     Ok(Tenant {
@@ -75,6 +82,7 @@ fn read_tenant(row: &Row) -> Result<Tenant, StoreError> {
             .transpose()?,
         tier: row.parse("tier")?,
         status: read_status(row)?,
+        unavailable: read_unavailable(row)?,
         revision: row.get("revision")?,
         created_at: row.get("created_at")?,
     })
@@ -86,8 +94,8 @@ impl Tx {
         let inserted = self
             .query(
                 "INSERT INTO tenants (tenant_id, customer_name, external_id, tier, status, status_detail, revision,
-                                      created_at, updated_at, deleted_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
+                                      created_at, updated_at, deleted_at, unavailable_since, unavailable_reason)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11)
                  ON CONFLICT (customer_name) WHERE deleted_at IS NULL DO NOTHING",
             )
             .bind(tenant.id)
@@ -99,6 +107,8 @@ impl Tx {
             .bind(tenant.revision)
             .bind(tenant.created_at)
             .bind(deleted_at(&tenant.status))
+            .bind(tenant.unavailable.as_ref().map(|fault| fault.since))
+            .bind(tenant.unavailable.as_ref().map(|fault| fault.reason.as_str()))
             .changed_one()
             .await?;
         if inserted {
@@ -107,25 +117,52 @@ impl Tx {
         Ok(inserted)
     }
 
-    /// Writes a changed tenant, if nobody changed it since it was read; its revision grows by one.
+    /// Writes a changed tenant, if nobody changed it since it was read and its state may follow the one that is there; its
+    /// revision grows by one.
     pub async fn tenant_update(&mut self, tenant: &Tenant, now: Timestamp) -> Result<bool, StoreError> {
         self.must_cover(tenant.id)?;
-        self.query(
+        let name = tenant.status.name();
+        let from = TRANSITIONS.iter().filter(|(_, to)| *to == name).map(|(from, _)| format!("'{from}'"));
+        let from: Vec<String> = from.chain([format!("'{name}'")]).collect();
+        self.assembled(format!(
             "UPDATE tenants
              SET customer_name = $2, external_id = $3, tier = $4, status = $5, status_detail = $6, deleted_at = $7,
-                 updated_at = $8, revision = revision + 1
-             WHERE tenant_id = $1 AND revision = $9",
-        )
+                 updated_at = $8, unavailable_since = $10, unavailable_reason = $11, revision = revision + 1
+             WHERE tenant_id = $1 AND revision = $9 AND status IN ({})",
+            from.join(", ")
+        ))
         .bind(tenant.id)
         .bind(tenant.customer_name.as_str())
         .bind(tenant.external_id.as_ref().map(ExternalId::as_str))
         .bind(tenant.tier.as_str())
-        .bind(tenant.status.name())
+        .bind(name)
         .bind(status_detail(&tenant.status))
         .bind(deleted_at(&tenant.status))
         .bind(now)
         .bind(tenant.revision)
+        .bind(tenant.unavailable.as_ref().map(|fault| fault.since))
+        .bind(tenant.unavailable.as_ref().map(|fault| fault.reason.as_str()))
         .changed_one()
+        .await
+    }
+
+    /// Keeps others from joining a tenant, and from changing it, until the transaction ends.
+    pub async fn tenant_lock(&mut self, id: TenantId) -> Result<(), StoreError> {
+        self.must_cover(id)?;
+        self.query("UPDATE tenants SET updated_at = updated_at WHERE tenant_id = $1").bind(id).execute().await?;
+        Ok(())
+    }
+
+    /// The tenant that has a customer name now, which stays as it is until the transaction ends: for joining it.
+    pub async fn tenant_to_join(&mut self, name: &CustomerName) -> Result<Option<Tenant>, StoreError> {
+        let (scope, share) = (self.tenant(), self.engine().for_share());
+        self.assembled(format!(
+            "SELECT * FROM tenants
+             WHERE customer_name = $1 AND deleted_at IS NULL AND ($2 IS NULL OR tenant_id = $2){share}"
+        ))
+        .bind(name.as_str())
+        .bind(scope)
+        .map_one(read_tenant)
         .await
     }
 

@@ -198,6 +198,20 @@ impl Tx {
             .await
     }
 
+    /// Makes whoever is in force in a tenant for longest its owner; `None` when nobody is.
+    pub async fn membership_heir(&mut self, tenant: TenantId) -> Result<Option<UserId>, StoreError> {
+        self.must_cover(tenant)?;
+        self.query(
+            "UPDATE memberships SET role = 'owner' WHERE tenant_id = $1 AND user_id =
+                 (SELECT m.user_id FROM memberships m WHERE m.tenant_id = $1 AND m.status = 'active'
+                  ORDER BY m.created_at, m.user_id LIMIT 1)
+             RETURNING user_id",
+        )
+        .bind(tenant)
+        .map_one(|row| row.get("user_id"))
+        .await
+    }
+
     /// Ends a membership; `false` when there was none.
     pub async fn membership_delete(&mut self, tenant: TenantId, id: UserId) -> Result<bool, StoreError> {
         self.must_cover(tenant)?;

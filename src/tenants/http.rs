@@ -44,6 +44,9 @@ pub struct TenantView {
     /// Why it failed, while `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<FailureView>,
+    /// That its infrastructure does not answer, whatever was decided about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unavailable: Option<UnavailableView>,
     created_at: Timestamp,
     /// When it was deleted, once it is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,6 +59,13 @@ pub struct FailureView {
     step: String,
     reason: String,
     retryable: bool,
+}
+
+/// A fault of a tenant's infrastructure.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UnavailableView {
+    since: Timestamp,
+    reason: String,
 }
 
 impl From<Tenant> for TenantView {
@@ -80,6 +90,7 @@ impl From<Tenant> for TenantView {
             changing_to,
             suspended_because,
             failure,
+            unavailable: tenant.unavailable.map(|fault| UnavailableView { since: fault.since, reason: fault.reason }),
             created_at: tenant.created_at,
             deleted_at,
         }

@@ -13,8 +13,11 @@ pub struct Tenant {
     pub external_id: Option<ExternalId>,
     /// Its tier.
     pub tier: TierName,
-    /// Its state.
+    /// Its state: what was decided about it.
     pub status: Status,
+    /// That its infrastructure does not answer, which nobody decided. Both can hold: who is suspended and unavailable is
+    /// unavailable when it is let in again.
+    pub unavailable: Option<Unavailable>,
     /// Grows by one with every change: tells caches which of two copies is newer.
     pub revision: i64,
     /// When it was first registered.
@@ -45,6 +48,15 @@ pub enum Status {
         /// Since when.
         at: Timestamp,
     },
+}
+
+/// A fault of a tenant's infrastructure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable {
+    /// Since when.
+    pub since: Timestamp,
+    /// What does not answer.
+    pub reason: String,
 }
 
 /// Why no call gets through, which says who may let them through again.

@@ -2,9 +2,28 @@
 
 use super::{
     error::Error,
-    model::{Failure, Status, Suspension, Tenant},
+    model::{Failure, Status, Suspension, Tenant, Unavailable},
 };
 use crate::kernel::{EventName, TierName, Timestamp};
+
+/// Which state may follow which, by their names; each may also stay what it is. The store refuses all others, and so does the
+/// database by itself (`migrations/0051_states.sql`).
+pub const TRANSITIONS: [(&str, &str); 14] = [
+    ("provisioning", "active"),
+    ("provisioning", "failed"),
+    ("provisioning", "offboarding"),
+    ("failed", "active"),
+    ("failed", "provisioning"),
+    ("failed", "offboarding"),
+    ("active", "suspended"),
+    ("active", "changing_tier"),
+    ("active", "offboarding"),
+    ("suspended", "active"),
+    ("suspended", "offboarding"),
+    ("changing_tier", "active"),
+    ("changing_tier", "offboarding"),
+    ("offboarding", "deleted"),
+];
 
 /// What others are told of a change.
 pub fn events(before: &Tenant, after: &Tenant) -> Vec<EventName> {
@@ -22,6 +41,7 @@ pub fn events(before: &Tenant, after: &Tenant) -> Vec<EventName> {
         Status::Suspended(_) if !matches!(before.status, Status::Suspended(_)) => {
             events.push(EventName::TenantSuspended);
         }
+        Status::Failed(_) if !matches!(before.status, Status::Failed(_)) => events.push(EventName::TenantFailed),
         Status::Deleted { .. } => events.push(EventName::TenantDeleted),
         _ => {}
     }
@@ -120,9 +140,27 @@ impl Tenant {
     /// Everything of it is gone but the tombstone.
     pub fn bury(self, at: Timestamp) -> Result<Self, Error> {
         match self.status {
-            Status::Offboarding => Ok(self.becomes(Status::Deleted { at })),
+            Status::Offboarding => Ok(Self { unavailable: None, ..self.becomes(Status::Deleted { at }) }),
             _ => Err(self.refuses("be deleted")),
         }
+    }
+
+    /// Its infrastructure does not answer. What was decided about it stays.
+    pub fn becomes_unavailable(self, fault: Unavailable) -> Result<Self, Error> {
+        match self.status {
+            Status::Active | Status::Suspended(_) | Status::ChangingTier { .. } => {
+                // The first word of it stands: it says since when.
+                let unavailable = self.unavailable.clone().or(Some(fault));
+                Ok(Self { unavailable, ..self })
+            }
+            _ => Err(self.refuses("be unavailable")),
+        }
+    }
+
+    /// Its infrastructure answers.
+    #[must_use]
+    pub fn becomes_available(self) -> Self {
+        Self { unavailable: None, ..self }
     }
 
     fn becomes(self, status: Status) -> Self {
@@ -148,6 +186,7 @@ mod tests {
             external_id: None,
             tier: "standard".parse().unwrap(),
             status,
+            unavailable: None,
             revision: 1,
             created_at: NOW(),
         }
@@ -206,6 +245,63 @@ mod tests {
         let asked = unpaid.suspend().unwrap();
         assert_eq!(asked.clone().suspend_unpaid().unwrap(), asked);
         assert_eq!(asked.clone().settle(), asked);
+    }
+
+    type Way = fn(Tenant) -> Result<Tenant, Error>;
+
+    /// Every way to change a state.
+    fn ways() -> Vec<(&'static str, Way)> {
+        vec![
+            ("activate", Tenant::activate),
+            ("suspend", Tenant::suspend),
+            ("suspend_unpaid", Tenant::suspend_unpaid),
+            ("settle", |tenant| Ok(tenant.settle())),
+            ("fail", |tenant| tenant.fail(Failure { step: "user".into(), reason: "no".into(), retryable: false })),
+            ("retry", Tenant::retry),
+            ("begin_tier_change", |tenant| tenant.begin_tier_change("premium".parse().unwrap())),
+            ("finish_tier_change", Tenant::finish_tier_change),
+            ("abandon_tier_change", Tenant::abandon_tier_change),
+            ("begin_offboarding", Tenant::begin_offboarding),
+            ("bury", |tenant| tenant.bury(NOW())),
+            ("becomes_unavailable", |tenant| tenant.becomes_unavailable(fault())),
+            ("becomes_available", |tenant| Ok(tenant.becomes_available())),
+        ]
+    }
+
+    fn fault() -> Unavailable {
+        Unavailable { since: NOW(), reason: "its database does not answer".into() }
+    }
+
+    #[test]
+    fn every_pair_of_states_is_reached_by_some_way_or_by_none_as_the_table_says() {
+        for from in all_states() {
+            for to in Status::NAMES {
+                let by: Vec<&str> = ways()
+                    .into_iter()
+                    .filter(|(_, way)| way(tenant(from.clone())).is_ok_and(|after| after.status.name() == to))
+                    .map(|(name, _)| name)
+                    .collect();
+                let legal = from.name() == to || TRANSITIONS.contains(&(from.name(), to));
+                assert!(legal || by.is_empty(), "{} becomes {to} by {by:?}", from.name());
+                assert!(!legal || from.name() == to || !by.is_empty(), "nothing makes {} {to}", from.name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_and_a_decision_hold_at_once_and_end_by_themselves() {
+        let both = tenant(Status::Active).becomes_unavailable(fault()).unwrap().suspend().unwrap();
+        assert_eq!((both.status.name(), both.unavailable.as_ref()), ("suspended", Some(&fault())));
+        let let_in = both.clone().activate().unwrap();
+        assert_eq!((let_in.status.name(), let_in.unavailable.is_some()), ("active", true));
+        let mended = both.becomes_available();
+        assert_eq!((mended.status.name(), mended.unavailable), ("suspended", None));
+        let later = Unavailable { since: NOW().plus_secs(60), reason: "still".into() };
+        assert_eq!(let_in.becomes_unavailable(later).unwrap().unavailable, Some(fault()), "since when it is");
+        for status in all_states() {
+            let may = matches!(status, Status::Active | Status::Suspended(_) | Status::ChangingTier { .. });
+            assert_eq!(tenant(status.clone()).becomes_unavailable(fault()).is_ok(), may, "{status:?}");
+        }
     }
 
     #[test]

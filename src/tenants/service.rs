@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     error::Error,
-    model::{Status, Tenant, TenantFilter, TierSpan},
+    model::{Status, Tenant, TenantFilter, TierSpan, Unavailable},
     rules,
 };
 use crate::{
@@ -84,10 +84,16 @@ impl Tenants {
         Ok(tx.tenant_tiers(id).await?)
     }
 
+    /// The id of a tenant that is to be made.
+    pub fn new_id(&self) -> TenantId {
+        TenantId::generate(self.clock.now(), &*self.rng)
+    }
+
     /// A new tenant within the caller's transaction, or `None` when the customer name is taken.
     pub async fn create_in(
         &self,
         tx: &mut Tx,
+        id: TenantId,
         customer_name: CustomerName,
         tier: TierName,
         external_id: Option<ExternalId>,
@@ -97,10 +103,16 @@ impl Tenants {
         {
             return Err(Error::ExternalIdTaken(external_id.clone()));
         }
-        let now = self.clock.now();
-        let id = TenantId::generate(now, &*self.rng);
-        let tenant =
-            Tenant { id, customer_name, external_id, tier, status: Status::Provisioning, revision: 1, created_at: now };
+        let tenant = Tenant {
+            id,
+            customer_name,
+            external_id,
+            tier,
+            status: Status::Provisioning,
+            unavailable: None,
+            revision: 1,
+            created_at: self.clock.now(),
+        };
         if !tx.tenant_insert(&tenant).await? {
             return Ok(None);
         }
@@ -162,6 +174,18 @@ impl Tenants {
     /// Stops every call.
     pub async fn suspend(&self, scope: Scope, actor: Actor, id: TenantId) -> Result<Tenant, Error> {
         self.change_by(scope, Deed::new(actor, "tenant.suspended"), id, Tenant::suspend).await
+    }
+
+    /// Notes that a tenant's infrastructure does not answer, from now on unless that was known: for whoever looks after it. Calls
+    /// through the gateway get 503 until it answers again; what was decided about the tenant stays.
+    pub async fn note_unavailable(&self, scope: Scope, id: TenantId, reason: String) -> Result<Tenant, Error> {
+        let fault = Unavailable { since: self.clock.now(), reason };
+        self.change(scope, id, |tenant| tenant.becomes_unavailable(fault)).await
+    }
+
+    /// Notes that it answers.
+    pub async fn note_available(&self, scope: Scope, id: TenantId) -> Result<Tenant, Error> {
+        self.change(scope, id, |tenant| Ok(tenant.becomes_available())).await
     }
 
     /// [`Self::change`], noted in the audit.

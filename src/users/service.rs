@@ -41,6 +41,25 @@ impl Users {
         Self { store, clock, rng }
     }
 
+    /// The id of a person who is to be made.
+    pub fn new_id(&self) -> UserId {
+        UserId::generate(self.clock.now(), &*self.rng)
+    }
+
+    /// The person with an email, if there is one: an error when they may not join a tenant.
+    pub async fn may_join_in(
+        &self,
+        tx: &mut Tx,
+        tenant: TenantId,
+        email: &Email,
+        policy: KnownEmail,
+    ) -> Result<Option<User>, Error> {
+        let Some(user) = tx.user_by_email(email).await? else { return Ok(None) };
+        let memberships = tx.memberships_of_user(user.id).await?;
+        rules::joining(&user, &memberships, tenant, policy)?;
+        Ok(Some(user))
+    }
+
     /// Brings a person into a tenant within the caller's transaction. Doing it twice changes nothing.
     pub async fn join_in(
         &self,
@@ -50,7 +69,19 @@ impl Users {
         role: Role,
         policy: KnownEmail,
     ) -> Result<Joined, Error> {
-        let (user, new_user) = self.find_or_create(tx, email, false).await?;
+        self.join_as_in(tx, (tenant, self.new_id()), email, role, policy).await
+    }
+
+    /// The same, where a person who is new gets an id that is fixed already.
+    pub async fn join_as_in(
+        &self,
+        tx: &mut Tx,
+        (tenant, id): (TenantId, UserId),
+        email: &Email,
+        role: Role,
+        policy: KnownEmail,
+    ) -> Result<Joined, Error> {
+        let (user, new_user) = self.find_or_create(tx, id, email, false).await?;
         let memberships = tx.memberships_of_user(user.id).await?;
         if let Some(membership) = rules::joining(&user, &memberships, tenant, policy)? {
             return Ok(Joined { user, membership, new_user, new_membership: false });
@@ -70,19 +101,33 @@ impl Users {
         Ok(Joined { user, membership, new_user, new_membership: true })
     }
 
+    /// Takes a join back: ends the membership, and forgets a person who belongs nowhere else. Who owns the tenant then, if
+    /// that was its last owner and others are in it.
+    pub async fn unjoin_in(&self, tx: &mut Tx, tenant: TenantId, id: UserId) -> Result<Option<UserId>, Error> {
+        tx.membership_delete(tenant, id).await?;
+        tx.user_forget_if_homeless(id).await?;
+        if tx.owners_locked(tenant).await?.is_empty() { Ok(tx.membership_heir(tenant).await?) } else { Ok(None) }
+    }
+
     /// The platform administrator with this address, within the caller's transaction; made when there is none.
     pub async fn platform_admin_in(&self, tx: &mut Tx, email: &Email) -> Result<User, Error> {
-        let (user, _) = self.find_or_create(tx, email, true).await?;
+        let (user, _) = self.find_or_create(tx, self.new_id(), email, true).await?;
         if user.platform_admin { Ok(user) } else { Err(Error::EmailElsewhere) }
     }
 
-    async fn find_or_create(&self, tx: &mut Tx, email: &Email, platform_admin: bool) -> Result<(User, bool), Error> {
+    async fn find_or_create(
+        &self,
+        tx: &mut Tx,
+        id: UserId,
+        email: &Email,
+        platform_admin: bool,
+    ) -> Result<(User, bool), Error> {
         if let Some(user) = tx.user_by_email(email).await? {
             return Ok((user, false));
         }
         let now = self.clock.now();
         let user = User {
-            id: UserId::generate(now, &*self.rng),
+            id,
             email: email.clone(),
             email_verified_at: None,
             name: None,

@@ -248,7 +248,8 @@ where
 /// An error unless a tenant is active just now.
 pub(super) async fn stands(verifier: &Verifier, tenant: TenantId) -> Result<(), Problem> {
     match verifier.standing(tenant).await {
-        Ok(Standing::Active) => Ok(()),
+        // What is kept here answers for it, whatever its infrastructure does.
+        Ok(Standing::Active | Standing::Unavailable) => Ok(()),
         Ok(Standing::Refused(status)) => Err(Problem::new(Kind::TENANT_NOT_ACTIVE, format!("the tenant is {status}"))),
         Ok(Standing::Gone) => Err(unauthenticated(&TokenError::Invalid("its tenant is gone"))),
         Err(error) => {

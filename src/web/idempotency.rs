@@ -56,6 +56,11 @@ struct Answer {
     body: String,
 }
 
+/// What a claimed key comes to, for handlers whose work outlives an answer: who gets it again is answered by what they made
+/// the first time, also where the first answer was never written.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimedKey(pub [u8; 32]);
+
 /// The layer.
 pub async fn idempotent(State(state): State<Arc<Idempotency>>, request: Request, next: Next) -> Response {
     match run(&state, request, next).await {
@@ -102,7 +107,10 @@ async fn run(state: &Idempotency, request: Request, next: Next) -> Result<Respon
         }
     }
     let path = parts.uri.path().to_owned();
-    let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+    let mut request = Request::from_parts(parts, Body::from(bytes));
+    let claimed = state.identity.keyed_digest(&[owner.as_bytes(), b"\n", key.as_bytes(), b"\n", &digest].concat());
+    request.extensions_mut().insert(ClaimedKey(claimed));
+    let response = next.run(request).await;
     keep(state, &owner, &key, &path, response).await
 }
 

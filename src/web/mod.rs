@@ -22,6 +22,7 @@ mod wording;
 
 pub use broken_off::BrokenOff;
 pub use extract::{AdminScope, Json, Path, PortalAccess, Query, TenantAccess, UsageJson, UsageScope};
+pub use idempotency::ClaimedKey;
 pub use kinds::Kind;
 pub use page::{List, PageQuery};
 pub use problem::Problem;

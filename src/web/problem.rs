@@ -229,7 +229,14 @@ impl From<onboarding::Error> for Problem {
         match error {
             Error::Unknown(_) | Error::UnknownInvitation(_) => Self::new(Kind::NOT_FOUND, text),
             Error::UnknownTier(_) => Self::invalid_field("tier", text),
-            Error::NameTaken(_) | Error::EmailTaken | Error::NothingToRetry { .. } => Self::new(Kind::CONFLICT, text),
+            Error::NameTaken(_)
+            | Error::EmailTaken
+            | Error::NothingToRetry { .. }
+            | Error::Lost(_)
+            | Error::Rigged { lasting: true, .. } => Self::new(Kind::CONFLICT, text),
+            Error::Rigged { lasting: false, .. } => Self::new(Kind::UNAVAILABLE, text),
+            Error::Domain { .. } => Self::invalid_field("allowed_domains", text),
+            Error::NoIntent(_) => Self::internal(error),
             Error::SignUpClosed => Self::new(Kind::FORBIDDEN, text),
             Error::Tenants(error) => error.into(),
             Error::Users(error) => error.into(),

@@ -5,7 +5,10 @@ use axum::{
     http::{Request, header},
 };
 use serde_json::{Value, json};
-use tollgate::web::extract::Peer;
+use tollgate::{
+    onboarding::{Rig, Rigged, StepName},
+    web::extract::Peer,
+};
 
 use super::{
     mail::token_of_newest,
@@ -180,6 +183,27 @@ async fn each_act_about_tenants_and_their_people_is_noted() {
     let token = token_of_newest(&app, bea).await;
     app.anon().post("/v1/signup/verify", json!({"token": token})).await.expect(201);
     assert_eq!(audit.actions().await, ["email.verified", ADMIN, "tenant.registered", "user.added"]);
+}
+
+#[tokio::test]
+async fn what_becomes_of_a_registration_that_fails_is_noted() {
+    let app = TestApp::new().await;
+    let mut audit = Audit::of(&app).await;
+    let admin = app.admin().await;
+    let onboarding: tollgate::onboarding::Onboarding = axum::extract::FromRef::from_ref(app.app.state());
+    let step = StepName::Activation;
+    let fails = |lasting| Rig { fails: Some(Rigged { step, lasting, left: Some(1) }), halt_at: None };
+    onboarding.points().rig(fails(false));
+    let made = admin.post("/admin/v1/registrations", registration("Acme", "free")).await.expect(201);
+    assert_eq!(audit.actions().await, ["registration.failed", ADMIN, "tenant.registered", "user.added"]);
+    onboarding.points().rig(fails(true));
+    let id = made.text("/registration_id");
+    admin.post(&format!("/admin/v1/registrations/{id}/retry"), Value::Null).await.expect(409);
+    let noted = audit.entries().await;
+    let mut acts: Vec<_> = noted.iter().map(|entry| (entry["action"].as_str().unwrap(), &entry["subject"])).collect();
+    acts.sort_by_key(|(action, _)| *action);
+    let of = |action| (action, &made.body["registration_id"]);
+    assert_eq!(acts, [of("registration.compensated"), of("registration.failed"), of("registration.retried")]);
 }
 
 #[tokio::test]

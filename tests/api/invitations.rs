@@ -184,8 +184,12 @@ async fn a_sign_up_with_a_known_email_gets_the_same_answer_and_its_owner_a_lette
     let letters = letters_to(&app, &email_of("Acme")).await;
     assert_eq!(letters[0].0, "You have an account already");
     assert!(!letters[0].1.contains("token="));
-    // A customer's name that is taken is no secret.
-    app.anon().post("/v1/signup", sign_up("Acme", ANN)).await.refuses(409, &[]);
+    // Nor does a stranger learn which customers there are: who reads that email does, and is told whom to ask.
+    let taken = app.anon().post("/v1/signup", sign_up("Acme", "zoe@elsewhere.example")).await.expect(202);
+    let mut taken = taken.body.clone();
+    taken["email"] = Value::Null;
+    assert_eq!(taken, one);
+    assert_eq!(letters_to(&app, "zoe@elsewhere.example").await[0].0, "Ask for an invitation");
 }
 
 #[tokio::test]

@@ -118,6 +118,7 @@ async fn without_its_switch_nothing_of_the_lab_is_there() {
         (Method::POST, "/admin/v1/lab/tokens"),
         (Method::POST, "/admin/v1/lab/tokens/bad"),
         (Method::POST, "/admin/v1/lab/faults"),
+        (Method::POST, "/admin/v1/lab/registrations"),
         (Method::GET, "/admin/v1/lab/issuers"),
         (Method::POST, "/admin/v1/lab/issuers/okta/tokens"),
         (Method::GET, "/lab/issuers/okta/.well-known/openid-configuration"),
@@ -152,7 +153,7 @@ async fn the_lab_is_the_administrators_alone() {
             count += 1;
         }
     }
-    assert_eq!(count, 12, "as many as there are");
+    assert_eq!(count, 14, "as many as there are");
 }
 
 #[tokio::test]
@@ -836,4 +837,28 @@ async fn the_log_in_page_has_the_newest_letters_and_their_links_work() {
     let app = TestApp::with(&settings(smtp)).await;
     Browser::new(&app).fill("/reset", &[("email", ADA)]).await.expect(200);
     assert!(!app.anon().get("/login").await.expect(200).text("").contains("Newest letters"));
+}
+
+#[tokio::test]
+async fn a_step_of_a_registration_fails_as_often_as_is_asked_for() {
+    let app = lab().await;
+    let (admin, path) = (app.admin().await, "/admin/v1/lab/registrations");
+    let rig = admin.post(path, json!({"fail": "provisioning", "times": 1})).await.expect(200);
+    assert_eq!((rig.text("/fail"), rig.text("/times")), ("provisioning".into(), "1".into()));
+    let body = crate::support::actors::registration("Globex", "free");
+    let made = admin.post("/admin/v1/registrations", body).await.expect(201);
+    assert_eq!(made.text("/status"), "failed");
+    assert_eq!(admin.get(path).await.expect(200).body["fail"], Value::Null, "that was all");
+    let retry = format!("/admin/v1/registrations/{}/retry", made.text("/registration_id"));
+    assert_eq!(admin.post(&retry, Value::Null).await.expect(200).text("/status"), "active");
+    for (body, field) in [
+        (json!({"halt_at": "tenant:later"}), "halt_at"),
+        (json!({"fail": "lunch"}), "fail"),
+        (json!({"fail": "user", "times": 0}), "times"),
+    ] {
+        admin.post(path, body).await.refuses(422, &[field]);
+    }
+    admin.post(path, json!({"fail": 7})).await.refuses(422, &["fail"]);
+    let points = admin.get(path).await.expect(200).body["points"].as_array().unwrap().clone();
+    assert!(points.contains(&json!("undo_tenant:written")), "{points:?}");
 }

@@ -6,6 +6,7 @@
 mod support;
 
 mod admission;
+mod allowed_domains;
 mod audit;
 mod audit_chain;
 mod bad_input;
@@ -50,6 +51,7 @@ mod people;
 mod portal;
 mod protocol;
 mod quota_race;
+mod registrations;
 mod reset;
 mod routing;
 mod second_factor;

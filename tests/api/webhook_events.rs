@@ -1,6 +1,7 @@
 //! Which events are told, with what, to whom.
 
 use serde_json::{Value, json};
+use tollgate::onboarding::{Rig, Rigged, StepName};
 
 use super::{
     admission::{set_quotas, tell_crossings},
@@ -8,7 +9,7 @@ use super::{
     webhook_deliveries::{ALLOWED, hook, tell},
 };
 use crate::support::{
-    actors::{PASSWORD, email_of},
+    actors::{PASSWORD, email_of, registration},
     app::TestApp,
     receiver::{Call, Receiver},
 };
@@ -113,13 +114,34 @@ async fn a_tenants_webhook_hears_of_that_tenant_and_of_what_it_asked_for() {
 }
 
 #[tokio::test]
+async fn the_platform_hears_of_a_tenant_whose_making_failed_once_and_of_its_end() {
+    let settings = format!("{ALLOWED}\n[onboarding]\nmax_attempts = 3\n");
+    let (app, receiver) = (TestApp::with(&settings).await, Receiver::start());
+    let admin = app.admin().await;
+    hook(&admin, "/admin/v1/webhooks", &receiver, &["tenant.failed", "tenant.deleted"]).await;
+    let onboarding: tollgate::onboarding::Onboarding = axum::extract::FromRef::from_ref(app.app.state());
+    let fails = Rigged { step: StepName::Provisioning, lasting: false, left: None };
+    onboarding.points().rig(Rig { fails: Some(fails), halt_at: None });
+    let made = admin.post("/admin/v1/registrations", registration("Acme", "free")).await.expect(201);
+    for _ in 0..2 {
+        app.clock.advance_secs(60);
+        assert_eq!(onboarding.resume_due().await.unwrap(), 1);
+    }
+    tell(&app).await;
+    let id = made.text("/tenant_id");
+    let calls = receiver.calls();
+    assert_eq!(told(&calls), ["tenant.failed", "tenant.deleted"].map(|name| (name.to_owned(), id.clone())));
+    assert_eq!(calls[0].json()["data"]["status"], "failed");
+}
+
+#[tokio::test]
 async fn a_change_that_is_refused_or_rolled_back_is_not_told() {
     let (app, receiver) = (TestApp::with(ALLOWED).await, Receiver::start());
     let id = app.tenant("Acme", "standard").await;
     let admin = app.admin().await;
     hook(&admin, "/admin/v1/webhooks", &receiver, &["*"]).await;
     let taken = json!({"email": email_of("Acme"), "customer_name": "Globex", "billing_address": "x", "tier": "free"});
-    // The tenant is made before the email is found to be elsewhere, in the transaction that is then rolled back.
+    // That the email is elsewhere is found before anything is made.
     admin.post("/admin/v1/registrations", taken).await.refuses(409, &[]);
     admin.post(&format!("/admin/v1/tenants/{id}/tier"), json!({"tier": "gold"})).await.refuses(422, &["tier"]);
     admin.post(&format!("/admin/v1/tenants/{id}/activate"), Value::Null).await.expect(200);

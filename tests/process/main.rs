@@ -20,6 +20,7 @@ mod outage;
 mod refusals;
 mod restart;
 mod rotation;
+mod saga;
 mod server;
 mod starting;
 mod stripe;

@@ -63,6 +63,7 @@ fn tenant(name: &str, rng: &dyn Rng) -> Tenant {
         external_id: None,
         tier: "standard".parse().unwrap(),
         status: Status::Provisioning,
+        unavailable: None,
         revision: 1,
         created_at: now(),
     }
@@ -96,7 +97,9 @@ on_each_engine! {
         assert!(insert(&store, &first).await);
         assert!(!insert(&store, &tenant("Acme", &rng)).await);
         let mut tx = store.begin(JOB).await.unwrap();
-        let gone = Tenant { status: Status::Deleted { at: now() }, ..first };
+        let going = Tenant { status: Status::Offboarding, ..first };
+        assert!(tx.tenant_update(&going, now()).await.unwrap());
+        let gone = Tenant { status: Status::Deleted { at: now() }, revision: 2, ..going };
         assert!(tx.tenant_update(&gone, now()).await.unwrap());
         tx.commit().await.unwrap();
         assert!(insert(&store, &tenant("Acme", &rng)).await);

@@ -271,6 +271,10 @@ enum Refused {
 fn may_call(loaded: &Loaded, route: &RouteTerms) -> Result<(), Problem> {
     match loaded.standing {
         Standing::Active => {}
+        Standing::Unavailable => {
+            let problem = Problem::new(Kind::UPSTREAM_UNAVAILABLE, "the tenant's infrastructure does not answer");
+            return Err(problem.retry_after(5));
+        }
         Standing::Refused(state) => {
             return Err(Problem::new(Kind::TENANT_NOT_ACTIVE, format!("the tenant is {state}")));
         }

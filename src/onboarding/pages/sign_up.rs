@@ -103,6 +103,7 @@ fn parse(form: &Form) -> Result<Request, String> {
             password,
             external_id: None,
             entrance: Entrance::SignUp,
+            key: None,
         })
     })();
     faults.finish(request).map_err(|faults| {

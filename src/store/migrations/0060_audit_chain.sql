@@ -16,7 +16,7 @@ CREATE TABLE audit_chain (
     forgotten_serial {int} NOT NULL,
     forgotten_hash {bytes} NOT NULL
 ) {strict};
-{sqlite}
+-- only sqlite
 INSERT INTO audit_chain VALUES (1, 0, zeroblob(32), 0, zeroblob(32));
 -- A sealed entry stays as it is, but for what is personal, which can be taken out.
 CREATE TRIGGER audit_stays BEFORE UPDATE ON audit WHEN OLD.serial IS NOT NULL AND NOT (
@@ -25,8 +25,7 @@ CREATE TRIGGER audit_stays BEFORE UPDATE ON audit WHEN OLD.serial IS NOT NULL AN
     AND NEW.digest = OLD.digest AND NEW.hash = OLD.hash
     AND NEW.address IS NULL AND NEW.detail IS NULL AND NEW.before IS NULL AND NEW.after IS NULL)
 BEGIN SELECT RAISE(ABORT, 'a sealed entry of the audit is not changed'); END;
-{end}
-{postgres}
+-- only postgres
 INSERT INTO audit_chain VALUES (1, 0, decode(repeat('00', 32), 'hex'), 0, decode(repeat('00', 32), 'hex'));
 CREATE FUNCTION audit_stays() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -40,4 +39,4 @@ BEGIN
     RETURN NEW;
 END $$;
 CREATE TRIGGER audit_stays BEFORE UPDATE ON audit FOR EACH ROW EXECUTE FUNCTION audit_stays();
-{end}
+-- both
