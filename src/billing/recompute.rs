@@ -83,7 +83,7 @@ pub fn compare(export: &Export, evidence: &Evidence, plans: &Plans) -> Result<St
     let seller = said.seller.clone().unwrap_or_default();
     let mut found = document(&seller, customer, (period, &zone), &lines, &charges);
     // What documents say of who issues them is not worked out; the seal holds it. Older ones say nothing.
-    found.seller = said.seller.clone();
+    found.seller.clone_from(&said.seller);
     let found = serde_json::to_value(found).unwrap_or_default();
     if let Some(Differing { at, said, found }) = first_difference("document", &export.invoice.document, &found) {
         return Err(Refusal::Differs { of: named(&at, &export.invoice.document), said, found });
