@@ -6,9 +6,8 @@ use crate::{
     mail::Mailer,
     metering::{self, journal},
     onboarding::SignUps,
-    provisioning::{Driver, SqliteDriver},
     reload::Hook,
-    settings::{DriverChoice, Settings},
+    settings::Settings,
 };
 
 /// Who takes letters.
@@ -44,14 +43,6 @@ pub(crate) fn sign_ups(settings: &Settings) -> SignUps {
         allowed: settings.identity.allow_signup,
         // Where mail goes to a folder, whoever signs up has no way to it.
         verify_email: settings.identity.verify_email.unwrap_or(settings.mail.smtp.is_some()),
-    }
-}
-
-/// Who makes infrastructure.
-pub(crate) fn driver(settings: &Settings) -> Driver {
-    match settings.provisioning.driver {
-        DriverChoice::Sqlite => Driver::Sqlite(SqliteDriver::new(settings.store.data.join("infrastructure"))),
-        DriverChoice::None => Driver::None,
     }
 }
 

@@ -24,7 +24,7 @@ const MAY_USE: [(&str, &[&str]); 9] = [
     ("webhooks", &["identity", "users"]),
     ("metering", &[]),
     ("billing", &["metering"]),
-    ("provisioning", &["tenants"]),
+    ("provisioning", &["tenants", "identity"]),
     ("onboarding", &["tenants", "users", "identity", "metering", "billing", "provisioning", "mail"]),
 ];
 /// Parts of models and rules that have files of their own; held to be as pure.

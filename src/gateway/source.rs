@@ -12,6 +12,7 @@ use crate::{
     billing::{Billing, Quota, QuotaMode},
     kernel::{Period, Quantity, Standing, TenantId},
     metering::{Metering, UsedAsOf},
+    provisioning::Provisioning,
     store::Scope,
     tenants::{self, Status, Tenant, Tenants},
 };
@@ -25,6 +26,8 @@ pub struct Services {
     pub billing: Billing,
     /// What was used.
     pub metering: Metering,
+    /// Where a tenant's own upstream is.
+    pub provisioning: Provisioning,
     /// Where the store's connections live: a call may be on a thread of its own.
     pub runtime: Handle,
 }
@@ -60,10 +63,13 @@ impl Services {
                 features: Vec::new(),
                 rate: None,
                 max_concurrency: None,
+                upstream: None,
                 quotas: Vec::new(),
                 as_of: 0,
             });
         };
+        let upstream = self.provisioning.upstream(scope, tenant.id).await;
+        let upstream = upstream.map_err(|error| SourceError(error.into()))?;
         let own = self.billing.quotas(scope, tenant.id).await.map_err(|error| SourceError(error.into()))?;
         if usage == UsageAsOf::Now {
             self.metering.catch_up().await.map_err(|error| SourceError(error.into()))?;
@@ -83,6 +89,7 @@ impl Services {
             features: plan.features.clone(),
             rate,
             max_concurrency: plan.max_concurrency,
+            upstream: upstream.and_then(|address| address.parse().ok()),
             quotas: terms.into_iter().zip(used.into_iter().map(thousandths)).collect(),
             as_of: seq,
         })

@@ -11,6 +11,7 @@ mod issuers;
 mod lab;
 mod mail;
 mod metering;
+mod provisioning;
 pub mod read;
 mod routes;
 mod seed;
@@ -30,6 +31,7 @@ pub use identity::IdentitySettings;
 pub use lab::LabSettings;
 pub use mail::MailSettings;
 pub use metering::MeteringSettings;
+pub use provisioning::ProvisioningSettings;
 pub use read::{SettingFault, SettingFaults};
 pub use seed::{SeedClient, SeedSettings, SeedTenant, SeedUser};
 pub use server::ServerSettings;
@@ -57,7 +59,7 @@ pub struct Settings {
     /// `[billing]`
     pub billing: BillingSettings,
     /// `[provisioning]`
-    pub provisioning: ProvisioningSettings,
+    pub provisioning: Box<ProvisioningSettings>,
     /// `[lab]`
     pub lab: LabSettings,
     /// `[[seed.tenants]]` and `[[seed.clients]]`
@@ -70,22 +72,6 @@ pub struct Settings {
     pub given: Given,
     /// The command line; `None` when these settings are not the process's own.
     pub flags: Option<Flags>,
-}
-
-/// `[provisioning]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProvisioningSettings {
-    /// Who makes infrastructure.
-    pub driver: DriverChoice,
-}
-
-/// Who makes infrastructure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DriverChoice {
-    /// `sqlite`: files below the data folder.
-    Sqlite,
-    /// `none`: nobody.
-    None,
 }
 
 /// The first platform administrator.
@@ -210,7 +196,7 @@ impl Settings {
             gateway: gateway?,
             metering: metering?,
             billing: billing?,
-            provisioning: provisioning?,
+            provisioning: Box::new(provisioning?),
             lab: lab?,
             seed: seed?,
             webhooks: webhooks?,
@@ -218,13 +204,6 @@ impl Settings {
             given,
             flags: None,
         })
-    }
-}
-
-impl ProvisioningSettings {
-    fn read(reader: &mut Reader) -> Option<Self> {
-        let driver = reader.choice("provisioning.driver", "sqlite", &["sqlite", "none"])?;
-        Some(Self { driver: if driver == "none" { DriverChoice::None } else { DriverChoice::Sqlite } })
     }
 }
 

@@ -34,6 +34,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0023_quota_crossings.sql"),
     include_str!("migrations/0030_webhooks.sql"),
     include_str!("migrations/0040_invoices.sql"),
+    include_str!("migrations/0052_places.sql"),
+    include_str!("migrations/0053_provisioning_requests.sql"),
 ];
 
 /// `CREATE TABLE IF NOT EXISTS` by two sessions at once fails for one of them on `PostgreSQL` (a unique index of the

@@ -29,6 +29,7 @@ mod metering;
 mod oauth;
 mod onboarding;
 mod outbox;
+mod places;
 mod provisioning;
 mod requests;
 mod sign_outs;

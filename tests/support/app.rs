@@ -162,7 +162,7 @@ impl TestApp {
         };
         let rng = SeededRng::new(SEED.fetch_add(1, Ordering::Relaxed));
         let deps = Deps { clock: Arc::clone(&clock) as Arc<dyn Clock>, rng: Arc::new(rng) };
-        let app = App::build(Settings::load(&sources).unwrap(), deps).await?;
+        let app = Box::pin(App::build(Settings::load(&sources).unwrap(), deps)).await?;
         let router = app.router();
         Ok(Self { app, router, clock, folder, settings: settings.to_owned(), database })
     }
