@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use crate::{
     billing::{self, Billing, UsageSource},
     data_folder::lock_data,
-    deliveries, foreign,
+    deliveries, drivers, foreign,
     gateway::{self, Directory, Gateway},
     identity::{self, Identity, KnownClients, NamedTenants, Verifier},
     kernel::{Act, Actor, Clock, Observers, Rng, Secret, TenantObserver, rng::random_bytes},
@@ -18,7 +18,7 @@ use crate::{
     metering::{self, Metering},
     onboarding::{self, Onboarding},
     outbound::Outbound,
-    provisioning::Provisioning,
+    provisioning::{self, Provisioning},
     pushes,
     reload::Reload,
     server::{self, Front, OwnPaths},
@@ -98,6 +98,12 @@ pub enum BuildError {
     /// The billing service.
     #[error(transparent)]
     Billing(#[from] billing::Error),
+    /// A driver of provisioning.
+    #[error("{0}")]
+    Driver(String),
+    /// The provisioning service.
+    #[error(transparent)]
+    Provisioning(#[from] provisioning::Error),
     /// The onboarding service.
     #[error(transparent)]
     Onboarding(#[from] onboarding::Error),
@@ -197,12 +203,15 @@ impl App {
         let clock = lab_clock.clone().map_or(clock, |clock| clock as Arc<dyn Clock>);
         let directory = Directory::new(Arc::clone(&clock));
         let tls = settings.server.tls.as_ref().map(Acceptor::open).transpose()?;
-        let state = build_state(&settings, &store, &shutdown, &clock, &rng, &directory, tls.as_ref()).await?;
+        // In a box: what it takes would be carried along by everybody who builds.
+        let built = build_state(&settings, &store, &shutdown, &clock, &rng, &directory, tls.as_ref());
+        let state = Box::pin(built).await?;
         let made_up_password = first_admin(&settings, &store, &state, &*rng).await?;
         let resumed = state.0.onboarding.resume().await?;
         if resumed > 0 {
             tracing::info!(resumed, "interrupted work was finished");
         }
+        state.0.provisioning.begin().await?;
         let lab = match lab_clock {
             Some(clock) => Some(lab::open(&settings, &state, clock, &rng).await?),
             None => None,
@@ -211,6 +220,7 @@ impl App {
             tenants: state.0.tenants.clone(),
             billing: state.0.billing.clone(),
             metering: state.0.metering.clone(),
+            provisioning: state.0.provisioning.clone(),
             runtime: tokio::runtime::Handle::current(),
         };
         directory.connect(Arc::new(source));
@@ -321,6 +331,8 @@ impl App {
             // nothing to settle.
             drop(tokio::time::timeout(CUT, tasks.wait()).await);
         }
+        // What runs for tenants ends after the last request to it.
+        self.state.0.provisioning.end().await?;
         self.state.0.metering.close().await?;
         self.store.close().await;
         Ok(())
@@ -363,12 +375,12 @@ async fn build_state(
         &settings.billing.plans,
     )
     .await?;
-    let tenants = Tenants::new(store.clone(), clock(), rng(), observer);
+    let tenants = Tenants::new(store.clone(), clock(), rng(), Arc::clone(&observer));
     let users = Users::new(store.clone(), clock(), rng());
     let mail = Mail::new(store.clone(), clock(), rng(), &setup::mailer(settings), &settings.mail.from)?;
     let config = setup::identity(settings);
     let identity = Identity::open(store.clone(), clock(), rng(), mail.clone(), config, (known_clients, named)).await?;
-    let provisioning = Provisioning::new(store.clone(), setup::driver(settings), clock(), rng());
+    let provisioning = drivers::provisioning(settings, store, &identity, (clock(), rng()), &observer)?;
     let webhooks = Webhooks::new(store.clone(), clock(), rng(), identity.clone(), settings.webhooks.config());
     let services = onboarding::Services {
         tenants: tenants.clone(),

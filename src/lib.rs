@@ -11,6 +11,7 @@ pub mod billing;
 pub mod cli;
 pub mod data_folder;
 pub mod deliveries;
+mod drivers;
 mod foreign;
 pub mod gateway;
 pub mod identity;

@@ -9,9 +9,8 @@ use crate::{
     mail::Mailer,
     metering::{self, Metering, journal},
     onboarding::{Onboarding, Retries, SignUps},
-    provisioning::{Driver, SqliteDriver},
     reload::Hook,
-    settings::{DriverChoice, Settings},
+    settings::Settings,
     store::Store,
     stripe::{self, Stripe},
 };
@@ -51,14 +50,6 @@ pub(crate) fn onboarding(settings: &Settings) -> (SignUps, Retries) {
         verify_email: settings.identity.verify_email.unwrap_or(settings.mail.smtp.is_some()),
     };
     (sign_ups, settings.onboarding.retries)
-}
-
-/// Who makes infrastructure.
-pub(crate) fn driver(settings: &Settings) -> Driver {
-    match settings.provisioning.driver {
-        DriverChoice::Sqlite => Driver::Sqlite(SqliteDriver::new(settings.store.data.join("infrastructure"))),
-        DriverChoice::None => Driver::None,
-    }
 }
 
 /// What goes to Stripe, and comes from it.

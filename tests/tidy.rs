@@ -24,7 +24,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ("webhooks", &["identity", "users"]),
     ("metering", &[]),
     ("billing", &["metering"]),
-    ("provisioning", &["tenants"]),
+    ("provisioning", &["tenants", "identity"]),
     ("onboarding", &["tenants", "users", "identity", "metering", "billing", "provisioning", "mail"]),
     ("stripe", &["billing", "metering", "onboarding"]),
 ];

@@ -41,6 +41,8 @@ pub struct Facts {
     pub rate: Option<RateTerms>,
     /// How many requests it may have under way at once.
     pub max_concurrency: Option<u32>,
+    /// Where its requests go, if not where those of the pool go.
+    pub upstream: Option<axum::http::Uri>,
     /// Its quotas, and what the ledger has of each in the current period, in thousandths.
     pub quotas: Vec<(QuotaTerms, i64)>,
     /// Whose limits these are, where they are lower than its own because it does not pay.
@@ -188,14 +190,14 @@ impl Directory {
         let (terms, used) = self.terms(&facts);
         let now = self.shared.clock.now();
         if Arc::ptr_eq(&known, &entry) {
-            let loaded = settled.install(facts.standing, &terms, &used, (as_of, facts.as_of), now);
+            let loaded = settled.install((facts.standing, facts.upstream), &terms, &used, (as_of, facts.as_of), now);
             return Ok(Some((known, loaded)));
         }
         // Somebody else had its first request at the same time, and loaded it as well; its counters count.
         drop(settled);
         let loaded = known.loaded().unwrap_or_else(|| {
             let noting = known.note_settled();
-            noting.install(facts.standing, &terms, &used, (NEVER_FRESH, facts.as_of), now)
+            noting.install((facts.standing, facts.upstream), &terms, &used, (NEVER_FRESH, facts.as_of), now)
         });
         Ok(Some((known, loaded)))
     }
@@ -274,6 +276,7 @@ mod tests {
                 features: Vec::new(),
                 rate: None,
                 max_concurrency: None,
+                upstream: None,
                 quotas: Vec::new(),
                 limited_to: None,
                 as_of: 0,

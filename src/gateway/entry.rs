@@ -9,12 +9,14 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwapOption;
+use axum::http::Uri;
 
 use super::{
     admission::{Counter, Rate, Settled},
     crossings::{Crossing, Crossings},
     slots::InFlight,
     terms::Terms,
+    upstream::OwnUpstream,
 };
 use crate::{
     kernel::{Standing, Timestamp},
@@ -56,6 +58,8 @@ pub(super) struct Loaded {
     pub(super) terms: Arc<Terms>,
     /// A counter for each quota of the terms.
     pub(super) counters: Vec<Arc<Counter>>,
+    /// Where its requests go instead of to their route's upstream.
+    pub(super) upstream: Option<Arc<OwnUpstream>>,
     pub(super) as_of: (u64, u64),
 }
 
@@ -83,6 +87,10 @@ impl Entry {
 
     pub(super) fn changed(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
+        // A tenant that is gone may never be loaded again; one that is not gets connections anew.
+        if let Some(own) = self.loaded().and_then(|loaded| loaded.upstream.clone()) {
+            own.let_go();
+        }
     }
 
     /// One load at a time.
@@ -162,7 +170,7 @@ impl Noting<'_> {
     /// quota comes back.
     pub(super) fn install(
         self,
-        standing: Standing,
+        (standing, upstream): (Standing, Option<Uri>),
         terms: &Arc<Terms>,
         used: &[i64],
         (as_of, seq): ((u64, u64), u64),
@@ -190,7 +198,13 @@ impl Noting<'_> {
             }
             counter
         });
-        let loaded = Arc::new(Loaded { standing, terms: Arc::clone(terms), counters: counters.collect(), as_of });
+        let known = before.as_ref().and_then(|loaded| loaded.upstream.clone());
+        let upstream = upstream.map(|address| {
+            let same = known.filter(|known| *known.address() == address);
+            same.unwrap_or_else(|| Arc::new(OwnUpstream::new(address)))
+        });
+        let terms = Arc::clone(terms);
+        let loaded = Arc::new(Loaded { standing, terms, counters: counters.collect(), upstream, as_of });
         entry.loaded.store(Some(Arc::clone(&loaded)));
         // Before the lock is given up: who waits for it finds the new counters.
         entry.notes.store(false, Ordering::SeqCst);
@@ -241,7 +255,7 @@ mod tests {
         let now: Timestamp = "2026-11-10T12:00:00Z".parse().unwrap();
         let (entry, to) = (Entry::new(), Crossings::default());
         let install = |noting: Noting<'_>, limits: &[(u16, i64)], used: &[i64], seq| {
-            noting.install(Standing::Active, &terms(limits), used, ((0, 0), seq), now)
+            noting.install((Standing::Active, None), &terms(limits), used, ((0, 0), seq), now)
         };
         let admitted = install(entry.note_settled(), &[], &[], 0);
         let settle = |seq| entry.settle(&admitted, |_| 0, &record(now, 1_000), seq, &to);
@@ -265,11 +279,11 @@ mod tests {
         let (today, later): (Timestamp, Timestamp) =
             ("2026-11-10T12:00:00Z".parse().unwrap(), "2027-01-01T00:00:00Z".parse().unwrap());
         let (entry, to, limits) = (Entry::new(), Crossings::default(), terms(&[(0, 10_000)]));
-        let loaded = entry.note_settled().install(Standing::Active, &limits, &[0], ((0, 0), 0), later);
+        let loaded = entry.note_settled().install((Standing::Active, None), &limits, &[0], ((0, 0), 0), later);
         loaded.counters[0].hold(later, 1_000, 10_000, true).unwrap();
         let noting = entry.note_settled();
         entry.settle(&loaded, |_| 1_000, &record(today, 1_000), 8, &to);
-        let loaded = noting.install(Standing::Active, &limits, &[3_000], ((0, 0), 7), today);
+        let loaded = noting.install((Standing::Active, None), &limits, &[3_000], ((0, 0), 7), today);
         assert_eq!(loaded.counters[0].used(today).1, 4_000);
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     billing::{Billing, Quota, QuotaMode},
     kernel::{Period, Quantity, Standing, TenantId},
     metering::{Metering, UsedAsOf},
+    provisioning::Provisioning,
     store::Scope,
     tenants::{self, Status, Tenant, Tenants},
 };
@@ -25,6 +26,8 @@ pub struct Services {
     pub billing: Billing,
     /// What was used.
     pub metering: Metering,
+    /// Where a tenant's own upstream is.
+    pub provisioning: Provisioning,
     /// Where the store's connections live: a call may be on a thread of its own.
     pub runtime: Handle,
 }
@@ -61,11 +64,14 @@ impl Services {
                 features: Vec::new(),
                 rate: None,
                 max_concurrency: None,
+                upstream: None,
                 quotas: Vec::new(),
                 limited_to: None,
                 as_of: 0,
             });
         };
+        let upstream = self.provisioning.upstream(scope, tenant.id).await;
+        let upstream = upstream.map_err(|error| SourceError(error.into()))?;
         let limits = self.billing.limits(scope, tenant.id, &plan).await.map_err(|error| SourceError(error.into()))?;
         if usage == UsageAsOf::Now {
             self.metering.catch_up().await.map_err(|error| SourceError(error.into()))?;
@@ -84,6 +90,7 @@ impl Services {
             features: plan.features.clone(),
             rate,
             max_concurrency: limits.max_concurrency,
+            upstream: upstream.and_then(|address| address.parse().ok()),
             quotas: terms.into_iter().zip(used.into_iter().map(thousandths)).collect(),
             limited_to: limits.limited.map(|limited| limited.tier),
             as_of: seq,

@@ -98,8 +98,9 @@ impl Metered {
                 let (response, begun) = match &self.upstream {
                     Upstream::Own(_) => (form.unless_it_has_a_token(self.upstream.call(request).await), begun),
                     Upstream::Http(forward) => {
-                        let own = Arc::clone(forward);
-                        let answer = async move { form.unless_it_has_a_token(own.call(request).await) };
+                        let own = admitted.ticket.own_way(forward).map(Arc::new);
+                        let to = own.unwrap_or_else(|| Arc::clone(forward));
+                        let answer = async move { form.unless_it_has_a_token(Upstream::Http(to).call(request).await) };
                         Exchange::new(answer, begun, forward.background()).await
                     }
                 };

@@ -16,6 +16,7 @@ pub mod page;
 pub mod quantity;
 pub mod rng;
 pub mod secret;
+pub mod signature;
 pub mod time;
 
 pub use audit::{Act, Actor};

@@ -20,7 +20,7 @@ pub enum NameError {
     #[error("must be lower-case letters, digits, `-` or `_`, beginning with a letter")]
     Tier,
     /// Not a kind of isolation.
-    #[error("must be pool or silo")]
+    #[error("must be pool, bridge or silo")]
     Isolation,
     /// Not the form of a domain.
     #[error("is not a domain such as example.com, in lower case and in ASCII")]
@@ -188,15 +188,21 @@ impl FromStr for Email {
 pub enum Isolation {
     /// A place in what all share.
     Pool,
+    /// A store of their own, behind what all share: the pool answers their calls.
+    Bridge,
     /// A place of their own.
     Silo,
 }
 
 impl Isolation {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Pool, Self::Bridge, Self::Silo];
+
     /// The name in the API and in plans.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pool => "pool",
+            Self::Bridge => "bridge",
             Self::Silo => "silo",
         }
     }
@@ -208,6 +214,7 @@ impl FromStr for Isolation {
     fn from_str(text: &str) -> Result<Self, NameError> {
         match text {
             "pool" => Ok(Self::Pool),
+            "bridge" => Ok(Self::Bridge),
             "silo" => Ok(Self::Silo),
             _ => Err(NameError::Isolation),
         }

@@ -1,58 +1,151 @@
 //! Drivers: who really makes and takes down a place for a tenant.
 
-use super::{Error, model::Leftover, sqlite::SqliteDriver};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
+
+use super::{
+    Error,
+    model::{Finding, Made, Place, Pool},
+};
 use crate::kernel::{Isolation, TenantId};
 
-/// The configured driver. Every operation may be repeated: making what is there and taking down what is gone succeed.
-#[derive(Clone)]
-pub enum Driver {
-    /// Rows in a shared `SQLite` file, or a file of the tenant's own.
-    Sqlite(SqliteDriver),
-    /// Makes nothing: for operators whose product needs no infrastructure per tenant.
-    None,
+/// Work that a driver does.
+pub type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+
+/// Who makes places. Every operation may be repeated, and broken off anywhere: making what is there, or half there, completes
+/// it; taking down what is gone, or half gone, succeeds.
+pub trait Driver: Send + Sync {
+    /// The name in settings and in the store.
+    fn name(&self) -> &'static str;
+
+    /// What [`Self::apply`] would do, step by step; nothing where all is done. Changes nothing.
+    fn plan<'a>(&'a self, place: &'a Place) -> Work<'a, Vec<String>>;
+
+    /// Makes the place.
+    fn apply<'a>(&'a self, place: &'a Place) -> Work<'a, Made>;
+
+    /// Whether the place is there.
+    fn verify<'a>(&'a self, place: &'a Place) -> Work<'a, Finding>;
+
+    /// Takes the place down, with everything in it.
+    fn destroy<'a>(&'a self, place: &'a Place) -> Work<'a, ()>;
+
+    /// Whether it could make a place now. Changes nothing.
+    fn reachable(&self) -> Work<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Whether a place has a password, which is made up here and kept sealed before the place is made.
+    fn wants_password(&self) -> bool {
+        false
+    }
+
+    /// How many rows of the tenant's it keeps, where it knows of any.
+    fn rows<'a>(&'a self, _place: &'a Place) -> Work<'a, u64> {
+        Box::pin(async { Ok(0) })
+    }
+
+    /// Copies everything of the tenant from one of its places to another; both exist.
+    fn carry_over<'a>(&'a self, _from: &'a Place, _to: &'a Place) -> Work<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Where the tenant's requests go now, if not where the pool's go.
+    fn upstream(&self, place: &Place) -> Option<String> {
+        place.upstream.clone()
+    }
+
+    /// Somebody says what came of something that this driver asked for.
+    fn hear<'a>(&'a self, _callback: &'a Callback) -> Work<'a, ()> {
+        Box::pin(async { Err(Error::Callback) })
+    }
+
+    /// The server starts, and these places are in use.
+    fn begin(&self, _places: Vec<Place>) {}
+
+    /// The server ends.
+    fn end(&self) -> Work<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
-impl Driver {
-    /// The name in settings and in the store.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => SqliteDriver::NAME,
-            Self::None => "none",
+/// What somebody said, and how it is signed; nothing of it is believed yet.
+#[derive(Debug, Clone)]
+pub struct Callback {
+    /// `webhook-id`
+    pub id: String,
+    /// `webhook-timestamp`
+    pub at: String,
+    /// `webhook-signature`
+    pub signatures: String,
+    /// The body, byte for byte.
+    pub body: String,
+}
+
+/// Makes nothing: for operators whose product needs no infrastructure per tenant.
+pub struct NoDriver;
+
+impl Driver for NoDriver {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn plan<'a>(&'a self, _: &'a Place) -> Work<'a, Vec<String>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn apply<'a>(&'a self, place: &'a Place) -> Work<'a, Made> {
+        let location = place.isolation.name().to_owned();
+        Box::pin(async { Ok(Made { location, upstream: None, credentials: None }) })
+    }
+
+    fn verify<'a>(&'a self, _: &'a Place) -> Work<'a, Finding> {
+        Box::pin(async { Ok(Finding::Present) })
+    }
+
+    fn destroy<'a>(&'a self, _: &'a Place) -> Work<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// The drivers that are configured, and which of them makes which kind of place; cheap to clone.
+#[derive(Clone)]
+pub struct Drivers(Arc<Configured>);
+
+struct Configured {
+    all: BTreeMap<&'static str, Arc<dyn Driver>>,
+    pool: Arc<dyn Driver>,
+    bridge: Arc<dyn Driver>,
+    silo: Arc<dyn Driver>,
+    pools: Vec<Pool>,
+}
+
+impl Drivers {
+    /// One for each kind of isolation, in the order of [`Isolation::ALL`]; `more` are there for what they once made.
+    pub fn new([pool, bridge, silo]: [Arc<dyn Driver>; 3], more: Vec<Arc<dyn Driver>>, pools: Vec<Pool>) -> Self {
+        let all = more.into_iter().chain([&pool, &bridge, &silo].map(Arc::clone));
+        let all = all.map(|driver| (driver.name(), driver)).collect();
+        Self(Arc::new(Configured { all, pool, bridge, silo, pools }))
+    }
+
+    pub(super) fn of(&self, isolation: Isolation) -> &Arc<dyn Driver> {
+        match isolation {
+            Isolation::Pool => &self.0.pool,
+            Isolation::Bridge => &self.0.bridge,
+            Isolation::Silo => &self.0.silo,
         }
     }
 
-    /// Whether a place could be made now.
-    pub async fn preflight(&self, isolation: Isolation) -> Result<(), Error> {
-        match self {
-            Self::Sqlite(driver) => driver.preflight(isolation).await,
-            Self::None => Ok(()),
-        }
+    /// The driver that made a tenant's place.
+    pub(super) fn named(&self, name: &str, tenant: TenantId) -> Result<&Arc<dyn Driver>, Error> {
+        self.0.all.get(name).ok_or_else(|| Error::ForeignDriver { tenant, driver: name.to_owned() })
     }
 
-    /// Makes the tenant's place; says where it is.
-    pub async fn create(&self, tenant: TenantId, isolation: Isolation) -> Result<String, Error> {
-        match self {
-            Self::Sqlite(driver) => driver.create(tenant, isolation).await,
-            Self::None => Ok(isolation.name().to_owned()),
-        }
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<dyn Driver>> {
+        self.0.all.values()
     }
 
-    /// Copies everything of the tenant from one kind of place to the other; both exist.
-    pub async fn carry_over(&self, tenant: TenantId, from: Isolation, to: Isolation) -> Result<(), Error> {
-        match self {
-            Self::Sqlite(driver) => driver.carry_over(tenant, from, to).await,
-            Self::None => Ok(()),
-        }
-    }
-
-    /// Takes a place down.
-    pub async fn destroy(&self, leftover: &Leftover) -> Result<(), Error> {
-        if leftover.driver != self.name() {
-            return Err(Error::ForeignDriver { tenant: leftover.tenant_id, driver: leftover.driver.clone() });
-        }
-        match self {
-            Self::Sqlite(driver) => driver.destroy(leftover.tenant_id, leftover.isolation).await,
-            Self::None => Ok(()),
-        }
+    /// The pools in which tenants of a kind are placed; none for a kind that has places of its own.
+    pub(super) fn pools(&self, isolation: Isolation) -> Option<&[Pool]> {
+        (isolation == Isolation::Pool).then_some(&self.0.pools)
     }
 }

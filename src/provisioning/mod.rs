@@ -1,22 +1,37 @@
 //! Provisioning: real infrastructure that follows the tier. Pooled tiers get a row space in a shared place, siloed
-//! tiers a place of their own.
+//! tiers a place of their own, bridged ones a store of their own behind what all share.
 //!
-//! Invariants: a tenant has at most one piece of infrastructure; making it twice makes nothing twice; what was made
-//! is taken down by the driver that made it, and what could not be taken down at once is remembered and tried again.
+//! Invariants: a tenant has at most one piece of infrastructure; making it twice makes nothing twice; a place is noted before
+//! it is made and forgotten after it is gone; what was made is taken down by the driver that made it, and what could not be
+//! taken down at once is remembered and tried again; a pool never gives away more places than it has; credentials are shown
+//! once.
 //!
 //! Not here: which tier means which isolation (`billing`'s plans say so; `onboarding` passes it on).
 
+mod answer;
+pub mod callback_http;
+mod callbacks;
+mod credentials;
 pub mod driver;
 pub mod error;
+mod exec;
+mod group;
 pub mod http;
 pub mod model;
+mod postgres;
+mod process;
 pub mod rules;
 mod service;
 mod sqlite;
+mod webhook;
 
-pub use driver::Driver;
+pub use driver::{Driver, Drivers, NoDriver, Work};
 pub use error::Error;
+pub use exec::{ExecConfig, ExecDriver};
 pub use http::InfrastructureView;
-pub use model::{Infrastructure, Leftover};
+pub use model::{Finding, Infrastructure, Leftover, Made, Place, Pool};
+pub use postgres::{PostgresConfig, PostgresDriver};
+pub use process::{ProcessConfig, ProcessDriver};
 pub use service::Provisioning;
 pub use sqlite::SqliteDriver;
+pub use webhook::{Called, Calls, WebhookConfig, WebhookDriver};

@@ -1,31 +1,52 @@
 //! Use cases of provisioning.
+//!
+//! A place is noted before it is made and forgotten after it is taken down: whatever a crash leaves is found by its note, made
+//! whole by the next [`Provisioning::ensure`] or taken down by [`Provisioning::remove`].
 
 use std::sync::Arc;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
 use super::{
-    driver::Driver,
+    driver::{Callback, Driver, Drivers},
     error::Error,
-    model::{Infrastructure, Leftover},
-    rules::{Action, action},
+    model::{Finding, Infrastructure, KeptPlace, Leftover, Made, Place, Pool},
+    rules::{Action, action, with_room},
+    webhook::WebhookDriver,
 };
 use crate::{
-    kernel::{Clock, InfrastructureId, Isolation, Rng, TenantId},
+    identity::Identity,
+    kernel::{
+        Clock, InfrastructureId, Isolation, Rng, Secret, TenantId, TenantObserver, fault::chain, rng::random_bytes,
+    },
     store::{Scope, Store},
 };
+
+/// Bytes of a password: as many as nobody can guess.
+const PASSWORD_BYTES: usize = 24;
 
 /// The provisioning service; cheap to clone.
 #[derive(Clone)]
 pub struct Provisioning {
-    store: Store,
-    driver: Driver,
-    clock: Arc<dyn Clock>,
-    rng: Arc<dyn Rng>,
+    pub(super) store: Store,
+    pub(super) drivers: Drivers,
+    pub(super) identity: Identity,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) rng: Arc<dyn Rng>,
+    observer: Arc<dyn TenantObserver>,
 }
 
 impl Provisioning {
-    /// Over a store and a driver.
-    pub fn new(store: Store, driver: Driver, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Self {
-        Self { store, driver, clock, rng }
+    /// Over a store and drivers. `identity` keeps the credentials; `observer` hears when a tenant's place is another.
+    pub fn new(
+        store: Store,
+        drivers: Drivers,
+        identity: Identity,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        observer: Arc<dyn TenantObserver>,
+    ) -> Self {
+        Self { store, drivers, identity, clock, rng, observer }
     }
 
     /// A tenant's infrastructure.
@@ -34,9 +55,64 @@ impl Provisioning {
         tx.infrastructure(tenant).await?.ok_or(Error::None(tenant))
     }
 
-    /// Whether a tenant's place of a kind could be made now; makes nothing.
-    pub async fn preflight(&self, wanted: Isolation) -> Result<(), Error> {
-        self.driver.preflight(wanted).await
+    /// The place that a tenant uses, as it is kept.
+    pub async fn place(&self, scope: Scope, tenant: TenantId) -> Result<Option<KeptPlace>, Error> {
+        Ok(self.store.read(scope).await?.place_in_use(tenant).await?)
+    }
+
+    /// Where a tenant's requests go, if not where the pool's go.
+    pub async fn upstream(&self, scope: Scope, tenant: TenantId) -> Result<Option<String>, Error> {
+        let Some(kept) = self.place(scope, tenant).await? else { return Ok(None) };
+        // What was made by a driver that is not configured any more is where it was.
+        let Ok(driver) = self.drivers.named(&kept.driver, tenant) else { return Ok(kept.place.upstream) };
+        Ok(driver.upstream(&kept.place))
+    }
+
+    /// Whether a place of a kind could be made now: its driver answers, and where tenants share pools there is room in one.
+    /// Changes nothing.
+    pub async fn preflight(&self, isolation: Isolation) -> Result<(), Error> {
+        let driver = self.drivers.of(isolation);
+        if let Some(pools) = self.drivers.pools(isolation) {
+            let taken = self.store.read(Scope::Job("preflight")).await?.pools_taken(driver.name()).await?;
+            if with_room(pools, &taken).is_empty() {
+                return Err(Error::Full { driver: driver.name() });
+            }
+        }
+        driver.reachable().await
+    }
+
+    /// The pools that tenants are placed in: whose they are, and how many are in each.
+    pub async fn pools(&self, scope: Scope) -> Result<Vec<(&'static str, Pool, i64)>, Error> {
+        let driver = self.drivers.of(Isolation::Pool).name();
+        let taken = self.store.read(scope).await?.pools_taken(driver).await?;
+        let taken_of = |name: &str| taken.iter().find(|(own, _)| own == name).map_or(0, |(_, taken)| *taken);
+        let pools = self.drivers.pools(Isolation::Pool).unwrap_or_default();
+        Ok(pools.iter().map(|pool| (driver, pool.clone(), taken_of(&pool.name))).collect())
+    }
+
+    /// What making a place of a kind for a tenant would do, step by step. Changes nothing.
+    pub async fn plan(&self, scope: Scope, tenant: TenantId, isolation: Isolation) -> Result<Vec<String>, Error> {
+        let driver = self.drivers.of(isolation);
+        let mut tx = self.store.read(scope).await?;
+        let place = if let Some(kept) = tx.place(tenant, isolation, driver.name()).await? {
+            kept.place
+        } else {
+            let taken = tx.pools_taken(driver.name()).await?;
+            let pool = self.drivers.pools(isolation).map(|pools| with_room(pools, &taken).first().copied());
+            let pool = pool.map(|pool| pool.ok_or(Error::Full { driver: driver.name() })).transpose()?;
+            Place::new(tenant, isolation, pool.map(|pool| pool.name.clone()).unwrap_or_default())
+        };
+        drop(tx);
+        driver.plan(&place).await
+    }
+
+    /// Whether a tenant's place is there as it should be.
+    pub async fn verify(&self, scope: Scope, tenant: TenantId) -> Result<Finding, Error> {
+        let kept = self.place(scope, tenant).await?.ok_or(Error::None(tenant))?;
+        if !kept.made {
+            return Ok(Finding::Drifted("it was not all made".to_owned()));
+        }
+        self.drivers.named(&kept.driver, tenant)?.verify(&kept.place).await
     }
 
     /// Sees to it that a tenant has infrastructure of a kind: keeps it, makes it, or moves it with everything in it.
@@ -44,67 +120,297 @@ impl Provisioning {
     pub async fn ensure(&self, scope: Scope, tenant: TenantId, wanted: Isolation) -> Result<Infrastructure, Error> {
         let existing = self.store.read(scope).await?.infrastructure(tenant).await?;
         let left = match action(existing, wanted) {
-            Action::Keep(infrastructure) => return Ok(infrastructure),
+            Action::Keep(infrastructure) => {
+                self.complete(scope, tenant).await?;
+                return Ok(infrastructure);
+            }
             Action::Create => None,
             Action::Move { from } => Some(from),
         };
-        let location = self.driver.create(tenant, wanted).await?;
-        if let Some(from) = &left {
-            self.driver.carry_over(tenant, from.isolation, wanted).await?;
-        }
+        let driver = self.drivers.of(wanted);
+        let mut kept = self.reserve(scope, tenant, wanted, &**driver).await?;
+        let made = match self.make(scope, &**driver, &kept, left.as_ref()).await {
+            Ok(made) => made,
+            Err(error) => {
+                // The tenant stays where it is: what was made in vain is not left. Of one that is nowhere yet it is kept, to go on with.
+                if left.is_some() {
+                    self.give_up(scope, &kept).await;
+                }
+                return Err(error);
+            }
+        };
+        self.fill_in(&mut kept, &made)?;
         let now = self.clock.now();
-        let made = Infrastructure {
+        let infrastructure = Infrastructure {
             id: InfrastructureId::generate(now, &*self.rng),
             tenant_id: tenant,
             isolation: wanted,
-            driver: self.driver.name().to_owned(),
-            location,
+            driver: driver.name().to_owned(),
+            location: made.location,
             created_at: now,
         };
         let left = left.as_ref().map(Leftover::from);
         let mut tx = self.store.begin(scope).await?;
-        tx.leftover_delete(&Leftover::from(&made)).await?;
-        tx.infrastructure_put(&made).await?;
+        tx.leftover_delete(&Leftover::from(&infrastructure)).await?;
+        if !tx.place_update(&kept).await? {
+            // It was removed while it was made.
+            drop(tx);
+            driver.destroy(&kept.place).await?;
+            return Err(Error::NotMade(tenant));
+        }
+        tx.infrastructure_put(&infrastructure).await?;
         if let Some(left) = &left {
             tx.leftover_insert(left).await?;
         }
         tx.commit().await?;
+        // Before the old place goes: no request sets out for it any more.
+        self.observer.tenant_changed(tenant);
         if let Some(left) = left {
             self.take_down(scope, &left).await?;
         }
-        Ok(made)
+        Ok(infrastructure)
     }
 
-    /// Takes everything of a tenant down; without infrastructure there is nothing to do.
+    /// Makes again what is in use, and notes what came of it: what is missing is there afterwards.
+    pub async fn repair(&self, scope: Scope, tenant: TenantId) -> Result<(), Error> {
+        let mut kept = self.place(scope, tenant).await?.ok_or(Error::None(tenant))?;
+        let driver = self.drivers.named(&kept.driver, tenant)?;
+        if kept.sealed.is_none() && driver.wants_password() && driver.verify(&kept.place).await? == Finding::Absent {
+            kept.sealed = Some(self.new_password(tenant)?.1);
+            kept.read_at = None;
+        }
+        self.apply_again(scope, kept).await
+    }
+
+    /// Takes everything of a tenant down, also what was only half made; without infrastructure there is nothing to do.
     pub async fn remove(&self, scope: Scope, tenant: TenantId) -> Result<(), Error> {
         let mut tx = self.store.begin(scope).await?;
-        let existing = tx.infrastructure(tenant).await?;
-        if let Some(infrastructure) = &existing {
-            tx.leftover_insert(&Leftover::from(infrastructure)).await?;
+        if let Some(infrastructure) = tx.infrastructure(tenant).await? {
+            tx.leftover_insert(&Leftover::from(&infrastructure)).await?;
             tx.infrastructure_delete(tenant).await?;
         }
-        let leftovers = tx.leftovers().await?;
+        for kept in tx.places(tenant).await? {
+            tx.leftover_insert(&Leftover::from(&kept)).await?;
+        }
+        let leftovers = tx.leftovers_of(tenant).await?;
         tx.commit().await?;
-        for leftover in leftovers.iter().filter(|leftover| leftover.tenant_id == tenant) {
+        self.observer.tenant_changed(tenant);
+        for leftover in &leftovers {
             self.take_down(scope, leftover).await?;
         }
         Ok(())
     }
 
-    /// Takes down what an interrupted move or removal left behind; how many places that were.
+    /// Takes down what an interrupted move or removal left behind; how many places that were. One that cannot be taken down
+    /// keeps nobody from starting: it is tried again.
     pub async fn sweep(&self) -> Result<usize, Error> {
         let scope = Scope::Job("sweep");
         let leftovers = self.store.read(scope).await?.leftovers().await?;
+        let mut taken_down = 0;
         for leftover in &leftovers {
-            self.take_down(scope, leftover).await?;
+            match self.take_down(scope, leftover).await {
+                Ok(()) => taken_down += 1,
+                Err(Error::Store(error)) => return Err(error.into()),
+                Err(error) => {
+                    let (tenant_id, error) = (leftover.tenant_id, chain(&error));
+                    tracing::warn!(%tenant_id, error, "a place that was left could not be taken down");
+                }
+            }
         }
-        Ok(leftovers.len())
+        Ok(taken_down)
+    }
+
+    /// Takes what somebody says came of something that the `webhook` driver asked for.
+    pub async fn hear(&self, callback: &Callback) -> Result<(), Error> {
+        match self.drivers.all().find(|driver| driver.name() == WebhookDriver::NAME) {
+            Some(driver) => driver.hear(callback).await,
+            None => Err(Error::Callback),
+        }
+    }
+
+    /// The server starts: drivers that run something for tenants begin with it.
+    pub async fn begin(&self) -> Result<(), Error> {
+        let mut tx = self.store.read(Scope::Job("provisioning")).await?;
+        for driver in self.drivers.all() {
+            let places = tx.places_in_use(driver.name()).await?;
+            driver.begin(places.into_iter().map(|kept| kept.place).collect());
+        }
+        Ok(())
+    }
+
+    /// The server ends, and no request is under way any more.
+    pub async fn end(&self) -> Result<(), Error> {
+        for driver in self.drivers.all() {
+            driver.end().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a place, and brings everything there.
+    async fn make(
+        &self,
+        scope: Scope,
+        driver: &dyn Driver,
+        kept: &KeptPlace,
+        from: Option<&Infrastructure>,
+    ) -> Result<Made, Error> {
+        let made = driver.apply(&self.opened(kept)?).await?;
+        if let Some(from) = from {
+            self.carry_over(scope, from, kept).await?;
+        }
+        Ok(made)
+    }
+
+    /// Takes down what was made in vain; what cannot be taken down now is remembered.
+    async fn give_up(&self, scope: Scope, kept: &KeptPlace) {
+        let (leftover, tenant_id) = (Leftover::from(kept), kept.place.tenant_id);
+        let given_up = async {
+            let mut tx = self.store.begin(scope).await?;
+            tx.leftover_insert(&leftover).await?;
+            tx.commit().await?;
+            self.take_down(scope, &leftover).await
+        };
+        if let Err(error) = given_up.await {
+            tracing::warn!(%tenant_id, error = chain(&error), "a place that was made in vain could not be taken down");
+        }
+    }
+
+    /// Finishes what is in use and was not all made.
+    async fn complete(&self, scope: Scope, tenant: TenantId) -> Result<(), Error> {
+        match self.place(scope, tenant).await? {
+            Some(kept) if !kept.made => self.apply_again(scope, kept).await,
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn apply_again(&self, scope: Scope, mut kept: KeptPlace) -> Result<(), Error> {
+        let tenant = kept.place.tenant_id;
+        let driver = self.drivers.named(&kept.driver, tenant)?;
+        let made = driver.apply(&self.opened(&kept)?).await?;
+        self.fill_in(&mut kept, &made)?;
+        let mut tx = self.store.begin(scope).await?;
+        if !tx.place_update(&kept).await? {
+            drop(tx);
+            driver.destroy(&kept.place).await?;
+            return Err(Error::None(tenant));
+        }
+        tx.commit().await?;
+        self.observer.tenant_changed(tenant);
+        Ok(())
+    }
+
+    /// Notes a place that is to be made, where there is room for it, with a password if it is to have one.
+    async fn reserve(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        isolation: Isolation,
+        driver: &dyn Driver,
+    ) -> Result<KeptPlace, Error> {
+        let sealed = driver.wants_password().then(|| self.new_password(tenant)).transpose()?;
+        let mut kept = KeptPlace {
+            place: Place::new(tenant, isolation, String::new()),
+            driver: driver.name().to_owned(),
+            made: false,
+            sealed: sealed.map(|(_, sealed)| sealed),
+            read_at: None,
+        };
+        loop {
+            let mut tx = self.store.begin(scope).await?;
+            if let Some(known) = tx.place(tenant, isolation, driver.name()).await? {
+                return Ok(known);
+            }
+            // One pool in a transaction, or two who try two pools could wait for each other. Whoever comes too late looks again, until
+            // nothing has room; what was taken goes back with a transaction that is not committed.
+            let taken = tx.pools_taken(driver.name()).await?;
+            let room = match self.drivers.pools(isolation) {
+                None => true,
+                Some(pools) => {
+                    let pool = with_room(pools, &taken).first().copied();
+                    let pool = pool.ok_or(Error::Full { driver: driver.name() })?;
+                    kept.place.pool.clone_from(&pool.name);
+                    tx.pool_take(driver.name(), &pool.name, pool.capacity.unwrap_or(i64::MAX)).await?
+                }
+            };
+            if room && tx.place_insert(&kept).await? {
+                tx.commit().await?;
+                return Ok(kept);
+            }
+        }
+    }
+
+    async fn carry_over(&self, scope: Scope, from: &Infrastructure, to: &KeptPlace) -> Result<(), Error> {
+        let tenant = from.tenant_id;
+        let source = self.drivers.named(&from.driver, tenant)?;
+        let kept = self.store.read(scope).await?.place(tenant, from.isolation, &from.driver).await?;
+        let place = kept.map_or_else(|| place_of(&Leftover::from(from)), |kept| kept.place);
+        if from.driver == to.driver {
+            return source.carry_over(&place, &to.place).await;
+        }
+        match source.rows(&place).await? {
+            0 => Ok(()),
+            rows => {
+                let to = self.drivers.named(&to.driver, tenant)?.name();
+                Err(Error::CannotMove { tenant, rows, from: from.driver.clone(), to })
+            }
+        }
     }
 
     async fn take_down(&self, scope: Scope, leftover: &Leftover) -> Result<(), Error> {
-        self.driver.destroy(leftover).await?;
+        let Leftover { tenant_id, isolation, driver, .. } = leftover;
+        let kept = self.store.read(scope).await?.place(*tenant_id, *isolation, driver).await?;
+        let place = kept.map_or_else(|| place_of(leftover), |kept| kept.place);
+        self.drivers.named(driver, *tenant_id)?.destroy(&place).await?;
         let mut tx = self.store.begin(scope).await?;
+        tx.place_delete(*tenant_id, *isolation, driver).await?;
         tx.leftover_delete(leftover).await?;
         Ok(tx.commit().await?)
     }
+
+    /// A new password, and the same sealed.
+    pub(super) fn new_password(&self, tenant: TenantId) -> Result<(Secret, Vec<u8>), Error> {
+        let password = Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<PASSWORD_BYTES>(&*self.rng)));
+        let text = Secret::new(serde_json::json!({ "password": password.expose() }).to_string());
+        let sealed = self.identity.seal_secret(&sealed_as(tenant), text.expose().as_bytes())?;
+        Ok((password, sealed))
+    }
+
+    /// A place with the password that it is to have, if that is not all done.
+    pub(super) fn opened(&self, kept: &KeptPlace) -> Result<Place, Error> {
+        let mut place = kept.place.clone();
+        if let Some(sealed) = &kept.sealed {
+            let plain = self.identity.unseal_secret(&sealed_as(place.tenant_id), sealed)?;
+            let object: serde_json::Value = serde_json::from_slice(&plain).unwrap_or_default();
+            place.password = object["password"].as_str().map(|password| Secret::new(password.to_owned()));
+        }
+        Ok(place)
+    }
+
+    /// Notes what a driver made. Credentials that were read already, and are the same, stay read.
+    fn fill_in(&self, kept: &mut KeptPlace, made: &Made) -> Result<(), Error> {
+        kept.place.location.clone_from(&made.location);
+        kept.place.upstream.clone_from(&made.upstream);
+        kept.made = true;
+        if let Some(credentials) = &made.credentials {
+            let sealed =
+                self.identity.seal_secret(&sealed_as(kept.place.tenant_id), credentials.expose().as_bytes())?;
+            kept.sealed = Some(sealed);
+            kept.read_at = None;
+        }
+        Ok(())
+    }
+}
+
+/// No credentials open as those of another tenant.
+pub(super) fn sealed_as(tenant: TenantId) -> String {
+    format!("infrastructure {tenant}")
+}
+
+/// A place that was made before places were noted.
+fn place_of(leftover: &Leftover) -> Place {
+    let pool = match leftover.isolation {
+        Isolation::Pool => Pool::DEFAULT.to_owned(),
+        Isolation::Bridge | Isolation::Silo => String::new(),
+    };
+    Place { location: leftover.location.clone(), ..Place::new(leftover.tenant_id, leftover.isolation, pool) }
 }

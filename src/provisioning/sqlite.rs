@@ -1,12 +1,14 @@
-//! The `sqlite` driver: `pool.db`, one file with a row space per tenant, and `silo/<tenant id>.db`, a file each.
+//! The `sqlite` driver: `pool.db`, one file with a row space per tenant, and `silo/<tenant id>.db`, a file each. Other pools
+//! than the default one are `pools/<name>.db`; a bridge is a file of the tenant's own as a silo is, `bridge/<tenant id>.db`.
 //!
-//! Both have the same two tables: `spaces`, one row per tenant that lives in the file, and `items`, the tenant's data,
+//! All have the same two tables: `spaces`, one row per tenant that lives in the file, and `items`, the tenant's data,
 //! which refers to it. Deleting a row space deletes its items; deleting a silo deletes the file and its journals.
 //!
-//! The pool's file stays open once something was made in it: to open and close it for each tenant costs several syncs, which
+//! A pool's file stays open once something was made in it: to open and close it for each tenant costs several syncs, which
 //! was more than half of what a tenant costs that a token names. A silo's is closed as soon as it is made.
 
 use std::{
+    collections::HashMap,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,7 +17,11 @@ use std::{
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions, sqlite::SqliteJournalMode};
 use tokio::sync::Mutex;
 
-use super::Error;
+use super::{
+    Error,
+    driver::{Driver, Work},
+    model::{Finding, Made, Place, Pool},
+};
 use crate::kernel::{Isolation, TenantId};
 
 const SCHEMA: &str = "
@@ -31,8 +37,8 @@ const SCHEMA: &str = "
 #[derive(Clone)]
 pub struct SqliteDriver {
     folder: PathBuf,
-    /// The pool's file, with its tables.
-    pool: Arc<Mutex<Option<SqliteConnection>>>,
+    /// The pools' files, with their tables.
+    pools: Arc<Mutex<HashMap<PathBuf, SqliteConnection>>>,
 }
 
 impl SqliteDriver {
@@ -41,110 +47,162 @@ impl SqliteDriver {
 
     /// Keeps its files in `folder`, which is made when it is needed.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder, pool: Arc::default() }
+        Self { folder, pools: Arc::default() }
     }
 
-    /// The file a tenant's data is in.
-    pub fn file(&self, tenant: TenantId, isolation: Isolation) -> PathBuf {
-        match isolation {
-            Isolation::Pool => self.folder.join("pool.db"),
-            Isolation::Silo => self.folder.join("silo").join(format!("{tenant}.db")),
-        }
-    }
-
-    /// An error where the folder is none, or can only be read.
-    pub(super) async fn preflight(&self, _: Isolation) -> Result<(), Error> {
-        let failed = |source: io::Error| driver_error("find room", source.into());
-        match tokio::fs::metadata(&self.folder).await {
-            Ok(found) if !found.is_dir() => Err(failed(io::ErrorKind::NotADirectory.into())),
-            Ok(found) if found.permissions().readonly() => Err(failed(io::ErrorKind::PermissionDenied.into())),
-            Ok(_) => Ok(()),
-            // It is made with the first tenant.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(failed(error)),
-        }
-    }
-
-    pub(super) async fn create(&self, tenant: TenantId, isolation: Isolation) -> Result<String, Error> {
-        let failed = |source| driver_error("make a place", source);
-        let file = self.file(tenant, isolation);
-        match isolation {
-            Isolation::Silo => {
-                let mut db = with_tables(&file).await.map_err(failed)?;
-                insert_space(&mut db, tenant).await.map_err(failed)?;
-                db.close().await.map_err(|error| failed(error.into()))?;
-            }
-            Isolation::Pool => {
-                let mut pool = self.pool.lock().await;
-                // Out of its place until it is done: one that failed, or whose caller went away, is not used again.
-                let kept = pool.take().filter(|_| file.exists());
-                let mut db = match kept {
-                    Some(db) => db,
-                    None => with_tables(&file).await.map_err(failed)?,
-                };
-                insert_space(&mut db, tenant).await.map_err(failed)?;
-                *pool = Some(db);
-            }
-        }
-        Ok(Self::location(tenant, isolation))
-    }
-
-    /// `pool.db#<tenant>` or `silo/<tenant>.db`, below the driver's folder.
-    fn location(tenant: TenantId, isolation: Isolation) -> String {
-        match isolation {
-            Isolation::Pool => format!("pool.db#{tenant}"),
+    /// The file a tenant's data is in, below the driver's folder.
+    fn name_of(place: &Place) -> String {
+        let tenant = place.tenant_id;
+        match place.isolation {
+            Isolation::Pool if place.pool == Pool::DEFAULT => "pool.db".to_owned(),
+            Isolation::Pool => format!("pools/{}.db", place.pool),
+            Isolation::Bridge => format!("bridge/{tenant}.db"),
             Isolation::Silo => format!("silo/{tenant}.db"),
         }
     }
 
-    pub(super) async fn carry_over(&self, tenant: TenantId, from: Isolation, to: Isolation) -> Result<(), Error> {
-        let failed = |source| driver_error("carry a tenant's data over", source);
-        let source_file = self.file(tenant, from);
-        let Some(source_name) = source_file.to_str() else {
-            return Err(failed(
-                io::Error::new(io::ErrorKind::InvalidInput, "the data folder's name is not UTF-8").into(),
-            ));
+    fn file(&self, place: &Place) -> PathBuf {
+        self.folder.join(Self::name_of(place))
+    }
+
+    /// `pool.db#<tenant>` or `silo/<tenant>.db`, below the driver's folder.
+    fn location(place: &Place) -> String {
+        let name = Self::name_of(place);
+        if place.isolation == Isolation::Pool { format!("{name}#{}", place.tenant_id) } else { name }
+    }
+
+    async fn make(&self, place: &Place) -> Result<(), Cause> {
+        let file = self.file(place);
+        if place.isolation != Isolation::Pool {
+            let mut db = with_tables(&file).await?;
+            insert_space(&mut db, place.tenant_id).await?;
+            return Ok(db.close().await?);
+        }
+        let mut pools = self.pools.lock().await;
+        // Out of its place until it is done: one that failed, or whose caller went away, is not used again.
+        let kept = pools.remove(&file).filter(|_| file.exists());
+        let mut db = match kept {
+            Some(db) => db,
+            None => with_tables(&file).await?,
         };
-        let mut db = open(&self.file(tenant, to)).await.map_err(failed)?;
-        let result = async {
+        insert_space(&mut db, place.tenant_id).await?;
+        pools.insert(file, db);
+        Ok(())
+    }
+
+    async fn find(&self, place: &Place) -> Result<Finding, Cause> {
+        let file = self.file(place);
+        if !file.exists() {
+            return Ok(Finding::Absent);
+        }
+        let mut db = open(&file).await?;
+        let has = "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('spaces', 'items')";
+        let tables: i64 = sqlx::query_scalar(has).fetch_one(&mut db).await?;
+        let spaces: i64 = if tables == 2 {
+            let has = "SELECT COUNT(*) FROM spaces WHERE tenant_id = $1";
+            sqlx::query_scalar(has).bind(place.tenant_id.as_uuid()).fetch_one(&mut db).await?
+        } else {
+            0
+        };
+        db.close().await?;
+        Ok(match (spaces, place.isolation) {
+            (1.., _) => Finding::Present,
+            (_, Isolation::Pool) => Finding::Absent,
+            _ => Finding::Drifted("the file has no space for the tenant".to_owned()),
+        })
+    }
+
+    async fn copy(&self, from: &Place, to: &Place) -> Result<(), Cause> {
+        let source_file = self.file(from);
+        let unfit = || io::Error::new(io::ErrorKind::InvalidInput, "the data folder's name is not UTF-8");
+        let source_name = source_file.to_str().ok_or_else(unfit)?;
+        let mut db = open(&self.file(to)).await?;
+        let copied = async {
             sqlx::query("ATTACH DATABASE $1 AS source").bind(source_name).execute(&mut db).await?;
             sqlx::query(
                 "INSERT INTO main.items (tenant_id, key, value)
                  SELECT tenant_id, key, value FROM source.items WHERE tenant_id = $1
                  ON CONFLICT (tenant_id, key) DO UPDATE SET value = excluded.value",
             )
-            .bind(tenant.as_uuid())
+            .bind(from.tenant_id.as_uuid())
             .execute(&mut db)
             .await
         };
-        result.await.map_err(|error| failed(error.into()))?;
-        db.close().await.map_err(|error| failed(error.into()))
+        copied.await?;
+        Ok(db.close().await?)
     }
 
-    pub(super) async fn destroy(&self, tenant: TenantId, isolation: Isolation) -> Result<(), Error> {
-        let failed = |source| driver_error("take a place down", source);
-        let file = self.file(tenant, isolation);
-        match isolation {
-            Isolation::Silo => remove_database(&file).await.map_err(|error| failed(error.into())),
-            Isolation::Pool if !file.exists() => Ok(()),
-            Isolation::Pool => {
-                let mut db = open(&file).await.map_err(failed)?;
-                sqlx::query("DELETE FROM spaces WHERE tenant_id = $1")
-                    .bind(tenant.as_uuid())
-                    .execute(&mut db)
-                    .await
-                    .map_err(|error| failed(error.into()))?;
-                db.close().await.map_err(|error| failed(error.into()))
-            }
+    async fn count(&self, place: &Place) -> Result<u64, Cause> {
+        if self.find(place).await? != Finding::Present {
+            return Ok(0);
         }
+        let mut db = open(&self.file(place)).await?;
+        let has = "SELECT COUNT(*) FROM items WHERE tenant_id = $1";
+        let rows: i64 = sqlx::query_scalar(has).bind(place.tenant_id.as_uuid()).fetch_one(&mut db).await?;
+        db.close().await?;
+        Ok(u64::try_from(rows)?)
     }
+
+    async fn take_down(&self, place: &Place) -> Result<(), Cause> {
+        let file = self.file(place);
+        if place.isolation != Isolation::Pool {
+            return Ok(remove_database(&file).await?);
+        }
+        if self.find(place).await? == Finding::Absent {
+            return Ok(());
+        }
+        let mut db = open(&file).await?;
+        let gone = "DELETE FROM spaces WHERE tenant_id = $1";
+        sqlx::query(gone).bind(place.tenant_id.as_uuid()).execute(&mut db).await?;
+        Ok(db.close().await?)
+    }
+}
+
+impl Driver for SqliteDriver {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn plan<'a>(&'a self, place: &'a Place) -> Work<'a, Vec<String>> {
+        Box::pin(async {
+            let found = self.find(place).await.map_err(|source| failed("look at a place", source))?;
+            Ok(match (found, place.isolation) {
+                (Finding::Present, _) => Vec::new(),
+                (_, Isolation::Pool) => vec![format!("make a row space in {}", Self::name_of(place))],
+                _ => vec![format!("make the file {}", Self::name_of(place))],
+            })
+        })
+    }
+
+    fn apply<'a>(&'a self, place: &'a Place) -> Work<'a, Made> {
+        Box::pin(async {
+            self.make(place).await.map_err(|source| failed("make a place", source))?;
+            Ok(Made { location: Self::location(place), upstream: None, credentials: None })
+        })
+    }
+
+    fn verify<'a>(&'a self, place: &'a Place) -> Work<'a, Finding> {
+        Box::pin(async { self.find(place).await.map_err(|source| failed("look at a place", source)) })
+    }
+
+    fn destroy<'a>(&'a self, place: &'a Place) -> Work<'a, ()> {
+        Box::pin(async { self.take_down(place).await.map_err(|source| failed("take a place down", source)) })
+    }
+
+    fn rows<'a>(&'a self, place: &'a Place) -> Work<'a, u64> {
+        Box::pin(async { self.count(place).await.map_err(|source| failed("count a tenant's rows", source)) })
+    }
+
+    fn carry_over<'a>(&'a self, from: &'a Place, to: &'a Place) -> Work<'a, ()> {
+        Box::pin(async { self.copy(from, to).await.map_err(|source| failed("carry a tenant's data over", source)) })
+    }
+}
+
+fn failed(verb: &'static str, source: Cause) -> Error {
+    Error::of(SqliteDriver::NAME, verb, source)
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
-
-fn driver_error(verb: &'static str, source: Cause) -> Error {
-    Error::Driver { driver: SqliteDriver::NAME, verb, source }
-}
 
 async fn with_tables(file: &Path) -> Result<SqliteConnection, Cause> {
     let mut db = open(file).await?;
@@ -191,16 +249,21 @@ mod tests {
     use super::*;
     use crate::kernel::{SeededRng, Timestamp};
 
-    async fn items(driver: &SqliteDriver, tenant: TenantId, isolation: Isolation) -> Vec<String> {
-        let mut db = open(&driver.file(tenant, isolation)).await.unwrap();
-        let sql = "SELECT key FROM items WHERE tenant_id = $1 ORDER BY key";
-        sqlx::query_scalar(sql).bind(tenant.as_uuid()).fetch_all(&mut db).await.unwrap()
+    fn place(tenant: TenantId, isolation: Isolation) -> Place {
+        let pool = if isolation == Isolation::Pool { Pool::DEFAULT } else { "" };
+        Place::new(tenant, isolation, pool.to_owned())
     }
 
-    async fn put(driver: &SqliteDriver, tenant: TenantId, key: &str) {
-        let mut db = open(&driver.file(tenant, Isolation::Pool)).await.unwrap();
+    async fn items(driver: &SqliteDriver, place: &Place) -> Vec<String> {
+        let mut db = open(&driver.file(place)).await.unwrap();
+        let sql = "SELECT key FROM items WHERE tenant_id = $1 ORDER BY key";
+        sqlx::query_scalar(sql).bind(place.tenant_id.as_uuid()).fetch_all(&mut db).await.unwrap()
+    }
+
+    async fn put(driver: &SqliteDriver, place: &Place, key: &str) {
+        let mut db = open(&driver.file(place)).await.unwrap();
         let sql = "INSERT INTO items (tenant_id, key, value) VALUES ($1, $2, x'00')";
-        sqlx::query(sql).bind(tenant.as_uuid()).bind(key).execute(&mut db).await.unwrap();
+        sqlx::query(sql).bind(place.tenant_id.as_uuid()).bind(key).execute(&mut db).await.unwrap();
     }
 
     #[tokio::test]
@@ -210,16 +273,23 @@ mod tests {
         let (rng, now) = (SeededRng::new(1), Timestamp::from_secs(1).unwrap());
         let (mover, stayer) = (TenantId::generate(now, &rng), TenantId::generate(now, &rng));
         for tenant in [mover, stayer] {
-            driver.create(tenant, Isolation::Pool).await.unwrap();
-            driver.create(tenant, Isolation::Pool).await.unwrap();
-            put(&driver, tenant, "note").await;
+            let place = place(tenant, Isolation::Pool);
+            assert_eq!(driver.verify(&place).await.unwrap(), Finding::Absent);
+            assert_eq!(driver.plan(&place).await.unwrap(), ["make a row space in pool.db"]);
+            driver.apply(&place).await.unwrap();
+            driver.apply(&place).await.unwrap();
+            assert_eq!(driver.verify(&place).await.unwrap(), Finding::Present);
+            assert!(driver.plan(&place).await.unwrap().is_empty());
+            put(&driver, &place, "note").await;
         }
-        driver.create(mover, Isolation::Silo).await.unwrap();
-        driver.carry_over(mover, Isolation::Pool, Isolation::Silo).await.unwrap();
-        driver.destroy(mover, Isolation::Pool).await.unwrap();
-        assert_eq!(items(&driver, mover, Isolation::Silo).await, ["note"]);
-        assert!(items(&driver, mover, Isolation::Pool).await.is_empty());
-        assert_eq!(items(&driver, stayer, Isolation::Pool).await, ["note"]);
+        let (pooled, siloed) = (place(mover, Isolation::Pool), place(mover, Isolation::Silo));
+        driver.apply(&siloed).await.unwrap();
+        driver.carry_over(&pooled, &siloed).await.unwrap();
+        driver.destroy(&pooled).await.unwrap();
+        assert_eq!(items(&driver, &siloed).await, ["note"]);
+        assert_eq!((driver.rows(&siloed).await.unwrap(), driver.rows(&pooled).await.unwrap()), (1, 0));
+        assert!(items(&driver, &pooled).await.is_empty());
+        assert_eq!(items(&driver, &place(stayer, Isolation::Pool)).await, ["note"]);
     }
 
     #[tokio::test]
@@ -227,9 +297,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let driver = SqliteDriver::new(folder.path().to_owned());
         let tenant = TenantId::generate(Timestamp::from_secs(1).unwrap(), &SeededRng::new(2));
-        driver.create(tenant, Isolation::Silo).await.unwrap();
-        driver.destroy(tenant, Isolation::Silo).await.unwrap();
-        driver.destroy(tenant, Isolation::Silo).await.unwrap();
-        assert_eq!(std::fs::read_dir(folder.path().join("silo")).unwrap().count(), 0);
+        for (isolation, below) in [(Isolation::Silo, "silo"), (Isolation::Bridge, "bridge")] {
+            let place = place(tenant, isolation);
+            driver.apply(&place).await.unwrap();
+            driver.destroy(&place).await.unwrap();
+            driver.destroy(&place).await.unwrap();
+            assert_eq!(std::fs::read_dir(folder.path().join(below)).unwrap().count(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_half_made_is_seen_and_made_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let driver = SqliteDriver::new(folder.path().to_owned());
+        let tenant = TenantId::generate(Timestamp::from_secs(1).unwrap(), &SeededRng::new(3));
+        let place = place(tenant, Isolation::Silo);
+        // As a crash between the file and its tables leaves it.
+        drop(open(&driver.file(&place)).await.unwrap());
+        assert!(matches!(driver.verify(&place).await.unwrap(), Finding::Drifted(_)));
+        driver.apply(&place).await.unwrap();
+        assert_eq!(driver.verify(&place).await.unwrap(), Finding::Present);
     }
 }

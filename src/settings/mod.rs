@@ -12,6 +12,7 @@ mod lab;
 mod mail;
 mod metering;
 mod onboarding;
+mod provisioning;
 pub mod read;
 mod routes;
 mod seed;
@@ -33,6 +34,7 @@ pub use lab::LabSettings;
 pub use mail::MailSettings;
 pub use metering::MeteringSettings;
 pub use onboarding::OnboardingSettings;
+pub use provisioning::ProvisioningSettings;
 pub use read::{SettingFault, SettingFaults};
 pub use seed::{SeedClient, SeedSettings, SeedTenant, SeedUser};
 pub use server::ServerSettings;
@@ -62,7 +64,7 @@ pub struct Settings {
     /// `[onboarding]`
     pub onboarding: OnboardingSettings,
     /// `[provisioning]`
-    pub provisioning: ProvisioningSettings,
+    pub provisioning: Box<ProvisioningSettings>,
     /// `[lab]`
     pub lab: LabSettings,
     /// `[[seed.tenants]]` and `[[seed.clients]]`
@@ -75,22 +77,6 @@ pub struct Settings {
     pub given: Given,
     /// The command line; `None` when these settings are not the process's own.
     pub flags: Option<Flags>,
-}
-
-/// `[provisioning]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProvisioningSettings {
-    /// Who makes infrastructure.
-    pub driver: DriverChoice,
-}
-
-/// Who makes infrastructure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DriverChoice {
-    /// `sqlite`: files below the data folder.
-    Sqlite,
-    /// `none`: nobody.
-    None,
 }
 
 /// The first platform administrator.
@@ -217,7 +203,7 @@ impl Settings {
             metering: metering?,
             billing: billing?,
             onboarding: onboarding?,
-            provisioning: provisioning?,
+            provisioning: Box::new(provisioning?),
             lab: lab?,
             seed: seed?,
             webhooks: webhooks?,
@@ -225,13 +211,6 @@ impl Settings {
             given,
             flags: None,
         })
-    }
-}
-
-impl ProvisioningSettings {
-    fn read(reader: &mut Reader) -> Option<Self> {
-        let driver = reader.choice("provisioning.driver", "sqlite", &["sqlite", "none"])?;
-        Some(Self { driver: if driver == "none" { DriverChoice::None } else { DriverChoice::Sqlite } })
     }
 }
 

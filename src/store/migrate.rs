@@ -44,6 +44,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0049_limited.sql"),
     include_str!("migrations/0050_saga.sql"),
     include_str!("migrations/0051_states.sql"),
+    include_str!("migrations/0052_places.sql"),
+    include_str!("migrations/0053_provisioning_requests.sql"),
     include_str!("migrations/0060_audit_chain.sql"),
 ];
 

@@ -34,6 +34,7 @@ mod oauth;
 mod onboarding;
 mod outbox;
 mod payment_events;
+mod places;
 mod provisioning;
 mod requests;
 mod sign_outs;

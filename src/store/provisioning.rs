@@ -86,6 +86,15 @@ impl Tx {
         self.query("SELECT * FROM infrastructure_leftovers ORDER BY tenant_id LIMIT 1000").map(read_leftover).await
     }
 
+    /// Those of a tenant.
+    pub async fn leftovers_of(&mut self, tenant: TenantId) -> Result<Vec<Leftover>, StoreError> {
+        self.must_cover(tenant)?;
+        self.query("SELECT * FROM infrastructure_leftovers WHERE tenant_id = $1 ORDER BY isolation, driver")
+            .bind(tenant)
+            .map(read_leftover)
+            .await
+    }
+
     /// A place is down, or is in use again.
     pub async fn leftover_delete(&mut self, leftover: &Leftover) -> Result<(), StoreError> {
         self.query("DELETE FROM infrastructure_leftovers WHERE tenant_id = $1 AND isolation = $2 AND driver = $3")

@@ -67,8 +67,9 @@ impl Description {
 }
 
 /// What may be read and posted to without an access token although it is below `/v1`: who calls it is about to get one, or has
-/// the link of a letter.
-const OPEN: [&str; 4] = ["/v1/invitations/{token}", "/v1/login", "/v1/signup", "/v1/signup/verify"];
+/// the link of a letter, or signs what is said.
+const OPEN: [&str; 5] =
+    ["/v1/invitations/{token}", "/v1/login", "/v1/provisioning/callback", "/v1/signup", "/v1/signup/verify"];
 /// Clients authenticate otherwise at the other endpoints of OAuth, people by a cookie at their pages.
 const USERINFO: &str = "/oauth2/userinfo";
 

@@ -64,7 +64,15 @@ impl From<provisioning::Error> for Problem {
         match error {
             Error::None(_) => Self::new(Kind::NOT_FOUND, error.to_string()),
             Error::Driver { .. } => Self::new(Kind::UNAVAILABLE, error.to_string()).retry_after(5).caused_by(error),
-            Error::ForeignDriver { .. } => Self::new(Kind::CONFLICT, error.to_string()),
+            Error::ForeignDriver { .. }
+            | Error::CannotMove { .. }
+            | Error::NoCredentials(_)
+            | Error::CredentialsRead(_)
+            | Error::NotMade(_) => Self::new(Kind::CONFLICT, error.to_string()),
+            Error::Full { .. } => Self::new(Kind::UNAVAILABLE, error.to_string()),
+            Error::Callback => Self::new(Kind::UNAUTHENTICATED, error.to_string()),
+            Error::CallbackBody(detail) => Self::new(Kind::MALFORMED, detail),
+            Error::Identity(error) => error.into(),
             Error::Store(error) => error.into(),
         }
     }

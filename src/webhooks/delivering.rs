@@ -5,10 +5,14 @@ use super::{
     model::{Answer, Attempt, Claimed, Delivery, OffReason, Outcome, WebhookState},
     rules::{self, Verdict},
     service::{Webhooks, sealed_as},
-    signature::{self, Signed},
 };
 use crate::{
-    kernel::{Actor, EventName, Secret, WebhookId, ids::uuid_v7, rng::random_bytes},
+    kernel::{
+        Actor, EventName, Secret, WebhookId,
+        ids::uuid_v7,
+        rng::random_bytes,
+        signature::{self, Signed},
+    },
     store::{Scope, Tx},
 };
 

@@ -16,7 +16,6 @@ mod own_http;
 pub mod rules;
 mod service;
 mod shapes_http;
-mod signature;
 
 pub use error::Error;
 pub use model::{

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use super::{
     error::Error,
     model::{Attempt, NewWebhook, OffReason, OutboxEvent, OutboxFilter, Webhook, WebhookPatch, WebhookState},
-    rules, signature,
+    rules,
 };
 use crate::{
     identity::Identity,
     kernel::{
         Act, Actor, Clock, Event, EventId, EventName, Page, PageRequest, Rng, Secret, TenantId, Timestamp, WebhookId,
-        ids::uuid_v7, network::is_public,
+        ids::uuid_v7, network::is_public, signature,
     },
     store::{Scope, Store, StoreError, Tx},
 };

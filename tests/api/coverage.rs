@@ -60,6 +60,8 @@ const PUBLIC: &[&str] = &[
     "POST /signup/verify",
     "POST /v1/invitations/{token}",
     "POST /v1/login",
+    // Signed, with a secret that settings name.
+    "POST /v1/provisioning/callback",
     "POST /v1/signup",
     "POST /v1/signup/verify",
     // Whoever tells of payments signs it.

@@ -6,4 +6,5 @@
 mod support;
 
 mod contract;
+mod places;
 mod states;

@@ -8,7 +8,10 @@ use std::sync::{
 
 use super::admit::Gate;
 use crate::{
-    gateway::entry::{Entry, Loaded, OnRoute},
+    gateway::{
+        entry::{Entry, Loaded, OnRoute},
+        upstream::{Forward, OwnUpstream},
+    },
     kernel::{TenantId, TierName},
     metering::Record,
 };
@@ -69,6 +72,11 @@ impl Ticket {
     /// The largest body of the request, in bytes.
     pub(super) fn body_limit(&self) -> Option<u64> {
         self.gate.route.body_limit
+    }
+
+    /// The way to the tenant's own upstream, if it has one, of a route that leads to the pool's.
+    pub(in crate::gateway) fn own_way(&self, pool: &Forward) -> Option<Forward> {
+        self.loaded.upstream.as_deref().map(|own: &OwnUpstream| own.instead_of(pool))
     }
 
     /// How much is held of a quota, by its place.

@@ -12,6 +12,7 @@ mod framing;
 mod health;
 mod hop;
 mod line;
+mod own;
 mod probe;
 mod retry;
 mod send;
@@ -38,6 +39,7 @@ use cluster::Cluster;
 pub(super) use exchange::{Answered, Came};
 pub use health::{Ejection, Standing};
 pub(super) use hop::Hop;
+pub(super) use own::OwnUpstream;
 pub use probe::Probe;
 pub(super) use tunnel::Tunnel;
 
@@ -163,7 +165,7 @@ impl Clusters {
             cluster
         });
         let prefix = destination.strip_prefix.as_deref().map(|prefix| prefix.trim_end_matches('/').into());
-        Forward { cluster, terms: Terms { strip_prefix: prefix, first_byte: destination.timeout } }
+        Forward { cluster, terms: Arc::new(Terms { strip_prefix: prefix, first_byte: destination.timeout }) }
     }
 
     /// How they all fare.
@@ -189,7 +191,7 @@ impl Terms {
 /// A route's way to its upstream.
 pub(super) struct Forward {
     cluster: Arc<Cluster>,
-    terms: Terms,
+    terms: Arc<Terms>,
 }
 
 impl Forward {
