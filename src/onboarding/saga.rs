@@ -132,7 +132,7 @@ impl Onboarding {
         if let Some(lasting) = self.points.fails(step) {
             return Err(Error::Rigged { step: step.name(), lasting });
         }
-        self.meanwhile(scope, registration, self.act_outside(scope, registration, step)).await?;
+        Box::pin(self.meanwhile(scope, registration, self.act_outside(scope, registration, step))).await?;
         let mut tx = self.store.begin(scope).await?;
         self.hold(&mut tx, registration).await?;
         let mut further = registration.clone();

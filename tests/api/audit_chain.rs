@@ -36,7 +36,7 @@ async fn an_entry_says_what_was_before_and_after_and_from_where() {
     let app = TestApp::new().await;
     let tenant = app.tenant("Acme", "standard").await;
     let (admin, mut audit) = (app.admin().await, Audit::of(&app).await);
-    let path = format!("/admin/v1/tenants/{}", tenant);
+    let path = format!("/admin/v1/tenants/{tenant}");
     let mut change = Request::patch(&path)
         .header("authorization", format!("Bearer {}", admin.token))
         .header("content-type", "application/json")

@@ -645,24 +645,17 @@ async fn a_store_of_a_newer_version_is_refused_by_name() {
 
 /// The entries of the audit, sealed by so many at once.
 async fn sealed_by(store: &Store, at_once: usize) {
-    let sealers: Vec<_> = (0..at_once)
-        .map(|_| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                loop {
-                    let mut tx = store.begin(JOB).await.unwrap();
-                    let sealed = tx.audit_seal().await.unwrap();
-                    tx.commit().await.unwrap();
-                    if sealed == 0 {
-                        return;
-                    }
-                }
-            })
-        })
-        .collect();
-    for sealer in sealers {
-        sealer.await.unwrap();
-    }
+    let seal = async || {
+        loop {
+            let mut tx = store.begin(JOB).await.unwrap();
+            let sealed = tx.audit_seal().await.unwrap();
+            tx.commit().await.unwrap();
+            if sealed == 0 {
+                return;
+            }
+        }
+    };
+    futures_util::future::join_all((0..at_once).map(|_| seal())).await;
 }
 
 async fn acts(store: &Store, count: usize) {
