@@ -99,8 +99,8 @@ async fn read_plan(
     Ok(Json(version.into()))
 }
 
-/// Makes a new version of a tier's plan, unless `effective` is `now` from the next month (UTC) on, and on bills from each account's first
-/// period that begins then or later: periods that run are never cut. With `now` they are.
+/// Makes a new version of a tier's plan, unless `effective` is `now` from the next month (UTC) on, and on bills from the next period of
+/// each account on: periods that run are never cut. With `now` they are.
 #[utoipa::path(put, path = "/admin/v1/plans/{tier}", tag = "catalogue", params(("tier" = String, Path)),
     request_body = PlanBody, responses((status = 200, body = PlanView), (status = 422)))]
 async fn update_plan(

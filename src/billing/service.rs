@@ -33,7 +33,7 @@ use crate::{
 pub enum Effective {
     /// From this minute on, also in periods that run.
     Now,
-    /// From the next month on (UTC), and on bills from each account's first period that begins then or later.
+    /// From the next month on (UTC), and on bills from the next period of each account on.
     NextPeriod,
 }
 
@@ -83,7 +83,7 @@ impl Billing {
         let mut tx = self.store.begin(Scope::Job("stock-plans")).await?;
         let known = tx.plans().await?;
         for plan in stock.iter().filter(|plan| !known.iter().any(|row| row.tier == plan.tier.as_str())) {
-            let version = PlanVersion { effective_from: now, cuts: true, plan: Arc::new(plan.clone()) };
+            let version = PlanVersion::at_once(now, plan.clone());
             tx.plan_insert(&plan_row(&version), now).await?;
         }
         Ok(tx.commit().await?)
@@ -137,10 +137,6 @@ impl Billing {
         effective: Effective,
     ) -> Result<PlanVersion, Error> {
         let now = self.clock.now();
-        let effective_from = match effective {
-            Effective::Now => now.floor_minute(),
-            Effective::NextPeriod => Period::containing(now, CalendarUnit::Month).to(),
-        };
         let before = self.catalogue().newest(&plan.tier).map(|version| Arc::clone(&version.plan));
         if let Some(before) = before.as_ref().filter(|before| before.currency() != plan.currency()) {
             let detail = format!("must be {}, as that of the versions before", before.currency());
@@ -148,10 +144,21 @@ impl Billing {
         }
         let newest = before.as_ref().map_or(0, |before| before.version);
         plan.version = newest + 1;
-        // The first plan of a new tier holds at once: nobody has that tier yet.
-        let effective_from = if newest == 0 { now.floor_minute() } else { effective_from };
+        let version = match effective {
+            Effective::Now => PlanVersion::at_once(now.floor_minute(), plan),
+            // The first plan of a new tier holds at once: nobody has that tier yet.
+            Effective::NextPeriod if newest == 0 => {
+                PlanVersion { cuts: false, ..PlanVersion::at_once(now.floor_minute(), plan) }
+            }
+            Effective::NextPeriod => PlanVersion {
+                effective_from: Period::containing(now, CalendarUnit::Month).to(),
+                // Not on the bill of a period that begins just now: it runs. Periods begin on the minute.
+                billed_from: now.floor_minute().plus_secs(60),
+                cuts: false,
+                plan: Arc::new(plan),
+            },
+        };
         let mut tx = self.store.begin(scope).await?;
-        let version = PlanVersion { effective_from, cuts: effective == Effective::Now, plan: Arc::new(plan) };
         if !tx.plan_insert(&plan_row(&version), now).await? {
             return Err(Error::Store(StoreError::Duplicate));
         }
@@ -308,10 +315,10 @@ impl Billing {
 }
 
 fn plan_row(version: &PlanVersion) -> PlanRow {
-    let PlanVersion { effective_from, cuts, plan } = version;
+    let PlanVersion { effective_from, billed_from, cuts, plan } = version;
     let body = serde_json::to_string(&PlanBody::from(&**plan)).unwrap_or_default();
-    let (effective_from, cuts) = (*effective_from, Some(*cuts));
-    PlanRow { tier: plan.tier.to_string(), version: plan.version, effective_from, cuts, body }
+    let (effective_from, billed_from, cuts) = (*effective_from, Some(*billed_from), Some(*cuts));
+    PlanRow { tier: plan.tier.to_string(), version: plan.version, effective_from, billed_from, cuts, body }
 }
 
 fn read_plan(row: &PlanRow) -> Result<PlanVersion, Error> {
@@ -324,5 +331,7 @@ fn read_plan(row: &PlanRow) -> Result<PlanVersion, Error> {
     // Where it was not kept: those that were to hold from the next period on begin with a month.
     let begins_month = || Period::containing(effective_from, CalendarUnit::Month).from() == effective_from;
     let cuts = row.cuts.unwrap_or_else(|| !begins_month());
-    Ok(PlanVersion { effective_from, cuts, plan: Arc::new(plan) })
+    // Where that was not kept, bills were made by it from then on, and come out the same.
+    let billed_from = row.billed_from.unwrap_or(effective_from);
+    Ok(PlanVersion { effective_from, billed_from, cuts, plan: Arc::new(plan) })
 }

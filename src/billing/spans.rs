@@ -17,13 +17,22 @@ pub struct Span {
 /// A plan and from when its version holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanVersion {
-    /// The first instant at which it holds.
+    /// The first instant at which its limits and features hold.
     pub effective_from: Timestamp,
-    /// Whether it holds from then on whatever period of an account runs; otherwise from the account's first period that
-    /// begins then or later. Limits and features hold from then on in any case.
+    /// From when on bills have it.
+    pub billed_from: Timestamp,
+    /// Whether they have it from then on whatever period of an account runs; otherwise from the account's first period that
+    /// begins then or later.
     pub cuts: bool,
     /// The plan.
     pub plan: Arc<Plan>,
+}
+
+impl PlanVersion {
+    /// One that holds from an instant on, for everything.
+    pub fn at_once(at: Timestamp, plan: Plan) -> Self {
+        Self { effective_from: at, billed_from: at, cuts: true, plan: Arc::new(plan) }
+    }
 }
 
 /// The versions of all plans, oldest first within a tier.
@@ -73,7 +82,7 @@ impl Catalogue {
     /// The plan of a tier that a bill is made by at an instant of a period; a tier's first version also before it was made.
     fn billed_at(&self, tier: &TierName, at: Timestamp, period: Period) -> Option<&PlanVersion> {
         let of_tier = || self.versions.iter().filter(|version| version.plan.tier == *tier);
-        let holds = |version: &&PlanVersion| version.effective_from <= if version.cuts { at } else { period.from() };
+        let holds = |version: &&PlanVersion| version.billed_from <= if version.cuts { at } else { period.from() };
         of_tier().rfind(holds).or_else(|| of_tier().next())
     }
 
@@ -98,7 +107,7 @@ impl Catalogue {
     pub fn spans(&self, period: Period, tiers: &[(Timestamp, TierName)]) -> Vec<Span> {
         let mut cuts: Vec<Timestamp> = vec![period.from()];
         let changes = tiers.iter().skip(1).map(|(since, _)| *since);
-        let versions = self.versions.iter().filter(|version| version.cuts).map(|version| version.effective_from);
+        let versions = self.versions.iter().filter(|version| version.cuts).map(|version| version.billed_from);
         cuts.extend(changes.chain(versions).filter(|at| period.from() < *at && *at < period.to()));
         cuts.sort_unstable();
         cuts.dedup();
@@ -143,6 +152,7 @@ mod tests {
         let epoch = Timestamp::from_secs(0).unwrap();
         let versions = stock_plans().into_iter().map(|plan| PlanVersion {
             effective_from: epoch,
+            billed_from: epoch,
             cuts: true,
             plan: Arc::new(plan),
         });

@@ -50,6 +50,11 @@ pub enum Error {
     /// A route counts it.
     #[error("{0} is counted by a route; take it out of the routes' settings before")]
     RoutedMeter(MeterKey),
+    /// A plan has, or had, a price for it, so bills of past periods are made of it.
+    #[error(
+        "{0} has a price in a version of a plan, and bills are worked out from what it counted; it cannot be removed"
+    )]
+    PricedMeter(MeterKey),
     /// A route names a meter that it cannot count.
     #[error("a route counts the meter {0}, and {1}")]
     UnroutableMeter(String, &'static str),

@@ -218,6 +218,11 @@ impl Metering {
         let gone = self.tasks.spawn(acting_still(async move {
             let _paused = metering.ingest.pause().await;
             let mut tx = metering.store.begin(scope).await?;
+            // Without its totals, invoices that were issued would be taken back by the next ones. Versions of plans are never
+            // removed, so whatever was billed has a price here.
+            if tx.meter_is_priced(&key).await? {
+                return Err(Error::PricedMeter(key));
+            }
             tx.meter_delete(id, &key).await?;
             tx.changes(Some(before), None);
             metering.note_meter(&mut tx, actor, "meter.deleted", &key).await?;

@@ -2,7 +2,7 @@
 
 use super::{StoreError, Tx, value::Row};
 use crate::{
-    billing::{Account, AddressBody, BillingAddress},
+    billing::{Account, AddressBody, BillingAddress, plan::PlanBody},
     kernel::{Faults, TenantId, TierName, Timestamp},
     metering::MeterKey,
 };
@@ -16,6 +16,8 @@ pub struct PlanRow {
     pub version: u32,
     /// From when it holds.
     pub effective_from: Timestamp,
+    /// From when it is on bills; `None` in a row from before that was kept.
+    pub billed_from: Option<Timestamp>,
     /// Whether it holds from then on whatever period runs, or from the next period of each account on.
     pub cuts: Option<bool>,
     /// The plan, as on the wire.
@@ -41,6 +43,7 @@ fn read_plan(row: &Row) -> Result<PlanRow, StoreError> {
         tier: row.get("tier")?,
         version: u32::try_from(version).map_err(|_| StoreError::Corrupt(format!("version: {version}")))?,
         effective_from: row.get("effective_from")?,
+        billed_from: row.get("billed_from")?,
         cuts: row.get::<Option<i64>>("cuts")?.map(|cuts| cuts != 0),
         body: row.get("body")?,
     })
@@ -105,8 +108,8 @@ impl Tx {
     /// Adds a version of a plan; `false` when that version exists.
     pub async fn plan_insert(&mut self, plan: &PlanRow, now: Timestamp) -> Result<bool, StoreError> {
         self.query(
-            "INSERT INTO plans (tier, version, effective_from, body, created_at, cuts) VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT (tier, version) DO NOTHING",
+            "INSERT INTO plans (tier, version, effective_from, body, created_at, cuts, billed_from)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tier, version) DO NOTHING",
         )
         .bind(plan.tier.as_str())
         .bind(i64::from(plan.version))
@@ -114,6 +117,7 @@ impl Tx {
         .bind(plan.body.as_str())
         .bind(now)
         .bind(plan.cuts.map(i64::from))
+        .bind(plan.billed_from)
         .changed_one()
         .await
     }
@@ -121,6 +125,12 @@ impl Tx {
     /// All versions of all plans.
     pub async fn plans(&mut self) -> Result<Vec<PlanRow>, StoreError> {
         self.query("SELECT * FROM plans ORDER BY tier, version").map(read_plan).await
+    }
+
+    /// Whether any version of any plan has a price for a meter.
+    pub async fn meter_is_priced(&mut self, key: &MeterKey) -> Result<bool, StoreError> {
+        let plans: Vec<PlanBody> = self.query("SELECT body FROM plans").map(|row| row.json("body")).await?;
+        Ok(plans.iter().flat_map(|plan| &plan.prices).any(|price| price.meter == key.as_str()))
     }
 
     /// The tiers a tenant has had and since when, oldest first: read here so that a bill needs no other service.

@@ -152,6 +152,7 @@ impl From<metering::Error> for Problem {
             Error::MeterTaken(_)
             | Error::StockMeter(_)
             | Error::RoutedMeter(_)
+            | Error::PricedMeter(_)
             | Error::MetersDiffer(_)
             | Error::AmbiguousEvent(..)
             | Error::AlreadyVoid(_)

@@ -437,6 +437,43 @@ async fn a_price_that_holds_from_the_next_period_never_cuts_one_that_runs() {
 }
 
 #[tokio::test]
+async fn a_price_of_the_next_period_is_that_of_the_first_one_to_begin_after_it_was_made() {
+    let app = TestApp::new().await;
+    plan(&app, json!({})).await;
+    let mut tenants = Vec::new();
+    for (name, cadence) in [
+        ("Acme", json!({"zone": "Europe/Berlin"})),
+        ("Globex", json!({"anchor": "2026-01-25"})),
+        ("Initech", json!({"zone": "America/New_York"})),
+        ("Umbrella", json!({})),
+    ] {
+        let tenant = app.tenant(name, "pro").await;
+        billing(&app, &tenant, cadence).await.expect(200);
+        tenants.push(tenant);
+    }
+    // Their cadences hold from December on.
+    at(&app, "2027-01-10T10:00:30Z");
+    let next = |base: &str| json!({"isolation": "pool", "currency": "USD", "base": base});
+    app.admin().await.put("/admin/v1/plans/pro", next("60.00")).await.expect(200);
+    // A period that begins with the minute in which another version is made runs already.
+    at(&app, "2027-01-31T23:00:00Z");
+    app.admin().await.put("/admin/v1/plans/pro", next("90.00")).await.expect(200);
+    let app = app.restarted().await;
+    for (tenant, expected) in tenants.iter().zip([
+        [("2026-12-31T23:00:00Z", "30.00"), ("2027-01-31T23:00:00Z", "60.00"), ("2027-02-28T23:00:00Z", "90.00")],
+        [("2026-12-25T00:00:00Z", "30.00"), ("2027-01-25T00:00:00Z", "60.00"), ("2027-02-25T00:00:00Z", "90.00")],
+        [("2027-01-01T05:00:00Z", "30.00"), ("2027-02-01T05:00:00Z", "90.00"), ("2027-03-01T05:00:00Z", "90.00")],
+        [("2027-01-01T00:00:00Z", "30.00"), ("2027-02-01T00:00:00Z", "90.00"), ("2027-03-01T00:00:00Z", "90.00")],
+    ]) {
+        for (from, base) in expected {
+            let owed = bill(&app, tenant, &format!("?at={from}")).await;
+            let found = (owed["period"]["from"].as_str().unwrap(), lines(&owed).remove(0));
+            assert_eq!(found, (from, format!("base base 1 {base}")));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_commitment_is_compared_once_a_period_however_it_is_cut() {
     let app = TestApp::new().await;
     plan(&app, json!({"commitment": "100.00"})).await;

@@ -4,7 +4,10 @@ use std::{future::poll_fn, pin::pin, task::Poll};
 
 use serde_json::{Value, json};
 
-use super::events::{event, post, values};
+use super::{
+    events::{event, post, values},
+    invoices::{at, close, invoices, lines, plan_of},
+};
 use crate::support::{actors::Actor, app::TestApp};
 
 const TOKENS: &str = r#"
@@ -144,4 +147,33 @@ async fn nodes_count_by_meters_that_others_make_and_not_by_those_they_remove() {
     here.post("/api/v1/meters", json!({"slug": "n", "eventType": "tokens", "aggregation": "COUNT"})).await.expect(201);
     there.post("/admin/v1/usage/tokens-1/void", json!({"reason": "test"})).await.expect(200);
     assert_eq!(values(&here, "n/query").await, ["3"]);
+}
+
+#[tokio::test]
+async fn a_meter_that_any_version_of_a_plan_prices_stays_and_so_does_what_it_was_billed() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    for name in ["tokens", "pages"] {
+        admin.post("/api/v1/meters", meter_of(name)).await.expect(201);
+    }
+    plan_of(&app, "pro", json!({"prices": [{"meter": "tokens", "model": "per_unit", "unit": "2"}]})).await;
+    let acme = app.tenant("Acme", "pro").await;
+    used(&admin, &acme, "tokens", "1").await;
+    at(&app, "2026-12-01T02:00:00Z");
+    close(&app).await;
+    let issued = ["base base 1 30.00", "usage tokens 1 2.00"];
+    assert_eq!(lines(&invoices(&app, &acme).await[0]), issued);
+    // No longer priced, and still what November was billed by.
+    plan_of(&app, "pro", json!({"prices": []})).await;
+    let admin = app.admin().await;
+    let refused = admin.delete("/api/v1/meters/tokens").await.refuses(409, &[]);
+    let why = "tokens has a price in a version of a plan, and bills are worked out from what it counted; it cannot be removed";
+    assert_eq!(refused.text("/detail"), why);
+    assert_eq!(values(&admin, "tokens/query").await, ["1"]);
+    admin.delete("/api/v1/meters/pages").await.expect(204);
+    at(&app, "2027-01-01T02:00:00Z");
+    close(&app).await;
+    let found = invoices(&app, &acme).await;
+    let kinds: Vec<_> = found.iter().flat_map(|one| lines(one)).filter(|line| line.starts_with("adjustment")).collect();
+    assert_eq!((found.len(), lines(&found[0]), kinds), (2, issued.map(str::to_owned).to_vec(), Vec::new()));
 }
