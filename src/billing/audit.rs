@@ -149,6 +149,10 @@ async fn of_bill(
                 let one = format!("{billed} is on invoices, {unbilled} is not, {voided} was");
                 differences.push(differs(whole, one, format!("the ledger has {metered}")));
             }
+            if let Some(due) = invoiced.due(&meter, &of_period).filter(|due| *due != balance.billed) {
+                let one = format!("{} is on invoices", balance.billed);
+                differences.push(differs(whole, one, format!("{due} must be")));
+            }
             let sum = balances.get(&meter).copied().unwrap_or_default().and(balance).map_err(inexact)?;
             balances.insert(meter.clone(), sum);
         }

@@ -76,6 +76,9 @@ pub struct PeriodEvidence {
     pub spans: Vec<SpanEvidence>,
     /// What earlier invoices billed of it.
     pub billed: Vec<BilledEvidence>,
+    /// By what its bases and commitments are split, where that is not as in the invoice's own period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proration: Option<String>,
 }
 
 /// When billing periods begin.
@@ -269,6 +272,7 @@ impl PeriodEvidence {
             cadence,
             spans: spans.iter().map(SpanEvidence::from).collect(),
             billed: billed.collect(),
+            proration: None,
         }
     }
 
@@ -285,6 +289,10 @@ impl PeriodEvidence {
             end = part.to();
             spans.push(span);
         }
+        let own = self.proration.as_deref().map(|name| {
+            Proration::named(name).ok_or_else(|| Refusal::Unreadable(format!("proration {name:?} is none")))
+        });
+        let proration = own.transpose()?.unwrap_or(proration);
         let rated = bill_lines(&spans, period, (&self.cadence.read()?, proration), currency);
         let (lines, total) = rated.map_err(|error| Refusal::Unreadable(error.to_string()))?;
         Ok(Bill { tenant_id, period, status: BillStatus::Closed, lines, total })
@@ -447,6 +455,11 @@ impl From<&TaxRate> for TaxRateEvidence {
 }
 
 impl Proration {
+    /// Reads the name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Second, Self::Day].into_iter().find(|own| own.name() == name)
+    }
+
     /// The name in settings.
     pub const fn name(self) -> &'static str {
         match self {

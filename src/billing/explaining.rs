@@ -108,17 +108,20 @@ impl Billing {
         } else if kept.is_some_and(|kept| span_of(&kept.usage, line).is_some_and(|span| span.trial)) {
             steps.push("this part is within the trial: nothing of it is charged".to_owned());
         } else {
-            steps.extend(plan.map(|plan| self.of_plan(document, line, plan)).unwrap_or_default());
+            steps.extend(plan.map(|plan| self.of_plan(document, line, plan, kept)).unwrap_or_default());
         }
         steps.push(format!("{} rounds to {}", line.unrounded, line.amount));
         steps
     }
 
-    fn of_plan(&self, document: &InvoiceDocument, line: &InvoiceLineBody, plan: &Plan) -> Vec<String> {
-        let by = match self.config.proration {
-            Proration::Second => "second",
-            Proration::Day => "day",
-        };
+    fn of_plan(
+        &self,
+        document: &InvoiceDocument,
+        line: &InvoiceLineBody,
+        plan: &Plan,
+        kept: Option<&Evidence>,
+    ) -> Vec<String> {
+        let by = kept.and_then(|kept| Proration::named(&kept.proration)).unwrap_or(self.config.proration).name();
         let is_part = line.period != document.period;
         match line.kind.as_str() {
             "base" if is_part => {

@@ -360,6 +360,8 @@ pub struct BillingConfig {
     pub credit_note_prefix: String,
     /// So long after its end, in seconds, a period's invoice waits for late usage.
     pub grace_s: i64,
+    /// So long after a month's end, in seconds, metering begins to note what comes late.
+    pub late_after_s: i64,
     /// By so many days an invoice is to be paid.
     pub payment_terms_days: i64,
     /// What becomes of a tenant with an overdue invoice.

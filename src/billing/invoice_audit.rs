@@ -14,7 +14,7 @@ use super::{
     settling::{minor, read_document},
 };
 use crate::{
-    kernel::{PageRequest, Period, Quantity, QuantityError, TenantId},
+    kernel::{CalendarUnit, PageRequest, Period, Quantity, QuantityError, TenantId, Timestamp},
     metering::{Difference, MeterKey},
     store::{InvoiceFilter, Scope},
 };
@@ -50,10 +50,17 @@ impl Balance {
     }
 }
 
+/// Usage that was counted so shortly before an invoice was issued may not be in it yet, in seconds; nor is it noted while an
+/// invoice is issued that soon after a month was closed.
+const MARGIN_S: i64 = 3_600;
+
 /// What invoices have of a tenant's period.
 pub(super) struct Invoiced {
+    period: Period,
     billed: BilledByKey,
     is_void: bool,
+    /// If all was billed that was used by then, what was noted as late since, by meter and month.
+    noted: Option<Vec<(MeterKey, Timestamp)>>,
 }
 
 /// What a period's bill has of a meter, in all, and of it what has a price.
@@ -67,10 +74,15 @@ impl Invoiced {
     /// Reads it.
     pub(super) async fn of(billing: &Billing, tenant: TenantId, period: Period) -> Result<Self, Error> {
         let mut tx = billing.store.read(Scope::Job("doctor")).await?;
-        let holders = tx.invoices_before(tenant, period.to()).await?;
-        let holder = holders.into_iter().find(|invoice| invoice.period == period);
+        let mut invoices = tx.invoices_before(tenant, Timestamp::MAX).await?;
+        invoices.retain(|invoice| period.from() <= invoice.period.from());
+        let holder = invoices.iter().find(|invoice| invoice.period == period);
         let is_void = holder.is_some_and(|invoice| matches!(invoice.state, InvoiceState::Void { .. }));
-        Ok(Self { billed: tx.billed(tenant, period.from()).await?, is_void })
+        let noted = match holder.and_then(|_| settled(billing, period, &invoices)) {
+            Some(at) => Some(tx.adjusted_since(tenant, at.plus_secs(-MARGIN_S)).await?),
+            None => None,
+        };
+        Ok(Self { period, billed: tx.billed(tenant, period.from()).await?, is_void, noted })
     }
 
     /// Where a period's usage of a meter is.
@@ -87,6 +99,34 @@ impl Invoiced {
         let (unbilled, voided) = if self.is_void { (Quantity::ZERO, rest) } else { (rest, Quantity::ZERO) };
         Ok(Balance { metered: of_period.metered, billed, unbilled, voided })
     }
+
+    /// What must be on invoices: all that has a price, or nothing of a period whose invoice was taken back. `None` while the
+    /// next invoice may have to make up for something.
+    pub(super) fn due(&self, meter: &MeterKey, of_period: &OfPeriod) -> Option<Quantity> {
+        let is_late = |(of, month): &(MeterKey, Timestamp)| {
+            of == meter && Period::containing(*month, CalendarUnit::Month).intersect(self.period).is_some()
+        };
+        let is_settled = self.noted.as_ref().is_some_and(|noted| !noted.iter().any(is_late));
+        is_settled.then_some(if self.is_void { Quantity::ZERO } else { of_period.priced })
+    }
+}
+
+/// When a period was billed with all that was used by then: when the newest of its invoice and the later ones was issued, if
+/// the period's months were closed by then, so that whatever came since is noted. `None` while one of them is still to be
+/// issued anew, or was taken back since.
+fn settled(billing: &Billing, period: Period, invoices: &[Invoice]) -> Option<Timestamp> {
+    let held = invoices.iter().filter(|invoice| !matches!(invoice.state, InvoiceState::Void { .. }));
+    let (at, newest) = held.filter_map(|invoice| Some((invoice.issue.as_ref()?.at, invoice.period.from()))).max()?;
+    let is_open = |invoice: &Invoice| match invoice.state {
+        InvoiceState::Draft => invoice.period.from() < newest,
+        InvoiceState::Void { at: voided, .. } => voided >= at,
+        _ => false,
+    };
+    let month = Period::containing(period.to().plus_secs(-1), CalendarUnit::Month);
+    let closed = month.to().plus_secs(billing.config.late_after_s + MARGIN_S);
+    // One that was issued while this is looked at may have usage that is not in what is looked at.
+    let is_settled = closed <= at && at <= billing.now() && !invoices.iter().any(is_open);
+    is_settled.then_some(at)
 }
 
 /// Looks at every invoice; how many there are.

@@ -13,7 +13,7 @@ use super::{
     evidence::{Evidence, MarkRef},
     invoice::{Adjusted, Credit, Draw, Invoice, InvoiceLine, InvoiceState, Issue},
     invoice_document::{InvoiceDocument, document},
-    model::Account,
+    model::{Account, Bill},
     running::{Detail, Grounded},
     sealing::{Basis, Used},
     service::Billing,
@@ -301,17 +301,28 @@ impl Billing {
         let terms = super::terms::read_terms(tx.billing_terms(tenant).await?.as_deref())?;
         let (coupons, credits) = (tx.coupons(tenant).await?, tx.credits(tenant).await?);
         drop(tx);
-        let Grounded { bill, cadence, spans } = self.bill_from(scope, tenant, period, detail).await?;
+        let Grounded { bill, cadence, proration, spans } = self.bill_from(scope, tenant, period, detail).await?;
         let mut lines = charges::own_lines(&bill, &own_billed)?;
         let mut adjusted = Vec::new();
-        for (of, billed) in earlier {
+        for (of, billed, is_void) in earlier {
+            if is_void {
+                let bill = Bill::nothing(tenant, of.period, account.currency);
+                let more = charges::adjustments(&bill, &billed, &of)?;
+                if !more.is_empty() {
+                    let cadence = schedule.in_force(of.period.from()).clone();
+                    adjusted.push((of, Used { period: bill.period, cadence, proration, spans: Vec::new(), billed }));
+                }
+                lines.extend(more);
+                continue;
+            }
             let bill = self.bill_of(scope, tenant, of.period).await?;
             let mut more = charges::adjustments(&bill, &billed, &of)?;
             if !more.is_empty() && detail == Detail::Days {
                 // What its days are is read where somebody will want to know, which is seldom.
-                let Grounded { bill, cadence, spans } = self.bill_from(scope, tenant, of.period, detail).await?;
+                let Grounded { bill, cadence, proration, spans } =
+                    self.bill_from(scope, tenant, of.period, detail).await?;
                 more = charges::adjustments(&bill, &billed, &of)?;
-                adjusted.push((of, Used { period: bill.period, cadence, spans, billed }));
+                adjusted.push((of, Used { period: bill.period, cadence, proration, spans, billed }));
             }
             lines.extend(more);
         }
@@ -322,7 +333,7 @@ impl Billing {
         let of = (period, schedule.zone(period.from()));
         let to = (&*name, billing_address.body(), &terms);
         let document = document(&self.config.seller, to, of, &lines, &charges);
-        let own = Used { period: bill.period, cadence, spans, billed: own_billed };
+        let own = Used { period: bill.period, cadence, proration, spans, billed: own_billed };
         let (tax_rates, coupons, credits) = (&*terms.tax_rates, &*coupons, &*credits);
         let basis = Basis { at: now, currency, own: &own, adjusted: &adjusted, tax_rates, coupons, credits };
         let evidence = (detail == Detail::Days).then(|| self.evidence(&basis)).transpose()?;
@@ -356,25 +367,26 @@ impl Billing {
     }
 }
 
-/// The periods before one whose usage may have changed since it was billed, and what was billed of them. A period whose
-/// invoice was taken back is billed no more.
+/// The periods before one whose usage may have changed since it was billed, what was billed of them, and whether their
+/// invoice was taken back: such a period is billed no more, so that what later invoices had adjusted of it goes back, too.
 async fn looked_back_at(
     tx: &mut Tx,
     tenant: TenantId,
     period: Period,
-) -> Result<Vec<(Adjusted, BilledByKey)>, StoreError> {
+) -> Result<Vec<(Adjusted, BilledByKey, bool)>, StoreError> {
     let invoices = tx.invoices_before(tenant, period.from()).await?;
     let noted = tx.adjusted_months(tenant).await?;
     let noted: Vec<_> = noted.into_iter().map(|at| Period::containing(at, CalendarUnit::Month)).collect();
     let recent = invoices.len().saturating_sub(LOOKED_BACK);
     let mut found = Vec::new();
     for (place, invoice) in invoices.into_iter().enumerate() {
-        let holds = !matches!(invoice.state, InvoiceState::Draft | InvoiceState::Void { .. });
-        let (true, Some(issue)) = (holds, invoice.issue) else { continue };
+        let is_void = matches!(invoice.state, InvoiceState::Void { .. });
+        let Some(issue) = invoice.issue else { continue };
         let is_recent = place >= recent || invoice.period.to() > period.from().plus_secs(-LOOKED_BACK_S);
         if is_recent || noted.iter().any(|month| invoice.period.intersect(*month).is_some()) {
             let billed = tx.billed(tenant, invoice.period.from()).await?;
-            found.push((Adjusted { invoice: invoice.id, number: issue.number, period: invoice.period }, billed));
+            let of = Adjusted { invoice: invoice.id, number: issue.number, period: invoice.period };
+            found.push((of, billed, is_void));
         }
     }
     Ok(found)

@@ -317,6 +317,13 @@ pub struct Bill {
     pub total: Money,
 }
 
+impl Bill {
+    /// That of a period that is billed no more.
+    pub const fn nothing(tenant_id: TenantId, period: Period, currency: Currency) -> Self {
+        Self { tenant_id, period, status: BillStatus::Closed, lines: Vec::new(), total: Money::zero(currency) }
+    }
+}
+
 /// A line of a bill, with the version of the plan it was priced by and the part of the period it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BillLine {

@@ -74,7 +74,7 @@ fn read_plan(tier: &str, version: u32, body: &Value) -> Option<super::model::Pla
 pub fn compare(export: &Export, evidence: &Evidence, plans: &Plans) -> Result<String, Refusal> {
     let said: InvoiceDocument = serde_json::from_value(export.invoice.document.clone())
         .map_err(|error| Refusal::Unreadable(format!("the document: {error}")))?;
-    let proration = [Proration::Second, Proration::Day].into_iter().find(|own| own.name() == evidence.proration);
+    let proration = Proration::named(&evidence.proration);
     let proration = proration.ok_or_else(|| Refusal::Unreadable("evidence.proration: is none".into()))?;
     let (lines, period) = lines(export, evidence, plans, (said.currency, proration))?;
     let (terms, charges) = charges(evidence, &lines, &said)?;

@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use super::{
     cadence::Cadence,
     error::Error,
+    invoice::Proration,
     model::{Account, Bill, BillStatus},
     rules::Quantities,
     schedule::Schedule,
@@ -58,6 +59,8 @@ pub(super) struct Grounded {
     pub(super) bill: Bill,
     /// By which periods the account is billed.
     pub(super) cadence: Cadence,
+    /// By what bases are split.
+    pub(super) proration: Proration,
     pub(super) spans: Vec<SpanUsage>,
 }
 
@@ -111,12 +114,15 @@ impl Billing {
         let account = tx.billing_account(tenant).await?.ok_or(Error::NoAccount(tenant))?;
         let schedule = tx.billing_schedule(tenant).await?;
         let tiers = tx.billed_tiers(tenant).await?;
-        drop(tx);
         let month =
             if let Which::BeginningIn(month) = which { month.strftime("%Y-%m").to_string() } else { String::new() };
         let period = which.period(&schedule).ok_or(Error::NoPeriod(month))?;
         let cadence = schedule.in_force(period.from()).clone();
         let status = if self.clock.now() < period.to() { BillStatus::Open } else { BillStatus::Closed };
+        // What was issued stays as it was, whatever the settings say by now.
+        let kept = if status == BillStatus::Open { None } else { tx.evidence_of(tenant, period.from()).await? };
+        let proration = kept.as_deref().and_then(proration_of).unwrap_or(self.config.proration);
+        drop(tx);
         let mut bill =
             Bill { tenant_id: tenant, period, status, lines: Vec::new(), total: Money::zero(account.currency) };
         let mut spans = Vec::new();
@@ -127,10 +133,10 @@ impl Billing {
                 usage.charged = self.charged(scope, tenant, &usage, &spans).await?;
                 spans.push(usage);
             }
-            let how = (&cadence, self.config.proration);
+            let how = (&cadence, proration);
             (bill.lines, bill.total) = bill_lines(&spans, period, how, account.currency)?;
         }
-        Ok(Grounded { bill, cadence, spans })
+        Ok(Grounded { bill, cadence, proration, spans })
     }
 
     /// What was used in a span of what its plan has a price for.
@@ -190,6 +196,16 @@ impl Billing {
         }
         Ok(charged)
     }
+}
+
+/// By what an issued invoice's bases were split, of its evidence.
+fn proration_of(evidence: &str) -> Option<Proration> {
+    #[derive(serde::Deserialize)]
+    struct Kept {
+        proration: String,
+    }
+    let kept: Kept = serde_json::from_str(evidence).ok()?;
+    Proration::named(&kept.proration)
 }
 
 /// Spans cut where the trial of their plan ends, and whether each is free.

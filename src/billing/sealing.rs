@@ -15,7 +15,7 @@ use super::{
         AdjustedEvidence, CouponEvidence, CreditEvidence, Evidence, MarkRef, PeriodEvidence, PlanEvidence, plans_of,
     },
     export::{ExportedInvoice, JournalPosition, Mark},
-    invoice::{Adjusted, Coupon, Credit, Invoice, Issue, TaxRate},
+    invoice::{Adjusted, Coupon, Credit, Invoice, Issue, Proration, TaxRate},
     invoice_document::{AdjustedInvoice, InvoiceDocument},
     invoicing::JOB,
     service::Billing,
@@ -35,10 +35,11 @@ const MARK_S: i64 = 3_600;
 /// Invoices and marks that are checked in one query.
 const PAGE: i64 = 500;
 
-/// What was used in a period, by which cadence it is one, and what was billed of it before.
+/// What was used in a period, by which cadence it is one, by what its bases are split, and what was billed of it before.
 pub(super) struct Used {
     pub(super) period: Period,
     pub(super) cadence: Cadence,
+    pub(super) proration: Proration,
     pub(super) spans: Vec<SpanUsage>,
     pub(super) billed: BilledByKey,
 }
@@ -88,8 +89,9 @@ impl Billing {
     pub(super) fn evidence(&self, basis: &Basis<'_>) -> Result<Evidence, Error> {
         let Basis { at, currency, own, adjusted, tax_rates, coupons, credits } = basis;
         let of_period = |used: &Used| {
-            let Used { period, cadence, spans, billed } = used;
-            PeriodEvidence::new((*period, cadence), spans, billed, *currency)
+            let Used { period, cadence, spans, billed, proration } = used;
+            let proration = (*proration != own.proration).then(|| proration.name().to_owned());
+            PeriodEvidence { proration, ..PeriodEvidence::new((*period, cadence), spans, billed, *currency) }
         };
         let earlier = adjusted.iter().map(|(of, used)| AdjustedEvidence {
             invoice: AdjustedInvoice { invoice_id: of.invoice, number: of.number.clone(), period: of.period.into() },
@@ -104,7 +106,7 @@ impl Billing {
             worked_out_at: *at,
             before: None,
             journals: None,
-            proration: self.config.proration.name().to_owned(),
+            proration: own.proration.name().to_owned(),
             usage: of_period(own),
             adjusted: earlier.collect(),
             plans: plans.collect::<Result<_, Error>>()?,

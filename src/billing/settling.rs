@@ -144,7 +144,10 @@ impl Billing {
         let gross = gross_of(net, before, subtotal, invoice.total.minor());
         let applied = gross.min(invoice.outstanding().minor());
         let now = self.clock.now();
-        let entity = self.config.entity.clone();
+        // Whoever issued the invoice takes it back, whomever the settings name by now.
+        let entity = invoice.issue.as_ref().map_or(&self.config.entity, |issue| &issue.entity).clone();
+        let is_current = entity == self.config.entity;
+        let seller = document.seller.clone().or_else(|| is_current.then(|| self.config.seller.clone()));
         let serial = tx.series_next(&entity, CREDIT_NOTES).await?;
         let money = |minor| Money::from_minor(minor, currency);
         let note = CreditNote {
@@ -155,7 +158,7 @@ impl Billing {
             serial,
             lines,
             reason,
-            seller: Some(self.config.seller.clone()),
+            seller,
             net: money(net),
             gross: money(gross),
             applied: money(applied),
@@ -197,11 +200,7 @@ impl Billing {
         let (tenant, now) = (invoice.tenant_id, self.clock.now());
         invoice.state = InvoiceState::Void { at: now, reason: reason.clone() };
         tx.invoice_settle(&invoice).await?;
-        for draw in tx.credit_draws(tenant).await?.into_iter().filter(|draw| draw.invoice == id) {
-            let amount = Money::zero(draw.amount.currency()).sub(draw.amount)?;
-            let back = Draw { amount, at: now, ..draw };
-            tx.credit_draw_insert(uuid_v7(now, &*self.rng), tenant, &back).await?;
-        }
+        self.give_back(tx, &invoice).await?;
         if self.config.stripe_invoices {
             tx.stripe_invoice_voided(tenant, id, now).await?;
         }
@@ -225,6 +224,27 @@ impl Billing {
         let detail = Some(format!("{}: {reason}", invoice.name()));
         self.note(tx, actor, "invoice.voided", (tenant, id.to_string(), detail)).await?;
         Ok(invoice)
+    }
+
+    /// Gives back what a voided invoice drew of credits. Where one has expired since, nothing could be drawn of it any more:
+    /// what it paid becomes a credit of its own.
+    async fn give_back(&self, tx: &mut Tx, invoice: &Invoice) -> Result<(), Error> {
+        let (tenant, now) = (invoice.tenant_id, self.clock.now());
+        let credits = tx.credits(tenant).await?;
+        let zero = Money::zero(invoice.total.currency());
+        let mut anew = zero;
+        for draw in tx.credit_draws(tenant).await?.into_iter().filter(|draw| draw.invoice == invoice.id) {
+            if credits.iter().any(|credit| credit.id == draw.credit && credit.is_expired(now)) {
+                anew = anew.add(draw.amount)?;
+                continue;
+            }
+            let back = Draw { amount: zero.sub(draw.amount)?, at: now, ..draw };
+            tx.credit_draw_insert(uuid_v7(now, &*self.rng), tenant, &back).await?;
+        }
+        if !anew.is_zero() {
+            self.grant_in(tx, tenant, anew, format!("{} was voided", invoice.name())).await?;
+        }
+        Ok(())
     }
 
     /// Notes which invoices were due and are not paid; how many.

@@ -110,6 +110,8 @@ fn read_invoices(
         invoice_prefix: invoice_prefix?,
         credit_note_prefix: credit_note_prefix?,
         grace_s: grace_s?,
+        // Metering's own setting, which `Settings` fills in.
+        late_after_s: 0,
         payment_terms_days: payment_terms_days?,
         cadence: cadence?,
         overdue: match overdue?.as_str() {

@@ -183,7 +183,10 @@ impl Settings {
         let mail = MailSettings::read(reader);
         let gateway = GatewaySettings::read(reader);
         let metering = MeteringSettings::read(reader);
-        let billing = BillingSettings::read(reader);
+        let mut billing = BillingSettings::read(reader);
+        if let (Some(billing), Some(metering)) = (&mut billing, &metering) {
+            billing.invoices.late_after_s = metering.late_after_s;
+        }
         let onboarding = OnboardingSettings::read(reader);
         let provisioning = ProvisioningSettings::read(reader);
         let seed = SeedSettings::read(reader);

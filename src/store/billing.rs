@@ -91,15 +91,22 @@ impl Tx {
             .await
     }
 
-    /// Closes an account and forgets its address; closing twice changes nothing.
+    /// Closes an account; closing twice changes nothing. Its address is forgotten once nothing of it is still to be invoiced.
     pub async fn billing_account_close(&mut self, tenant: TenantId, now: Timestamp) -> Result<(), StoreError> {
         self.must_cover(tenant)?;
+        let sql = "UPDATE billing_accounts SET closed_at = $2 WHERE tenant_id = $1 AND closed_at IS NULL";
+        self.query(sql).bind(tenant).bind(now).execute().await?;
+        self.billing_address_forget(tenant).await
+    }
+
+    /// Forgets the address of a closed account that has its last invoice: until then, invoices are for that address.
+    pub(super) async fn billing_address_forget(&mut self, tenant: TenantId) -> Result<(), StoreError> {
         self.query(
-            "UPDATE billing_accounts SET closed_at = $2, billing_address = '\"closed\"'
-             WHERE tenant_id = $1 AND closed_at IS NULL",
+            "UPDATE billing_accounts SET billing_address = '\"closed\"'
+             WHERE tenant_id = $1 AND closed_at IS NOT NULL AND next_due IS NULL
+               AND NOT EXISTS (SELECT 1 FROM invoices i WHERE i.tenant_id = $1 AND i.status = 'draft')",
         )
         .bind(tenant)
-        .bind(now)
         .execute()
         .await?;
         Ok(())

@@ -135,7 +135,8 @@ impl Tx {
         .await
     }
 
-    /// Notes when the next period of a tenant is over, unless something has changed since `revision` was read.
+    /// Notes when the next period of a tenant is over, unless something has changed since `revision` was read. With none to
+    /// come, the address of a closed account is forgotten.
     pub async fn account_due_set(
         &mut self,
         tenant: TenantId,
@@ -145,6 +146,9 @@ impl Tx {
         self.must_cover(tenant)?;
         let sql = "UPDATE billing_accounts SET next_due = $2 WHERE tenant_id = $1 AND revision = $3";
         self.query(sql).bind(tenant).bind(next_due).bind(revision).execute().await?;
+        if next_due.is_none() {
+            self.billing_address_forget(tenant).await?;
+        }
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use crate::{
         export::{JournalPosition, Mark},
         invoice::Invoice,
     },
-    kernel::{Digest, InvoiceId, Timestamp},
+    kernel::{Digest, InvoiceId, TenantId, Timestamp},
 };
 
 /// A hash, if there is one.
@@ -40,6 +40,20 @@ impl Tx {
         )
         .bind(id)
         .bind(scope)
+        .map_one(|row| row.get("evidence"))
+        .await
+    }
+
+    /// What the invoice that holds a tenant's period was worked out from, if it is issued and that was kept.
+    pub async fn evidence_of(&mut self, tenant: TenantId, from: Timestamp) -> Result<Option<String>, StoreError> {
+        let scope = self.tenant();
+        self.query(
+            "SELECT e.evidence FROM invoice_evidence e JOIN invoices i ON i.invoice_id = e.invoice_id
+             WHERE i.tenant_id = $1 AND ($2 IS NULL OR i.tenant_id = $2) AND i.period_from = $3 AND i.holds_period = 1",
+        )
+        .bind(tenant)
+        .bind(scope)
+        .bind(from)
         .map_one(|row| row.get("evidence"))
         .await
     }

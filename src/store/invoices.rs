@@ -6,6 +6,7 @@ use super::{StoreError, Tx, evidence::read_digest, value::Row};
 use crate::{
     billing::invoice::{Billed, Invoice, InvoiceLine, InvoiceState, Issue, LineKey},
     kernel::{InvoiceId, Money, PageRequest, Period, TenantId, Timestamp},
+    metering::MeterKey,
 };
 
 /// Which invoices.
@@ -119,13 +120,15 @@ impl Tx {
         last.ok_or_else(|| StoreError::Corrupt("invoice_series: no row".into()))
     }
 
-    /// Issues a draft: the one statement that writes a document for good; `false` when it is none any more.
+    /// Issues a draft: the one statement that writes a document for good; `false` when it is none any more. With the last
+    /// invoice of a closed account, its address is forgotten: the document has it.
     pub async fn invoice_issue(&mut self, invoice: &Invoice, issue: &Issue) -> Result<bool, StoreError> {
         let settled_at = match invoice.state {
             InvoiceState::Paid { at } => Some(at),
             _ => None,
         };
-        self.query(
+        let issued = self
+            .query(
             "UPDATE invoices SET status = $2, settled_at = $3, entity = $4, serial = $5, number = $6, issued_at = $7,
                     due_at = $8, total = $9, due = $10, document = $11, seal = $12
              WHERE invoice_id = $1 AND status = 'draft'",
@@ -143,7 +146,11 @@ impl Tx {
         .bind(invoice.document.as_str())
         .bind(issue.seal.map(|seal| seal.as_bytes().to_vec()))
         .changed_one()
-        .await
+        .await?;
+        if issued {
+            self.billing_address_forget(invoice.tenant_id).await?;
+        }
+        Ok(issued)
     }
 
     /// Writes what became of an issued invoice; its document and its number stay.
@@ -327,5 +334,16 @@ impl Tx {
                    UNION SELECT l.month FROM invoice_lines l JOIN invoices i ON i.invoice_id = l.invoice_id
                    WHERE l.tenant_id = $1 AND i.status = 'void'";
         self.query(sql).bind(tenant).map(|row| row.get("month")).await
+    }
+
+    /// The meters and calendar months (UTC) of a tenant's in which something came late or was taken back since an instant.
+    pub async fn adjusted_since(
+        &mut self,
+        tenant: TenantId,
+        since: Timestamp,
+    ) -> Result<Vec<(MeterKey, Timestamp)>, StoreError> {
+        let sql = "SELECT DISTINCT meter, month FROM usage_adjustments WHERE tenant_id = $1 AND made_at >= $2";
+        let rows = self.query(sql).bind(tenant).bind(since);
+        rows.map(|row| Ok((row.parse("meter")?, row.get("month")?))).await
     }
 }

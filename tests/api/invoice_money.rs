@@ -1,8 +1,11 @@
 //! What an invoice comes to and what becomes of it: taxes, coupons, credits, payments, credit notes, voids, dunning.
 
 use serde_json::{Value, json};
+use tollgate::verification::{Against, verify_invoice};
 
 use super::{
+    billing_periods::doctor_agrees,
+    invoice_exports::export,
     invoices::{adds_up, at, close, invoices, lines, plan},
     ledger::record_units,
 };
@@ -312,6 +315,87 @@ async fn what_a_later_invoice_adjusted_is_not_billed_again() {
     let again = all.into_iter().rfind(|invoice| invoice["period"] == november["period"]).unwrap();
     assert_eq!(lines(&again), ["base base 1 30.00", "usage apis 150 1.50", "adjustment apis -50 -0.50"]);
     adds_up(&again);
+}
+
+/// The same without another in its place: the period is billed no more, and so neither is what came late to it.
+#[tokio::test]
+async fn what_later_invoices_adjusted_of_a_voided_period_goes_back() {
+    let app = TestApp::new().await;
+    plan(&app, json!({})).await;
+    let tenant = app.tenant("Acme", "pro").await;
+    record_units(&app, &tenant, &[("apis", 100)]);
+    let november = issue(&app, &tenant, "2026-12").await;
+    at(&app, "2026-11-30T12:00:00Z");
+    record_units(&app, &tenant, &[("apis", 50)]);
+    let december = issue(&app, &tenant, "2027-01").await;
+    assert_eq!(lines(&december)[2], "adjustment apis 50 0.50");
+    post(&app, &format!("{}/void", path(&november)), json!({"reason": "a gift"})).await.expect(200);
+    let january = issue(&app, &tenant, "2027-02").await;
+    assert_eq!(lines(&january), ["base base 1 30.00", "usage apis 0 0.00", "adjustment apis -50 -0.50"]);
+    assert_eq!(january["lines"][2]["adjusts"]["number"], november["number"]);
+    assert_eq!(verify_invoice(&export(&app, &january).await, Against::default()).refusal, None);
+    assert_eq!(lines(&issue(&app, &tenant, "2027-03").await), ["base base 1 30.00", "usage apis 0 0.00"]);
+    assert_eq!(doctor_agrees(&app, "apis").await, ("0".to_owned(), "0".to_owned()));
+}
+
+#[tokio::test]
+async fn a_void_gives_back_what_a_credit_paid_that_has_expired_since() {
+    let app = TestApp::new().await;
+    let tenant = app.tenant("Acme", "standard").await;
+    let credits = format!("/admin/v1/tenants/{tenant}/credits");
+    for (amount, expires) in [("5.00", json!("2026-12-20T00:00:00Z")), ("2.00", Value::Null)] {
+        post(&app, &credits, json!({"amount": amount, "expires_at": expires})).await.expect(201);
+    }
+    let first = issue(&app, &tenant, "2026-12").await;
+    assert_eq!(first["amount_due"], "23.00");
+    at(&app, "2026-12-20T00:00:00Z");
+    let void = json!({"reason": "wrong name", "reissue": true});
+    post(&app, &format!("{}/void", path(&first)), void).await.expect(200);
+    let wallet = app.admin().await.get(&credits).await.expect(200);
+    let left = ["/items/0/left", "/items/1/left", "/items/2/left"].map(|item| wallet.text(item));
+    assert_eq!(left, ["0.00", "2.00", "5.00"]);
+    assert_eq!(wallet.text("/items/2/reason"), "INV-000001 was voided");
+    assert_eq!(wallet.body["items"][2]["expires_at"], Value::Null);
+    close(&app).await;
+    assert_eq!(invoices(&app, &tenant).await.pop().unwrap()["amount_due"], "23.00");
+}
+
+#[tokio::test]
+async fn a_credit_note_is_of_whoever_issued_the_invoice() {
+    let app = TestApp::with("[billing]\nentity = \"northgate\"\n").await;
+    let tenant = app.tenant("Acme", "standard").await;
+    let november = issue(&app, &tenant, "2026-12").await;
+    let note = json!({"reason": "an outage", "lines": [{"line": 1, "amount": "1.00"}]});
+    let credit = async |app: &TestApp, invoice: &Value| {
+        let made = post(app, &format!("{}/credit-notes", path(invoice)), note.clone()).await.expect(201);
+        (made.text("/number"), made.text("/seller/name"))
+    };
+    assert_eq!(credit(&app, &november).await, ("CN-000001".into(), "northgate".into()));
+    let app = app.restarted_with("[billing]\nentity = \"southgate\"\n").await.unwrap();
+    let december = issue(&app, &tenant, "2027-01").await;
+    assert_eq!(credit(&app, &december).await, ("CN-000001".into(), "southgate".into()));
+    assert_eq!(credit(&app, &november).await, ("CN-000002".into(), "northgate".into()));
+}
+
+/// What was issued under one setting is not rated by another one later.
+#[tokio::test]
+async fn a_setting_that_is_changed_changes_nothing_that_was_issued() {
+    let app = TestApp::new().await;
+    let tenant = app.tenant("Acme", "standard").await;
+    at(&app, "2026-11-16T15:00:00Z");
+    post(&app, &format!("/admin/v1/tenants/{tenant}/tier"), json!({"tier": "premium"})).await.expect(200);
+    let november = issue(&app, &tenant, "2026-12").await;
+    assert_ne!(lines(&november)[0], "base base 1 15.00", "by the second");
+    let app = app.restarted_with("[billing]\nproration = \"day\"\n").await.unwrap();
+    let explained = app.admin().await.get(&format!("{}/lines/1/explain", path(&november))).await.expect(200);
+    assert!(explained.text("/steps/0").contains("by the second"), "{}", explained.body);
+    // And where something came late, the rest of the period stays as it was.
+    at(&app, "2026-11-20T12:00:00Z");
+    record_units(&app, &tenant, &[("apis", 7)]);
+    let december = issue(&app, &tenant, "2027-01").await;
+    let late: Vec<_> = lines(&december).into_iter().filter(|line| line.starts_with("adjustment")).collect();
+    assert!(late.len() == 1 && late[0].starts_with("adjustment apis 7 "), "{late:?}");
+    assert_eq!(verify_invoice(&export(&app, &december).await, Against::default()).refusal, None);
 }
 
 const SUSPENDS: &str = "[billing]\noverdue = \"suspend\"\npayment_terms_days = 10\n";

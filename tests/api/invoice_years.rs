@@ -36,8 +36,8 @@ enum Happening {
     Moved { day: u32 },
     /// Prepaid money.
     Prepaid { cents: i64 },
-    /// The month's invoice is taken back, and perhaps made anew.
-    Voided { anew: bool },
+    /// The invoice of the month, or of the one before, is taken back, and perhaps made anew.
+    Voided { anew: bool, before: bool },
     /// The month's invoice is credited in full.
     Credited,
     /// It is paid.
@@ -52,7 +52,7 @@ fn happening() -> impl Strategy<Value = Happening> {
             .prop_map(|(day, tokens, taken_back)| Happening::Sent { day, tokens, taken_back }),
         2 => (1_u32..28).prop_map(|day| Happening::Moved { day }),
         1 => (1_i64..5_000).prop_map(|cents| Happening::Prepaid { cents }),
-        1 => any::<bool>().prop_map(|anew| Happening::Voided { anew }),
+        1 => any::<(bool, bool)>().prop_map(|(anew, before)| Happening::Voided { anew, before }),
         1 => Just(Happening::Credited),
         2 => Just(Happening::Paid),
     ]
@@ -111,6 +111,9 @@ impl Year<'_> {
         at(self.app, &format!("{next}-02T00:00:00Z"));
         let admin = self.app.admin().await;
         let all = invoices(self.app, &self.tenant).await;
+        let place = MONTHS.iter().position(|own| *own == month).unwrap();
+        let is_before = matches!(happening, Happening::Voided { before: true, .. });
+        let month = MONTHS[place.saturating_sub(is_before.into())];
         let invoice =
             all.iter().rfind(|invoice| invoice["period"]["from"].as_str().unwrap().starts_with(month)).unwrap();
         let path = format!("/admin/v1/invoices/{}", invoice["invoice_id"].as_str().unwrap());
@@ -133,7 +136,7 @@ impl Year<'_> {
                 let credits = format!("/admin/v1/tenants/{}/credits", self.tenant);
                 admin.post(&credits, json!({"amount": amount})).await.expect(201);
             }
-            Happening::Voided { anew } => {
+            Happening::Voided { anew, .. } => {
                 let done = admin.post(&format!("{path}/void"), json!({"reason": "x", "reissue": anew})).await;
                 assert!([200, 409].contains(&done.status.as_u16()), "{}", done.body);
                 if done.status == 200 && !anew && !self.voided.contains(&month) && invoice["status"] != "void" {
@@ -177,18 +180,18 @@ impl Year<'_> {
             }
         }
         for month in MONTHS {
-            // What was voided stays so: of it only what later invoices had adjusted before is billed.
-            if self.voided.contains(&month) {
-                continue;
-            }
+            // What was voided stays so, with what later invoices had adjusted of it.
+            let is_void = self.voided.contains(&month);
             for meter in ["apis", "tokens"] {
-                let metered = self.used.get(&(month, meter)).copied().unwrap_or_default();
+                let used = self.used.get(&(month, meter)).copied().unwrap_or_default();
+                let metered = if is_void { 0 } else { used };
                 let billed = billed.get(&(month.to_owned(), meter.to_owned())).copied().unwrap_or_default();
                 assert_eq!(billed, metered, "{meter} of {month}: {all:#?}");
             }
             let bill = format!("/admin/v1/tenants/{}/bill?period={month}", self.tenant);
             let bill = self.app.admin().await.get(&bill).await.expect(200).body;
-            assert_eq!(amounts.get(month), Some(&cents(&bill["total"])), "{month}: {all:#?}");
+            let total = if is_void { 0 } else { cents(&bill["total"]) };
+            assert_eq!(amounts.get(month).copied().unwrap_or_default(), total, "{month}: {all:#?}");
         }
     }
 }

@@ -443,6 +443,11 @@ async fn the_doctor_finds_an_invoice_that_was_changed_and_one_that_is_gone() {
             "is booked",
         ),
         (
+            "UPDATE invoice_lines SET quantity = '25000' WHERE quantity = '12500'",
+            "UPDATE invoice_lines SET quantity = '12500' WHERE quantity = '25000'",
+            "25000 is on invoices, but 12500 must be",
+        ),
+        (
             "UPDATE invoices SET serial = 3 WHERE serial = 2",
             "UPDATE invoices SET serial = 2 WHERE serial = 3",
             "2 is missing",
@@ -456,6 +461,25 @@ async fn the_doctor_finds_an_invoice_that_was_changed_and_one_that_is_gone() {
         store.close().await.unwrap();
     }
     assert_eq!(doctor(&app).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn the_last_invoice_of_who_left_is_for_the_address_they_had_which_is_forgotten_then() {
+    let app = TestApp::new().await;
+    let tenant = app.tenant("Acme", "standard").await;
+    let admin = app.admin().await;
+    admin.delete(&format!("/admin/v1/tenants/{tenant}")).await.expect(200);
+    at(&app, "2026-12-01T00:00:00Z");
+    close(&app).await;
+    let account = format!("/admin/v1/tenants/{tenant}/billing-account");
+    let address = async || app.admin().await.get(&account).await.expect(200).text("/billing_address");
+    assert_eq!(address().await, "1 Main Street", "there is a draft");
+    at(&app, "2026-12-01T01:00:00Z");
+    close(&app).await;
+    let invoice = invoices(&app, &tenant).await.pop().unwrap();
+    assert_eq!((&invoice["number"], &invoice["total"]), (&json!("INV-000001"), &json!("30.00")));
+    assert_eq!(invoice["customer"]["billing_address"], "1 Main Street");
+    assert_eq!(address().await, "closed");
 }
 
 #[tokio::test]
