@@ -57,7 +57,7 @@ fn check(file: &[u8], against: Against<'_>, lines: &mut Vec<String>) -> Result<(
     let unchecked = match recompute::evidence(&export) {
         Ok(evidence) => {
             let plans = recompute::plans(&export, &evidence)?;
-            lines.push(recompute::compare(&export, &evidence, &plans)?);
+            lines.extend(recompute::compare(&export, &evidence, &plans)?);
             lines.push(format!("seal {} fits", recompute::check_seal(&export)?));
             let marks = recompute::check_chain(&export, &evidence)?;
             lines.push(format!("{marks} marks of the journals follow each other"));

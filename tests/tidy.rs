@@ -49,6 +49,7 @@ const PURE: &[&str] = &[
     "billing/plan",
     "billing/recompute",
     "billing/span_bill",
+    "billing/span_evidence",
     "billing/spans",
     "billing/wire",
     "billing/transactions",

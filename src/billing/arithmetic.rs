@@ -3,6 +3,7 @@
 use super::{
     amounts::amount,
     model::{PackageRounding, Percentage, Price, PriceModel, TierLine, Usage},
+    transactions::Charged,
 };
 use crate::kernel::{Quantity, QuantityError};
 
@@ -34,8 +35,32 @@ fn whole(price: &Price, used: Quantity) -> Result<(Vec<String>, Quantity), Quant
         steps.push(format!("the first {included} of the period cost nothing: {} of {used} is left", usage.total()?));
     }
     let priced = amount(&price.model, &usage)?;
-    let mut exact = priced.exact;
-    model_steps(&price.model, usage.total()?, (&priced.tiers, exact), &mut steps)?;
+    model_steps(&price.model, usage.total()?, (&priced.tiers, priced.exact), &mut steps)?;
+    let exact = terms(price, priced.exact, &mut steps)?;
+    Ok((steps, exact))
+}
+
+/// The steps from what single transactions come to, to the exact amount. `on_top` of those before in the period, it is what they
+/// add to these.
+pub fn charged_steps(price: &Price, charged: Charged, on_top: bool) -> Result<(Vec<String>, Quantity), QuantityError> {
+    let Charged { earlier, whole } = charged;
+    let mut steps = Vec::new();
+    if !on_top {
+        steps.push(format!("all transactions come to {whole}"));
+        let exact = terms(price, whole, &mut steps)?;
+        return Ok((steps, exact));
+    }
+    steps.push(format!("with those before in this period, all transactions come to {whole}"));
+    let with = terms(price, whole, &mut steps)?;
+    steps.push(format!("those before in this period come to {earlier}"));
+    let without = terms(price, earlier, &mut steps)?;
+    let difference = with.sub(without)?;
+    steps.push(format!("{with} less {without} is {difference}"));
+    Ok((steps, difference))
+}
+
+/// Discount, maximum and minimum of a line.
+fn terms(price: &Price, mut exact: Quantity, steps: &mut Vec<String>) -> Result<Quantity, QuantityError> {
     if let Some(percent) = price.discount_percent {
         let off = exact.mul(percent.percent()?)?;
         steps.push(format!("less a discount of {percent} per cent, {off}: {}", exact.sub(off)?));
@@ -49,7 +74,7 @@ fn whole(price: &Price, used: Quantity) -> Result<(Vec<String>, Quantity), Quant
         steps.push(format!("at least {minimum}"));
         exact = minimum;
     }
-    Ok((steps, exact))
+    Ok(exact)
 }
 
 fn model_steps(

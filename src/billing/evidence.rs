@@ -14,17 +14,10 @@ use super::{
     invoice::{Billed, Coupon, Credit, LineKey, Off, Proration, TaxRate},
     invoice_document::{AdjustedInvoice, InvoicePeriod},
     model::{Bill, BillStatus, Plan},
-    rules::Quantities,
     span_bill::{SpanUsage, bill_lines},
-    spans::Span,
-    transactions::Charged,
+    span_evidence::SpanEvidence,
 };
-use crate::{
-    kernel::{
-        CalendarUnit, CouponId, CreditId, Currency, Digest, Money, Period, Quantity, TenantId, TierName, Timestamp,
-    },
-    metering::MeterKey,
-};
+use crate::kernel::{CouponId, CreditId, Currency, Digest, Money, Period, Quantity, TenantId, TierName, Timestamp};
 
 /// What an invoice was worked out from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -94,7 +87,8 @@ pub struct CadenceEvidence {
 }
 
 impl CadenceEvidence {
-    fn read(&self) -> Result<Cadence, Refusal> {
+    /// The cadence.
+    pub fn read(&self) -> Result<Cadence, Refusal> {
         let fault = |error: &dyn std::fmt::Display| Refusal::Unreadable(format!("the cadence: {error}"));
         let interval = self.interval.parse().map_err(|error| fault(&error))?;
         let anchor = self.anchor.parse().map_err(|error: jiff::Error| fault(&error))?;
@@ -111,52 +105,6 @@ impl From<&Cadence> for CadenceEvidence {
             zone: cadence.zone.name().to_owned(),
         }
     }
-}
-
-/// A part of a period with one plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SpanEvidence {
-    /// The first instant.
-    pub from: Timestamp,
-    /// The first instant after it.
-    pub to: Timestamp,
-    /// The tier.
-    pub tier: String,
-    /// The version of its plan.
-    pub version: u32,
-    /// Whether it costs nothing.
-    pub trial: bool,
-    /// What was used, for each meter that the plan has a price for.
-    pub usage: Vec<MeterEvidence>,
-    /// What single transactions came to, for each percentage price that looks at them.
-    pub charged: Vec<ChargedEvidence>,
-}
-
-/// What single transactions came to by a percentage price, before discount, maximum and minimum of its line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ChargedEvidence {
-    /// The place of the price in the plan, from 0.
-    pub price: usize,
-    /// Those that were billed before in the period.
-    pub earlier: Quantity,
-    /// These with those.
-    pub whole: Quantity,
-}
-
-/// What was used of a meter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MeterEvidence {
-    /// The meter.
-    pub meter: String,
-    /// In all.
-    pub total: Quantity,
-    /// The days in UTC that have usage, each with what is within the span: `["2026-11-30", "12"]`. They sum to the total. `null`
-    /// for a total that is no sum: a largest value, an average, how many different ones.
-    #[schema(value_type = Option<Vec<Vec<String>>>)]
-    pub days: Option<Vec<(String, Quantity)>>,
 }
 
 /// What was billed of a line before.
@@ -278,6 +226,18 @@ impl PeriodEvidence {
 
     /// The bill that comes of it, by plans in their versions.
     pub fn bill(&self, tenant_id: TenantId, plans: &Plans, (currency, proration): Terms) -> Result<Bill, Refusal> {
+        let (period, spans) = (period(self.period.from, self.period.to)?, self.spans(plans)?);
+        let own = self.proration.as_deref().map(|name| {
+            Proration::named(name).ok_or_else(|| Refusal::Unreadable(format!("proration {name:?} is none")))
+        });
+        let proration = own.transpose()?.unwrap_or(proration);
+        let rated = bill_lines(&spans, period, (&self.cadence.read()?, proration), currency);
+        let (lines, total) = rated.map_err(|error| Refusal::Unreadable(error.to_string()))?;
+        Ok(Bill { tenant_id, period, status: BillStatus::Closed, lines, total })
+    }
+
+    /// Its parts, each after the one before it.
+    pub fn spans(&self, plans: &Plans) -> Result<Vec<SpanUsage>, Refusal> {
         let period = period(self.period.from, self.period.to)?;
         let (mut spans, mut end) = (Vec::new(), period.from());
         for span in &self.spans {
@@ -289,13 +249,7 @@ impl PeriodEvidence {
             end = part.to();
             spans.push(span);
         }
-        let own = self.proration.as_deref().map(|name| {
-            Proration::named(name).ok_or_else(|| Refusal::Unreadable(format!("proration {name:?} is none")))
-        });
-        let proration = own.transpose()?.unwrap_or(proration);
-        let rated = bill_lines(&spans, period, (&self.cadence.read()?, proration), currency);
-        let (lines, total) = rated.map_err(|error| Refusal::Unreadable(error.to_string()))?;
-        Ok(Bill { tenant_id, period, status: BillStatus::Closed, lines, total })
+        Ok(spans)
     }
 
     /// What was billed of it before.
@@ -318,92 +272,6 @@ impl PeriodEvidence {
 pub type Plans = BTreeMap<(String, u32), Arc<Plan>>;
 /// By what a period is billed besides plans: its currency, and how bases are split.
 pub type Terms = (Currency, Proration);
-
-impl From<&SpanUsage> for SpanEvidence {
-    fn from(usage: &SpanUsage) -> Self {
-        let day = |(at, quantity): &(Timestamp, Quantity)| (day_name(*at), *quantity);
-        let of_meter = |(meter, total): (&MeterKey, &Quantity)| MeterEvidence {
-            meter: meter.to_string(),
-            total: *total,
-            days: usage.days.get(meter).map(|days| days.iter().map(day).collect()),
-        };
-        let Span { period, plan } = &usage.span;
-        Self {
-            from: period.from(),
-            to: period.to(),
-            tier: plan.tier.to_string(),
-            version: plan.version,
-            trial: usage.is_trial,
-            usage: usage.used.iter().map(of_meter).collect(),
-            charged: usage.charged.iter().map(ChargedEvidence::from).collect(),
-        }
-    }
-}
-
-impl From<(&usize, &Charged)> for ChargedEvidence {
-    fn from((price, charged): (&usize, &Charged)) -> Self {
-        Self { price: *price, earlier: charged.earlier, whole: charged.whole }
-    }
-}
-
-impl SpanEvidence {
-    fn read(&self, plans: &Plans) -> Result<SpanUsage, Refusal> {
-        let part = period(self.from, self.to)?;
-        let plan = plans.get(&(self.tier.clone(), self.version));
-        let plan = plan.ok_or_else(|| {
-            Refusal::Unreadable(format!("there is no version {} of the plan of {}", self.version, self.tier))
-        })?;
-        let mut used = Quantities::new();
-        for of_meter in &self.usage {
-            let meter: MeterKey =
-                of_meter.meter.parse().map_err(|_| Refusal::Unreadable(format!("{:?} is no meter", of_meter.meter)))?;
-            of_meter.check(part)?;
-            if used.insert(meter, of_meter.total).is_some() {
-                return Err(Refusal::Unreadable(format!("usage of {} is there twice", of_meter.meter)));
-            }
-        }
-        let priced = |meter: &MeterKey| plan.prices.iter().any(|price| price.meter == *meter);
-        if let Some(price) = plan.prices.iter().find(|price| !used.contains_key(&price.meter)) {
-            return Err(Refusal::Unreadable(format!("there is no usage of {}, which has a price", price.meter)));
-        }
-        if let Some(meter) = used.keys().find(|meter| !priced(meter)) {
-            return Err(Refusal::Unreadable(format!("there is usage of {meter}, which has no price")));
-        }
-        let mut charged = BTreeMap::new();
-        for ChargedEvidence { price, earlier, whole } in &self.charged {
-            let looks = plan.prices.get(*price).is_some_and(|price| price.per_transaction().is_some());
-            if !looks || charged.insert(*price, Charged { earlier: *earlier, whole: *whole }).is_some() {
-                return Err(Refusal::Unreadable(format!("price {price} is charged otherwise, or twice")));
-            }
-        }
-        let span = Span { period: part, plan: Arc::clone(plan) };
-        Ok(SpanUsage { span, is_trial: self.trial, used, days: BTreeMap::new(), charged })
-    }
-}
-
-impl MeterEvidence {
-    /// An error unless its days are days of the span, in order, and sum to the total.
-    fn check(&self, span: Period) -> Result<(), Refusal> {
-        let Some(days) = &self.days else { return Ok(()) };
-        let (mut sum, mut end) = (Quantity::ZERO, Timestamp::MIN);
-        for (name, quantity) in days {
-            let at: Option<Timestamp> = format!("{name}T00:00:00Z").parse().ok();
-            let day = at.filter(|at| day_name(*at) == *name).map(|at| Period::containing(at, CalendarUnit::Day));
-            let day = day.filter(|day| day.from() >= end && day.intersect(span).is_some());
-            let out_of_place = || Refusal::Unreadable(format!("{name:?} is no day of the span, or out of its place"));
-            end = day.ok_or_else(out_of_place)?.to();
-            sum = sum.add(*quantity).map_err(|error| Refusal::Unreadable(error.to_string()))?;
-        }
-        if sum == self.total {
-            return Ok(());
-        }
-        Err(Refusal::Differs {
-            of: format!("usage of {} from {} to {}", self.meter, span.from(), span.to()),
-            said: self.total.to_string(),
-            found: format!("{sum} by its days"),
-        })
-    }
-}
 
 impl CouponEvidence {
     /// Of a coupon.
@@ -477,14 +345,7 @@ pub fn plans_of<'a>(spans: impl Iterator<Item = &'a SpanUsage>) -> Vec<(TierName
     found
 }
 
-/// A day's date, from its first instant.
-fn day_name(at: Timestamp) -> String {
-    let mut name = at.to_string();
-    name.truncate("2026-01-31".len());
-    name
-}
-
-fn period(from: Timestamp, to: Timestamp) -> Result<Period, Refusal> {
+pub(super) fn period(from: Timestamp, to: Timestamp) -> Result<Period, Refusal> {
     Period::new(from, to).map_err(|error| Refusal::Unreadable(error.to_string()))
 }
 

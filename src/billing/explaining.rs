@@ -4,12 +4,14 @@
 use super::{
     arithmetic,
     error::Error,
-    evidence::{Evidence, PeriodEvidence, SpanEvidence},
+    evidence::{Evidence, PeriodEvidence},
     invoice::Proration,
     invoice_document::{InvoiceDocument, InvoiceLineBody},
     model::{Plan, Price},
     service::Billing,
     settling::{read_document, zone_of},
+    span_evidence::{ChargedEvidence, SpanEvidence},
+    transactions::Charged,
 };
 use crate::{
     kernel::{CalendarUnit, InvoiceId, Period, Quantity, Timestamp},
@@ -41,8 +43,9 @@ pub struct Explanation {
     pub windows: Vec<(Period, Quantity)>,
     /// What its part of the period has now, in all.
     pub metered: Quantity,
-    /// The events that are in the windows, in order of their time. None of a meter that counts requests.
-    pub events: Vec<Event>,
+    /// The events that are in the windows, in order of their time, and what the meter reads in each. None of a meter that counts
+    /// requests.
+    pub events: Vec<(Event, Option<Quantity>)>,
     /// Where the list goes on, if it does.
     pub next: Option<EventsAfter>,
     /// The arithmetic, in words.
@@ -108,7 +111,8 @@ impl Billing {
         } else if kept.is_some_and(|kept| span_of(&kept.usage, line).is_some_and(|span| span.trial)) {
             steps.push("this part is within the trial: nothing of it is charged".to_owned());
         } else {
-            steps.extend(plan.map(|plan| self.of_plan(document, line, plan, kept)).unwrap_or_default());
+            let span = kept.and_then(|kept| span_of(&kept.usage, line));
+            steps.extend(plan.map(|plan| self.of_plan(document, line, (plan, span, kept))).unwrap_or_default());
         }
         steps.push(format!("{} rounds to {}", line.unrounded, line.amount));
         steps
@@ -118,8 +122,7 @@ impl Billing {
         &self,
         document: &InvoiceDocument,
         line: &InvoiceLineBody,
-        plan: &Plan,
-        kept: Option<&Evidence>,
+        (plan, span, kept): (&Plan, Option<&SpanEvidence>, Option<&Evidence>),
     ) -> Vec<String> {
         let by = kept.and_then(|kept| Proration::named(&kept.proration)).unwrap_or(self.config.proration).name();
         let is_part = line.period != document.period;
@@ -154,30 +157,41 @@ impl Billing {
                     format!("base and usage of this part come to {sum}; {} is missing", line.amount),
                 ]
             }
-            _ => of_line(document, line, plan),
+            _ => of_line(document, line, plan, span),
         }
     }
 }
 
 /// The steps of a line of usage. Of several prices of a meter and model it is the one at the line's place.
-fn of_line(document: &InvoiceDocument, line: &InvoiceLineBody, plan: &Plan) -> Vec<String> {
-    let fits = |price: &&Price| price.meter.as_str() == line.meter && price.model.name() == line.model;
+fn of_line(
+    document: &InvoiceDocument,
+    line: &InvoiceLineBody,
+    plan: &Plan,
+    kept: Option<&SpanEvidence>,
+) -> Vec<String> {
+    let fits = |(_, price): &(usize, &Price)| price.meter.as_str() == line.meter && price.model.name() == line.model;
     let alike = |other: &&InvoiceLineBody| {
         (&other.kind, &other.period, &other.meter, &other.model, &other.tier)
             == (&line.kind, &line.period, &line.meter, &line.model, &line.tier)
     };
     let place = document.lines.iter().filter(alike).position(|other| other == line).unwrap_or(0);
-    let price = plan.prices.iter().filter(fits).nth(place);
-    let told = price.and_then(|price| {
-        if let Some(terms) = price.per_transaction() {
-            return Some(vec![format!("of each transaction {}", terms.in_words())]);
+    let Some((place, price)) = plan.prices.iter().enumerate().filter(fits).nth(place) else { return Vec::new() };
+    let charged = kept.and_then(|span| span.charged.iter().find(|charged| charged.price == place));
+    let each = charged.and(price.per_transaction()).or_else(|| price.per_transaction().filter(|_| kept.is_none()));
+    let mut told: Vec<String> =
+        each.map(|terms| format!("of each transaction {}", terms.in_words())).into_iter().collect();
+    let steps = match charged {
+        Some(ChargedEvidence { earlier, whole, .. }) => {
+            let on_top = line.already.is_some() || !earlier.is_zero();
+            arithmetic::charged_steps(price, Charged { earlier: *earlier, whole: *whole }, on_top)
         }
         // A flat price is of one, whatever was used.
-        let used = if line.model == "flat" { Quantity::ZERO } else { line.quantity };
-        let (steps, exact) = arithmetic::steps(price, used, line.already).ok()?;
-        (exact == line.unrounded).then_some(steps)
-    });
-    told.unwrap_or_default()
+        None if line.model == "flat" => arithmetic::steps(price, Quantity::ZERO, line.already),
+        None => arithmetic::steps(price, line.quantity, line.already),
+    };
+    // Where it comes to something else, it was worked out otherwise.
+    told.extend(steps.ok().filter(|(_, exact)| *exact == line.unrounded).map(|(steps, _)| steps).into_iter().flatten());
+    told
 }
 
 fn span_of<'a>(usage: &'a PeriodEvidence, line: &InvoiceLineBody) -> Option<&'a SpanEvidence> {

@@ -298,6 +298,8 @@ pub struct ExplainedEvent {
     source: String,
     /// Its time.
     time: Timestamp,
+    /// What the meter reads in it, 1 where it counts; `null` where it reads nothing.
+    value: Option<Quantity>,
 }
 
 impl From<Explanation> for ExplanationView {
@@ -308,8 +310,9 @@ impl From<Explanation> for ExplanationView {
             window_end: window.to(),
             value,
         };
-        let event = |event: crate::metering::Event| ExplainedEvent {
+        let event = |(event, value): (crate::metering::Event, Option<Quantity>)| ExplainedEvent {
             time: time_of(&event),
+            value,
             event_id: event.id,
             source: event.source,
         };

@@ -54,6 +54,7 @@ mod settling;
 mod shares;
 mod source;
 pub mod span_bill;
+pub mod span_evidence;
 mod spans;
 pub mod terms;
 mod terms_http;

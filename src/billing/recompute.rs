@@ -7,14 +7,18 @@ use serde_json::Value;
 
 use super::{
     charges::{self, Charges},
-    evidence::{Evidence, Plans},
+    evidence::{Evidence, PeriodEvidence, Plans},
     export::{Export, Mark, Refusal, plan_digest},
     invoice::{Adjusted, InvoiceLine, Proration, TaxRate, Terms},
     invoice_document::{InvoiceDocument, document},
+    model::{Percentage, Price},
     plan::PlanBody,
     rules::RatingError,
+    span_bill::SpanUsage,
+    span_evidence::SpanEvidence,
+    transactions::{Charged, Tally},
 };
-use crate::kernel::{Currency, Digest, Faults, Period};
+use crate::kernel::{Currency, Digest, Faults, Period, Quantity, QuantityError};
 
 /// Reads the evidence; an error says what could not be checked without.
 pub fn evidence(export: &Export) -> Result<Evidence, Refusal> {
@@ -70,16 +74,18 @@ fn read_plan(tier: &str, version: u32, body: &Value) -> Option<super::model::Pla
     faults.finish(plan).ok().filter(|plan| plan.tier.as_str() == tier)
 }
 
-/// Works the document out again and compares it with what the file says; what was compared, in words.
-pub fn compare(export: &Export, evidence: &Evidence, plans: &Plans) -> Result<String, Refusal> {
+/// Works the document out again and compares it with what the file says; what was compared, and what could not be, in words.
+pub fn compare(export: &Export, evidence: &Evidence, plans: &Plans) -> Result<Vec<String>, Refusal> {
     let said: InvoiceDocument = serde_json::from_value(export.invoice.document.clone())
         .map_err(|error| Refusal::Unreadable(format!("the document: {error}")))?;
     let proration = Proration::named(&evidence.proration);
     let proration = proration.ok_or_else(|| Refusal::Unreadable("evidence.proration: is none".into()))?;
+    let usages = std::iter::once(&evidence.usage).chain(evidence.adjusted.iter().map(|earlier| &earlier.usage));
+    let told = usages.map(|usage| taken_as_told(usage, plans)).sum::<Result<usize, Refusal>>()?;
     let (lines, period) = lines(export, evidence, plans, (said.currency, proration))?;
     let (terms, charges) = charges(evidence, &lines, &said)?;
     let customer = (&*said.customer.name, &said.customer.billing_address, &terms);
-    let zone = super::settling::zone_of(&said).map_err(|error| Refusal::Unreadable(error.to_string()))?;
+    let zone = evidence.usage.cadence.read()?.zone;
     let seller = said.seller.clone().unwrap_or_default();
     let mut found = document(&seller, customer, (period, &zone), &lines, &charges);
     // What documents say of who issues them is not worked out; the seal holds it. Older ones say nothing.
@@ -90,13 +96,87 @@ pub fn compare(export: &Export, evidence: &Evidence, plans: &Plans) -> Result<St
     }
     let days: usize =
         evidence.usage.spans.iter().flat_map(|span| &span.usage).filter_map(|of| of.days.as_ref()).map(Vec::len).sum();
-    Ok(format!(
+    let mut compared = vec![format!(
         "{} lines worked out again, with {days} daily totals: total {} {}, due {}",
         lines.len(),
         said.total,
         said.currency,
         said.amount_due
-    ))
+    )];
+    if told > 0 {
+        compared.push(format!("{told} lines with single transactions taken as told"));
+    }
+    Ok(compared)
+}
+
+/// Works out again what single transactions come to. Of how many lines it was taken as told, because not all of them are there.
+fn taken_as_told(usage: &PeriodEvidence, plans: &Plans) -> Result<usize, Refusal> {
+    let spans = usage.spans(plans)?;
+    let mut told = 0;
+    let parts = spans.iter().zip(&usage.spans).enumerate().filter(|(_, (span, _))| !span.is_trial);
+    for (place, (span, SpanEvidence { usage: own, .. })) in parts {
+        let plan = &span.span.plan;
+        let before = spans.iter().take(place).filter(|before| !before.is_trial && before.span.plan.tier == plan.tier);
+        let before: Vec<&SpanUsage> = before.collect();
+        for (place, price) in plan.prices.iter().enumerate() {
+            let Some(terms) = price.per_transaction() else { continue };
+            let used = span.used.get(&price.meter).copied().unwrap_or_default();
+            let adds_up = own.iter().any(|of| of.is_sum_of(&price.meter));
+            let Some(charged) = span.charged.get(&place) else {
+                // The whole is one transaction: that the meter has no events is what the file says.
+                if !used.is_zero() && spans.iter().any(|other| other.looks_at_each_of(&price.meter)) {
+                    let why = format!("transactions of {} are looked at in one part and not in another", price.meter);
+                    return Err(Refusal::Wrong(why));
+                }
+                told += usize::from(adds_up && !used.is_zero());
+                continue;
+            };
+            if !adds_up {
+                let why = format!("transactions of {} are looked at, and its usage is no sum of them", price.meter);
+                return Err(Refusal::Wrong(why));
+            }
+            let found = worked_out((price, terms), &before, span);
+            let found =
+                found.map_err(|source| unrated(RatingError::Inexact { meter: price.meter.to_string(), source }))?;
+            told += usize::from(found.is_none());
+            let earlier = found.map(|found| found.earlier).or_else(|| carried((price, terms), &before));
+            let whole = found.map(|found| found.whole);
+            for (what, said, found) in [("before", charged.earlier, earlier), ("in all", charged.whole, whole)] {
+                if let Some(found) = found.filter(|found| *found != said) {
+                    let of =
+                        format!("what transactions of {} come to {what} from {}", price.meter, span.span.period.from());
+                    return Err(Refusal::Differs { of, said: said.to_string(), found: found.to_string() });
+                }
+            }
+        }
+    }
+    Ok(told)
+}
+
+/// What the transactions of a span come to, after those of spans before it; `None` where not all of them are there.
+fn worked_out(
+    (price, terms): (&Price, &Percentage),
+    before: &[&SpanUsage],
+    span: &SpanUsage,
+) -> Result<Option<Charged>, QuantityError> {
+    let mut tally = Tally::new(terms, price.included);
+    let mut earlier = Quantity::ZERO;
+    for part in before.iter().copied().chain([span]) {
+        earlier = tally.sum();
+        let Some(transactions) = part.transactions.get(&price.meter) else { return Ok(None) };
+        transactions.iter().try_for_each(|amount| tally.add(*amount))?;
+    }
+    Ok(Some(Charged { earlier, whole: tally.sum() }))
+}
+
+/// What was billed before by the same price, as far as spans before say.
+fn carried((price, terms): (&Price, &Percentage), before: &[&SpanUsage]) -> Option<Quantity> {
+    let Some(last) = before.last() else { return Some(Quantity::ZERO) };
+    let is_same = |other: &Price| {
+        (&other.meter, other.included, other.per_transaction()) == (&price.meter, price.included, Some(terms))
+    };
+    let place = last.span.plan.prices.iter().position(is_same)?;
+    last.charged.get(&place).map(|charged| charged.whole)
 }
 
 fn lines(

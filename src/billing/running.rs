@@ -10,7 +10,7 @@ use super::{
     error::Error,
     invoice::Proration,
     model::{Account, Bill, BillStatus},
-    rules::Quantities,
+    rules::{Quantities, RatingError},
     schedule::Schedule,
     service::Billing,
     span_bill::{SpanUsage, bill_lines},
@@ -18,12 +18,15 @@ use super::{
     transactions::{Charged, Tally},
 };
 use crate::{
-    kernel::{Money, Period, TenantId, Timestamp},
+    kernel::{Money, Period, Quantity, QuantityError, TenantId, Timestamp},
+    metering::MeterKey,
     store::Scope,
 };
 
 /// Seconds of a day.
 const DAY_S: i64 = 86_400;
+/// Single transactions of a meter in a span that are kept with an invoice; of more than that only what they come to is.
+const MOST_KEPT: usize = 1_000;
 
 /// Which bill.
 enum Which {
@@ -130,7 +133,7 @@ impl Billing {
         if !outside {
             for (span, is_trial) in with_trials(catalogue.spans(period, &tiers), &account) {
                 let mut usage = self.span_usage((scope, tenant), span, is_trial, detail).await?;
-                usage.charged = self.charged(scope, tenant, &usage, &spans).await?;
+                self.look_at_each((scope, tenant), &mut usage, &spans).await?;
                 spans.push(usage);
             }
             let how = (&cadence, proration);
@@ -162,39 +165,60 @@ impl Billing {
             };
             used.insert(meter.clone(), total);
         }
-        Ok(SpanUsage { span, is_trial, used, days, charged: BTreeMap::new() })
+        Ok(SpanUsage { span, is_trial, used, days, charged: BTreeMap::new(), transactions: BTreeMap::new() })
     }
 
-    /// What single transactions of a span come to, of prices that look at them, after those of earlier spans of its tier.
-    async fn charged(
+    /// Adds what single transactions of a span come to, of prices that look at them, after those of earlier spans of its tier.
+    async fn look_at_each(
         &self,
-        scope: Scope,
-        tenant: TenantId,
-        usage: &SpanUsage,
+        of: (Scope, TenantId),
+        usage: &mut SpanUsage,
         earlier: &[SpanUsage],
-    ) -> Result<BTreeMap<usize, Charged>, Error> {
-        let mut charged = BTreeMap::new();
-        let SpanUsage { span, is_trial, .. } = usage;
-        if *is_trial {
-            return Ok(charged);
+    ) -> Result<(), Error> {
+        if usage.is_trial {
+            return Ok(());
         }
-        let before = earlier.iter().filter(|before| !before.is_trial && before.span.plan.tier == span.plan.tier);
-        let before: Vec<Period> = before.map(|before| before.span.period).collect();
-        for (place, price) in span.plan.prices.iter().enumerate() {
+        let plan = usage.span.plan.clone();
+        for (place, price) in plan.prices.iter().enumerate() {
             let Some(terms) = price.per_transaction() else { continue };
             let mut tally = Tally::new(terms, price.included);
-            for part in &before {
-                let of = (tenant, &price.meter);
-                self.usage().each_amount(scope, of, *part, |amount| tally.add(amount)).await?;
+            for part in earlier.iter().filter(|part| !part.is_trial && part.span.plan.tier == plan.tier) {
+                self.each_of(of, (&price.meter, part), |amount| tally.add(amount)).await?;
             }
             let earlier = tally.sum();
-            let of = (tenant, &price.meter);
+            let (mut kept, mut sum) = (Some(Vec::new()), Quantity::ZERO);
+            let take = |amount| {
+                sum = sum.add(amount)?;
+                kept = kept.take().filter(|kept| kept.len() < MOST_KEPT);
+                if let Some(kept) = &mut kept {
+                    kept.push(amount);
+                }
+                tally.add(amount)
+            };
             // Of a meter without events, and of one whose values do not add up, all is one transaction.
-            if self.usage().each_amount(scope, of, span.period, |amount| tally.add(amount)).await? {
-                charged.insert(place, Charged { earlier, whole: tally.sum() });
+            if self.each_of(of, (&price.meter, usage), take).await? {
+                usage.charged.insert(place, Charged { earlier, whole: tally.sum() });
+                // What came between two looks is in one of them: the next bill has it in both.
+                let all = usage.used.get(&price.meter) == Some(&sum);
+                usage.transactions.extend(kept.filter(|_| all).map(|kept| (price.meter.clone(), kept)));
             }
         }
-        Ok(charged)
+        Ok(())
+    }
+
+    /// Gives the amount of each transaction of a span to `take`; `false` when its meter has none.
+    async fn each_of(
+        &self,
+        (scope, tenant): (Scope, TenantId),
+        (meter, part): (&MeterKey, &SpanUsage),
+        mut take: impl FnMut(Quantity) -> Result<(), QuantityError> + Send,
+    ) -> Result<bool, Error> {
+        let Some(kept) = part.transactions.get(meter) else {
+            return Ok(self.usage().each_amount(scope, (tenant, meter), part.span.period, take).await?);
+        };
+        let inexact = |source| RatingError::Inexact { meter: meter.to_string(), source };
+        kept.iter().try_for_each(|amount| take(*amount)).map_err(inexact)?;
+        Ok(true)
     }
 }
 

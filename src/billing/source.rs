@@ -56,7 +56,7 @@ impl UsageSource {
         self.reader(meter).await?.windows_of(scope, tenant, meter, cut).await
     }
 
-    /// The events that a meter counts in a period, a page of them, and where the list goes on.
+    /// The events that a meter counts in a period and what it reads in each, a page of them, and where the list goes on.
     pub async fn events(
         &self,
         scope: Scope,
@@ -64,7 +64,7 @@ impl UsageSource {
         meter: &MeterKey,
         period: Period,
         page: (Option<EventsAfter>, usize),
-    ) -> Result<(Vec<Event>, Option<EventsAfter>), metering::Error> {
+    ) -> Result<(Vec<(Event, Option<Quantity>)>, Option<EventsAfter>), metering::Error> {
         self.reader(meter).await?.events_of(scope, tenant, meter, period, page).await
     }
 

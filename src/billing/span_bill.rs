@@ -30,6 +30,16 @@ pub struct SpanUsage {
     pub days: BTreeMap<MeterKey, Vec<(Timestamp, Quantity)>>,
     /// By the place of the price in the plan: what single transactions come to, of prices that look at them.
     pub charged: BTreeMap<usize, Charged>,
+    /// Those single transactions, in their order, of meters that have few enough of them to be kept.
+    pub transactions: BTreeMap<MeterKey, Vec<Quantity>>,
+}
+
+impl SpanUsage {
+    /// Whether the transactions of a meter were looked at one by one.
+    pub fn looks_at_each_of(&self, meter: &MeterKey) -> bool {
+        let price = |place: &usize| self.span.plan.prices.get(*place);
+        self.charged.keys().filter_map(price).any(|price| price.meter == *meter)
+    }
 }
 
 /// The lines of a period and their sum. What a tier includes, it includes once a period: later spans of a tier are priced

@@ -6,7 +6,8 @@ use jiff::tz::TimeZone;
 
 use super::{
     error::Error,
-    meter::{Aggregation, Meter},
+    events::measured,
+    meter::Aggregation,
     model::{Event, EventsAfter, Found, MeterKey},
     query::{Subjects, UsageQuery, UsageReader, nanos},
     service::Metering,
@@ -74,7 +75,8 @@ impl UsageReader {
         Ok(with_usage.filter_map(|window| Some((Period::new(window.from, window.to).ok()?, window.value))).collect())
     }
 
-    /// A tenant's events that a meter counts in a period, in order, after one of them; and where the list goes on, if it does.
+    /// A tenant's events that a meter counts in a period and what it reads in each, in order, after one of them; and where the
+    /// list goes on, if it does.
     pub async fn events_of(
         &self,
         scope: Scope,
@@ -82,9 +84,9 @@ impl UsageReader {
         meter: &MeterKey,
         period: Period,
         (after, most): (Option<EventsAfter>, usize),
-    ) -> Result<(Vec<Event>, Option<EventsAfter>), Error> {
-        let known = self.meters.by_key(meter);
-        let Some(kind) = known.as_deref().and_then(Meter::event_type) else { return Ok((Vec::new(), None)) };
+    ) -> Result<(Vec<(Event, Option<Quantity>)>, Option<EventsAfter>), Error> {
+        let Some(known) = self.meters.by_key(meter) else { return Ok((Vec::new(), None)) };
+        let Some(kind) = known.event_type() else { return Ok((Vec::new(), None)) };
         let time = (nanos(period.from()), nanos(period.to()));
         let mut tx = self.ledger.read(scope).await?;
         let one_more = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
@@ -93,7 +95,11 @@ impl UsageReader {
         found.truncate(most);
         let last = found.last().filter(|_| more);
         let next = last.map(|last| EventsAfter { at_ns: last.at_ns, arrival: last.arrival, id: last.id.clone() });
-        Ok((found, next))
+        let read = |event: Event| {
+            let value = measured(&known, &event).map(|(_, reading)| reading.value);
+            (event, value)
+        };
+        Ok((found.into_iter().map(read).collect(), next))
     }
 
     /// A tenant's usage of a meter in a period, by day. Its total is that of [`Self::total`], read once.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     amounts::from_stripe,
     error::Error,
-    model::{Kind, PaymentEvent, PaymentNotice},
+    model::{Kind, PaymentEvent, PaymentNotice, Settled},
     pushing::SCOPE,
     service::Stripe,
     signature::{self, StandardHeaders},
@@ -121,8 +121,9 @@ impl Stripe {
         };
         let tenant = Some(invoice.tenant_id);
         let noted_before = tx.payments(invoice.id).await?.iter().any(|payment| payment.reference == notice.reference);
-        // We said ourselves that it was paid here.
-        let told_by_us = tx.stripe_job(Kind::Paid, &invoice.id.to_string()).await?.is_some_and(|job| job.step > 0);
+        // We said ourselves that it was paid here: Stripe took that, and did not have it paid when we looked before.
+        let said = tx.stripe_job(Kind::Paid, &invoice.id.to_string()).await?;
+        let told_by_us = said.is_some_and(|job| job.step > 0 && matches!(job.settled, Some((_, Settled::Done))));
         if noted_before || told_by_us {
             return self.noted(tx, &notice, (tenant, "known", None)).await;
         }

@@ -8,12 +8,12 @@ use tollgate::kernel::Clock as _;
 
 use super::{
     invoices::{at, close},
-    stripe::{issued, later, overview, push_all, scene},
+    stripe::{issued, later, overview, push, push_all, scene},
 };
 use crate::support::{
     app::{Reply, TestApp},
     audit::Audit,
-    stripe::{StripeDouble, WEBHOOK_SECRET, signature},
+    stripe::{Fault, StripeDouble, WEBHOOK_SECRET, signature},
 };
 
 /// 32 bytes of `k`.
@@ -138,6 +138,38 @@ async fn too_much_too_little_and_the_wrong_currency_are_said() {
     };
     assert_eq!(detail("overpaid"), "5.00 USD more than owed came, and is not booked");
     assert_eq!(detail("underpaid"), "20.00 USD is still owed");
+}
+
+/// An app whose invoice was paid here, by a transfer, which Stripe is to be told.
+async fn paid_here() -> (TestApp, StripeDouble) {
+    let (app, double, invoice) = owed().await;
+    let path = format!("/admin/v1/invoices/{}/payments", invoice["invoice_id"].as_str().unwrap());
+    let payment = json!({"amount": "30.00", "currency": "USD", "reference": "wire"});
+    app.admin().await.post(&path, payment).await.expect(201);
+    (app, double)
+}
+
+#[tokio::test]
+async fn what_stripe_was_told_itself_is_known_and_a_second_payment_there_is_not_owed() {
+    let (app, double) = paid_here().await;
+    push_all(&app, &double).await;
+    assert_eq!(double.invoices()[0]["status"], "paid");
+    let event = double.pay(&double.invoices()[0], 3_000);
+    assert_eq!(outcome(&app, &event).await, "known");
+    assert_eq!(odd(&overview(&app).await), Vec::<String>::new());
+
+    // Stripe has it open when it is looked at, and the customer is faster than what says that it is paid.
+    let (app, double) = paid_here().await;
+    double.fail("POST /v1/invoices/in_", Fault::Answer(400, "invalid_request_error", ""));
+    for _ in 0..3 {
+        push(&app).await;
+        later(&app, &double, 100);
+    }
+    let next = overview(&app).await["items"][0]["next"].clone();
+    assert!(next["parked_at"].is_string(), "{next}");
+    let event = double.pay(&double.invoices()[0], 3_000);
+    assert_eq!(outcome(&app, &event).await, "not_owed");
+    assert_eq!(odd(&overview(&app).await), ["not_owed"]);
 }
 
 #[tokio::test]

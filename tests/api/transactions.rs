@@ -1,9 +1,11 @@
 //! Prices that look at single transactions: a bill made of events comes to what rating their amounts comes to.
 
 use serde_json::{Value, json};
+use tollgate::verification::{Against, Checked, verify_invoice};
 
 use super::{
     events::{event, meter, post},
+    invoice_exports::export,
     invoices::{at, close, invoices, lines, plan},
     ledger::record_units,
 };
@@ -140,4 +142,150 @@ async fn an_amount_that_is_one_already_is_multiplied_and_what_has_no_events_is_o
     let exact: Vec<String> = (1..5).map(|place| found.text(&format!("/lines/{place}/unrounded"))).collect();
     // 130.50 × 1.25; 3 + 30.50 %; 50 and 70.40 are a tenth and 1 each.
     assert_eq!(exact, ["163.125", "3.305", "6", "8.04"]);
+}
+
+/// An invoice over four payments, and two more after a new version of the same price with more to it.
+async fn cut_in_two(app: &TestApp) -> Value {
+    payments(&app.admin().await).await;
+    let mut price = terms();
+    price.as_object_mut().unwrap().extend([("discount_percent".into(), "10".into()), ("maximum".into(), "9".into())]);
+    at(app, "2026-11-10T11:00:30Z");
+    plan(app, json!({"base": "0.00", "prices": [price]})).await;
+    let tenant = app.tenant("Acme", "pro").await;
+    at(app, "2026-11-10T11:07:30Z");
+    pay(app, &tenant, 1, &["60", "70.50", "10", "5"]).await;
+    plan(app, json!({"base": "0.00", "prices": [price], "features": ["more"]})).await;
+    at(app, "2026-11-10T11:20:00Z");
+    pay(app, &tenant, 10, &["400", "1000"]).await;
+    at(app, "2026-12-01T01:00:00Z");
+    close(app).await;
+    invoices(app, &tenant).await.remove(0)
+}
+
+fn check(file: &[u8]) -> Checked {
+    verify_invoice(file, Against::default())
+}
+
+/// What is said of a file in which one thing is another.
+fn said(file: &[u8], pointer: &str, edit: impl FnOnce(&mut Value)) -> (u8, String) {
+    let mut value: Value = serde_json::from_slice(file).unwrap();
+    edit(value.pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}")));
+    let checked = check(value.to_string().as_bytes());
+    (checked.status(), checked.refusal.map(|refusal| refusal.to_string()).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_file_has_the_transactions_and_what_they_come_to_is_worked_out_again() {
+    let app = TestApp::new().await;
+    let invoice = cut_in_two(&app).await;
+    let file = export(&app, &invoice).await;
+    let checked = check(&file);
+    assert_eq!(checked.refusal, None, "{:?}\n{}", checked.lines, String::from_utf8_lossy(&file));
+    assert!(!checked.lines.iter().any(|line| line.contains("as told")), "{:?}", checked.lines);
+    let value: Value = serde_json::from_slice(&file).unwrap();
+    let spans = value["evidence"]["usage"]["spans"].as_array().unwrap();
+    let of_payments = |span: &Value| span["usage"][0]["transactions"].clone();
+    let last = spans.len() - 1;
+    assert_eq!(of_payments(&spans[last - 1]), json!(["60", "70.5", "10", "5"]));
+    assert_eq!(of_payments(&spans[last]), json!(["400", "1000"]));
+    let of = |span: usize, what: &str| format!("/evidence/usage/spans/{span}/{what}");
+    let cases: [(String, Value, &str); 6] = [
+        (of(last - 1, "charged/0/whole"), "3.2745".into(), "in all from"),
+        (of(last - 1, "charged/0/earlier"), "1".into(), "before from"),
+        (of(last, "charged/0/whole"), "11.2745".into(), "the file says 11.2745, but it comes to 12.2745"),
+        (of(last, "charged/0/earlier"), "3.2745".into(), "the file says 3.2745, but it comes to 2.2745"),
+        // The same sum of others.
+        (
+            of(last - 1, "usage/0/transactions"),
+            json!(["60", "70.5", "14.9", "0.1"]),
+            "what transactions of payments come to",
+        ),
+        (of(last, "usage/0/transactions"), json!(["400", "999"]), "but it comes to 1399 by its transactions"),
+    ];
+    for (pointer, other, expected) in cases {
+        let (status, told) = said(&file, &pointer, |place| *place = other);
+        assert!(status == 1 && told.contains(expected), "{pointer}: {status} {told}");
+    }
+    let (status, told) = said(&file, &of(last, "charged"), |charged| *charged = json!([]));
+    assert!(status == 1 && told.contains("looked at in one part and not in another"), "{status} {told}");
+    let (status, told) = said(&file, &of(last, "usage/0/days"), |days| *days = Value::Null);
+    assert!(status == 1 && !told.contains("seal"), "{status} {told}");
+    let (status, told) = said(&file, "/invoice/document/time_zone", |zone| *zone = "Etc/UTC".into());
+    assert!(status == 1 && told.starts_with("time_zone: the file says"), "{status} {told}");
+}
+
+#[tokio::test]
+async fn of_more_than_a_thousand_transactions_a_file_says_what_was_not_worked_out() {
+    let app = TestApp::new().await;
+    payments(&app.admin().await).await;
+    plan(&app, json!({"base": "0.00", "prices": [terms()]})).await;
+    let tenant = app.tenant("Acme", "pro").await;
+    let of = |number: usize| {
+        let mut event = event(&number.to_string(), &tenant, "10");
+        event["time"] = format!("2026-11-10T{:02}:{:02}:00Z", number / 60, number % 60).into();
+        event
+    };
+    at(&app, "2026-11-11T00:00:00Z");
+    for hundred in 0..10 {
+        let events: Vec<Value> = (0..100).map(|number| of(hundred * 100 + number)).collect();
+        post(&app.admin().await, json!(events)).await.expect(204);
+    }
+    post(&app.admin().await, of(1_000)).await.expect(204);
+    at(&app, "2026-12-01T01:00:00Z");
+    close(&app).await;
+    let file = export(&app, &invoices(&app, &tenant).await[0]).await;
+    let checked = check(&file);
+    assert_eq!(checked.refusal, None, "{:?}", checked.lines);
+    assert!(checked.lines.contains(&"1 lines with single transactions taken as told".into()), "{:?}", checked.lines);
+    assert!(!String::from_utf8_lossy(&file).contains("transactions"));
+    let spans: Value = serde_json::from_slice(&file).unwrap();
+    let last = spans["evidence"]["usage"]["spans"].as_array().unwrap().len() - 1;
+    // Nothing was billed before, whatever they were.
+    let earlier = format!("/evidence/usage/spans/{last}/charged/0/earlier");
+    let (status, told) = said(&file, &earlier, |earlier| *earlier = "1".into());
+    assert!(status == 1 && told.contains("the file says 1, but it comes to 0"), "{status} {told}");
+}
+
+#[tokio::test]
+async fn a_line_of_transactions_is_explained_by_its_arithmetic_and_the_value_of_each() {
+    let app = TestApp::new().await;
+    let invoice = cut_in_two(&app).await;
+    let found = invoice["lines"].as_array().unwrap().iter().enumerate().filter(|(_, line)| line["quantity"] != "0");
+    let places: Vec<usize> =
+        found.filter(|(_, line)| line["meter"] == "payments").map(|(place, _)| place + 1).collect();
+    let [first, second] = places[..] else { panic!("{invoice}") };
+    let explained = async |place: usize| {
+        let id = invoice["invoice_id"].as_str().unwrap();
+        app.admin().await.get(&format!("/admin/v1/invoices/{id}/lines/{place}/explain")).await.expect(200).body
+    };
+    let values = |explained: &Value| -> Vec<Value> {
+        explained["events"]["items"].as_array().unwrap().iter().map(|event| event["value"].clone()).collect()
+    };
+    let one = explained(first).await;
+    assert_eq!(values(&one), ["60", "70.5", "10", "5"]);
+    let each = "of each transaction 2.9% + 0.3 each, at least 0.5, at most 5, the first 2 free, up to an amount of 100";
+    assert_eq!(
+        one["steps"],
+        json!([
+            each,
+            "all transactions come to 2.2745",
+            "less a discount of 10 per cent, 0.22745: 2.04705",
+            "2.04705 rounds to 2.05",
+        ])
+    );
+    let other = explained(second).await;
+    assert_eq!(values(&other), ["400", "1000"]);
+    assert_eq!(
+        other["steps"],
+        json!([
+            each,
+            "with those before in this period, all transactions come to 12.2745",
+            "less a discount of 10 per cent, 1.22745: 11.04705",
+            "at most 9",
+            "those before in this period come to 2.2745",
+            "less a discount of 10 per cent, 0.22745: 2.04705",
+            "9 less 2.04705 is 6.95295",
+            "6.95295 rounds to 6.95",
+        ])
+    );
 }
