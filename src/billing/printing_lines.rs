@@ -71,8 +71,10 @@ pub(super) fn rows(line: &InvoiceLineBody, price: Option<&Price>) -> Result<Vec<
         PriceModel::PerUnit { unit } => {
             let rest = used.sub(free)?;
             let amount = rest.mul(*unit)?;
-            if !free.is_zero() && !rest.is_zero() {
-                rows.push(named("beyond what is included", rest, *unit, amount));
+            // Alone it says no more than the line.
+            if !rest.is_zero() && (!free.is_zero() || amount != line.unrounded) {
+                let label = if included.is_zero() { "used" } else { "beyond what is included" };
+                rows.push(named(label, rest, *unit, amount));
             }
             Some(amount)
         }

@@ -234,6 +234,8 @@ impl Identity {
         let unused = now.plus_secs(-self.config.refresh_token_ttl_s.max(DAY_S));
         tx.sessions_forget(withdrawn, unused.min(withdrawn)).await?;
         let kept_since = now.plus_secs(-self.config.audit_days * DAY_S);
+        // Only what is sealed is forgotten, from the beginning of the chain.
+        while tx.audit_seal().await? > 0 {}
         tx.audit_forget(kept_since).await?;
         tx.crossings_forget(kept_since).await?;
         tx.clients_forget().await?;

@@ -163,6 +163,21 @@ impl Driver for SqliteDriver {
         Self::NAME
     }
 
+    /// An error where the folder is none, or can only be read.
+    fn reachable(&self) -> Work<'_, ()> {
+        Box::pin(async {
+            let failed = |kind: io::ErrorKind| failed("find room", io::Error::from(kind).into());
+            match tokio::fs::metadata(&self.folder).await {
+                Ok(found) if !found.is_dir() => Err(failed(io::ErrorKind::NotADirectory)),
+                Ok(found) if found.permissions().readonly() => Err(failed(io::ErrorKind::PermissionDenied)),
+                Ok(_) => Ok(()),
+                // It is made with the first tenant.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(failed(error.kind())),
+            }
+        })
+    }
+
     fn plan<'a>(&'a self, place: &'a Place) -> Work<'a, Vec<String>> {
         Box::pin(async {
             let found = self.find(place).await.map_err(|source| failed("look at a place", source))?;

@@ -67,10 +67,12 @@ fn request_of(told: &[u8]) -> Option<Request<Body>> {
     let mut fields = HeaderMap::with_capacity(head.headers.len());
     for header in head.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+        // The upstream of the route was meant; whoever sends says who is.
+        if name == axum::http::header::HOST {
+            continue;
+        }
         fields.append(name, HeaderValue::from_bytes(header.value).ok()?);
     }
-    // The upstream of the route was meant; whoever sends says who is.
-    fields.remove(axum::http::header::HOST);
     let mut request = Request::new(Body::from(Bytes::copy_from_slice(&told[length..])));
     *request.method_mut() = Method::from_bytes(head.method?.as_bytes()).ok()?;
     *request.uri_mut() = head.path?.parse().ok()?;
