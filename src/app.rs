@@ -303,7 +303,8 @@ impl App {
             webhooks: self.state.0.webhooks.clone(),
         };
         tasks.spawn(gateway::crossings::tell(teller, token.clone()));
-        tasks.spawn(upkeep::close_periods(self.state.0.onboarding.clone(), token.clone()));
+        let every = self.settings.billing.close_every;
+        tasks.spawn(upkeep::close_periods(self.state.0.onboarding.clone(), every, token.clone()));
         tasks.spawn(upkeep::seal_audit(self.store.clone(), token.clone()));
         tasks.spawn(upkeep::go_on_with_registrations(self.state.0.onboarding.clone(), token.clone()));
         tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));

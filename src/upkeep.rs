@@ -19,8 +19,6 @@ use crate::{
 const TIDY: Duration = Duration::from_secs(30);
 /// The store is asked this often whether a client is to be told something.
 const TELL: Duration = Duration::from_secs(1);
-/// It is looked this often whether a period is over, an invoice to be issued, or overdue.
-const CLOSE: Duration = Duration::from_secs(20);
 /// The audit is sealed this often.
 const SEAL: Duration = Duration::from_secs(2);
 /// It is looked this often whether a registration is to be gone on with.
@@ -68,9 +66,9 @@ pub async fn go_on_with_registrations(onboarding: Onboarding, stop: Cancellation
     }
 }
 
-/// Makes invoices and pursues them until it is stopped.
-pub async fn close_periods(onboarding: Onboarding, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(CLOSE)).await.is_some() {
+/// Makes invoices and pursues them until it is stopped, at once and then every so often.
+pub async fn close_periods(onboarding: Onboarding, every: Duration, stop: CancellationToken) {
+    while !stop.is_cancelled() {
         // Whatever this is stopped in is one transaction, which is not made, and found again.
         match stop.run_until_cancelled(Box::pin(onboarding.close_periods())).await {
             Some(Ok(closed)) if closed != Closed::default() => {
@@ -80,6 +78,7 @@ pub async fn close_periods(onboarding: Onboarding, stop: CancellationToken) {
             Some(Err(error)) => tracing::warn!(error = chain(&error), "invoices could not be made"),
             _ => {}
         }
+        stop.run_until_cancelled(tokio::time::sleep(every)).await;
     }
 }
 

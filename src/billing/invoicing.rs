@@ -1,4 +1,4 @@
-//! Making invoices: a draft when a period is over, and its number once late usage had its time.
+//! Making an invoice: what it comes to, and its number once late usage had its time. `closing.rs` does it for everybody.
 //!
 //! Each step is one transaction, and what is left to do is found in the store: a process that dies between two steps leaves
 //! work for the next pass, of this node or of any other. What an invoice comes to is worked out outside the transaction
@@ -21,17 +21,15 @@ use super::{
 use crate::{
     kernel::{
         Actor, CalendarUnit, CreditId, Event, EventName, InvoiceId, Money, Page, PageRequest, Period, TenantId,
-        Timestamp, fault::chain, ids::uuid_v7,
+        ids::uuid_v7,
     },
     store::{InvoiceFilter, Scope, StoreError, Tx},
 };
 
 /// The job that makes invoices.
 pub(super) const JOB: &str = "invoices";
-/// Accounts that are looked at in one query.
-const PAGE: i64 = 500;
 /// An invoice is worked out so many times before somebody else is told that there is too much going on.
-const ATTEMPTS: usize = 32;
+pub(super) const ATTEMPTS: usize = 32;
 /// Of so many invoices before, and of all whose period ended so many seconds before, what was used is worked out again for
 /// each: whatever came between their issue and the time from which late usage is noted, which is the end of its month
 /// (UTC) and a while. Of older ones, only of the months in which something was noted.
@@ -41,11 +39,11 @@ const INVOICES: &str = "invoice";
 const DAY_S: i64 = 86_400;
 
 /// What an invoice would say and come to.
-struct Worked {
+pub(super) struct Worked {
     revision: i64,
     lines: Vec<InvoiceLine>,
-    charges: Charges,
-    document: InvoiceDocument,
+    pub(super) charges: Charges,
+    pub(super) document: InvoiceDocument,
     /// What it was worked out from, with days; of a draft nobody keeps it.
     evidence: Option<Evidence>,
 }
@@ -56,123 +54,6 @@ impl Billing {
         &self.config
     }
 
-    /// Makes drafts of all periods that are over and have none; how many. One tenant's trouble does not keep another's.
-    pub async fn draft_due(&self) -> Result<usize, Error> {
-        let now = self.clock.now();
-        let (mut made, mut after) = (0, None);
-        loop {
-            let mut tx = self.store.read(Scope::Job(JOB)).await?;
-            let accounts = tx.accounts_due(now, after, PAGE).await?;
-            drop(tx);
-            let Some(last) = accounts.last() else { return Ok(made) };
-            after = Some(*last);
-            for account in &accounts {
-                match self.draft_all(account.tenant, now).await {
-                    Ok(drafts) => made += drafts,
-                    Err(error @ Error::Store(_)) => return Err(error),
-                    Err(error) => {
-                        let tenant_id = account.tenant;
-                        tracing::warn!(%tenant_id, error = chain(&error), "a period's invoice could not be drafted");
-                    }
-                }
-            }
-        }
-    }
-
-    async fn draft_all(&self, tenant: TenantId, now: Timestamp) -> Result<usize, Error> {
-        let (mut made, mut failed) = (0, 0);
-        while failed < ATTEMPTS {
-            let mut tx = self.store.read(Scope::Job(JOB)).await?;
-            let progress = tx.billing_progress(tenant).await?.ok_or(Error::NoAccount(tenant))?;
-            let schedule = tx.billing_schedule(tenant).await?;
-            drop(tx);
-            let ends = |next| {
-                let is_open = progress.closed_at.is_none_or(|closed_at| next <= closed_at);
-                is_open.then(|| schedule.containing(next))
-            };
-            let period = ends(progress.next);
-            let Some(period) = period.filter(|period| period.to() <= now) else {
-                let mut tx = self.store.begin(Scope::Job(JOB)).await?;
-                tx.account_due_set(tenant, progress.revision, period.map(Period::to)).await?;
-                tx.commit().await?;
-                break;
-            };
-            let then = ends(period.to()).map(Period::to);
-            if !self.draft((tenant, progress.revision), period, then).await? {
-                // Another node did, or something changed: it is looked again.
-                failed += 1;
-                continue;
-            }
-            made += 1;
-            if then.is_none_or(|then| now < then) {
-                break;
-            }
-        }
-        Ok(made)
-    }
-
-    /// Makes a draft; `then` is when the next period is over.
-    async fn draft(
-        &self,
-        (tenant, revision): (TenantId, i64),
-        period: Period,
-        then: Option<Timestamp>,
-    ) -> Result<bool, Error> {
-        let scope = Scope::Job(JOB);
-        let worked = self.work_out(scope, tenant, period, Detail::Totals).await?;
-        let now = self.clock.now();
-        let zero = Money::zero(worked.charges.total.currency());
-        let invoice = Invoice {
-            id: InvoiceId::generate(now, &*self.rng),
-            tenant_id: tenant,
-            period,
-            state: InvoiceState::Draft,
-            issue: None,
-            total: worked.charges.total,
-            due: worked.charges.due,
-            paid: zero,
-            credited: zero,
-            document: written(&worked.document),
-            drafted_at: now,
-        };
-        let mut tx = self.store.begin(scope).await?;
-        if !tx.account_billed_through(tenant, (revision, period.to()), then).await? {
-            return Ok(false);
-        }
-        let made = tx.invoice_insert(&invoice).await?;
-        if made {
-            self.tell_of(&mut tx, EventName::InvoiceDrafted, &invoice).await?;
-        }
-        tx.commit().await?;
-        Ok(made)
-    }
-
-    /// Issues all drafts that late usage had its time for; how many. Each tenant's in order.
-    pub async fn finalize_due(&self) -> Result<usize, Error> {
-        let scope = Scope::Job(JOB);
-        let ended = self.clock.now().plus_secs(-self.config.grace_s);
-        let drafts = self.store.read(scope).await?.drafts_ended(ended).await?;
-        if drafts.is_empty() {
-            return Ok(0);
-        }
-        let mark = self.mark().await?;
-        let (mut issued, mut stuck) = (0, None);
-        for (tenant, id) in drafts {
-            if stuck == Some(tenant) {
-                continue;
-            }
-            match self.finalize_once(scope, Actor::Job(JOB), id, mark).await {
-                Ok((_, new)) => issued += usize::from(new),
-                Err(error @ Error::Store(_)) => return Err(error),
-                Err(error) => {
-                    stuck = Some(tenant);
-                    tracing::warn!(invoice_id = %id, error = chain(&error), "an invoice could not be issued");
-                }
-            }
-        }
-        Ok(issued)
-    }
-
     /// Issues a draft now, whether or not late usage had its time. An invoice that is issued stays as it is.
     pub async fn finalize(&self, scope: Scope, actor: Actor, id: InvoiceId) -> Result<Invoice, Error> {
         let mark = self.mark().await?;
@@ -180,7 +61,7 @@ impl Billing {
     }
 
     /// The invoice, and whether this call issued it.
-    async fn finalize_once(
+    pub(super) async fn finalize_once(
         &self,
         scope: Scope,
         actor: Actor,
@@ -192,29 +73,42 @@ impl Billing {
             if invoice.state != InvoiceState::Draft {
                 return Ok((invoice, false));
             }
-            let mut worked = self.work_out(scope, invoice.tenant_id, invoice.period, Detail::Days).await?;
-            if let Some(evidence) = &mut worked.evidence {
-                // It is older than the usage: all up to there is in it.
-                evidence.journals = mark;
-            }
-            if let Some(invoice) = self.issue(scope, actor, invoice, worked).await? {
+            let worked = self.work_out_to_issue(scope, &invoice, mark).await?;
+            let mut tx = self.store.begin(scope).await?;
+            if let Some(invoice) = self.issue_in(&mut tx, actor, invoice, worked).await? {
+                tx.commit().await?;
                 return Ok((invoice, true));
             }
         }
         Err(Error::Contended)
     }
 
-    /// `None` when something else came first.
-    async fn issue(
+    /// What a draft comes to now, with what it is worked out from.
+    pub(super) async fn work_out_to_issue(
         &self,
         scope: Scope,
+        draft: &Invoice,
+        mark: Option<MarkRef>,
+    ) -> Result<Worked, Error> {
+        let mut worked = self.work_out(scope, draft.tenant_id, draft.period, Detail::Days).await?;
+        if let Some(evidence) = &mut worked.evidence {
+            // It is older than the usage: all up to there is in it.
+            evidence.journals = mark;
+        }
+        Ok(worked)
+    }
+
+    /// Issues a draft within the caller's transaction, which must not be committed otherwise; `None` when something else came
+    /// first.
+    pub(super) async fn issue_in(
+        &self,
+        tx: &mut Tx,
         actor: Actor,
         mut invoice: Invoice,
         worked: Worked,
     ) -> Result<Option<Invoice>, Error> {
         let Worked { revision, lines, charges, document, evidence } = worked;
         let (tenant, now) = (invoice.tenant_id, self.clock.now());
-        let mut tx = self.store.begin(scope).await?;
         if !tx.account_step(tenant, revision).await? {
             return Ok(None);
         }
@@ -234,7 +128,7 @@ impl Billing {
         let mut kept = None;
         if let Some(mut evidence) = evidence {
             evidence.before = earlier.iter().rev().find_map(|earlier| earlier.issue.as_ref()?.seal);
-            kept = Some(self.seal(&mut tx, (&invoice, &mut issue), &document, &evidence).await?);
+            kept = Some(self.seal(tx, (&invoice, &mut issue), &document, &evidence).await?);
         }
         if !tx.invoice_issue(&invoice, &issue).await? {
             return Ok(None);
@@ -244,17 +138,16 @@ impl Billing {
         }
         invoice.issue = Some(issue);
         tx.invoice_lines_insert(&invoice, &lines).await?;
-        self.settle_charges(&mut tx, &invoice, &charges).await?;
+        self.settle_charges(tx, &invoice, &charges).await?;
         if self.config.stripe_invoices && !paid {
             tx.stripe_invoice_issued(tenant, invoice.id, now).await?;
         }
-        self.tell_of(&mut tx, EventName::InvoiceFinalized, &invoice).await?;
+        self.tell_of(tx, EventName::InvoiceFinalized, &invoice).await?;
         if paid {
-            self.tell_of(&mut tx, EventName::InvoicePaid, &invoice).await?;
+            self.tell_of(tx, EventName::InvoicePaid, &invoice).await?;
         }
         let detail = Some(format!("{}: {}", invoice.name(), invoice.total));
-        self.note(&mut tx, actor, "invoice.finalized", (tenant, invoice.id.to_string(), detail)).await?;
-        tx.commit().await?;
+        self.note(tx, actor, "invoice.finalized", (tenant, invoice.id.to_string(), detail)).await?;
         Ok(Some(invoice))
     }
 
@@ -290,7 +183,13 @@ impl Billing {
     }
 
     /// What an invoice of a period would come to now; with days, what it is worked out from, too.
-    async fn work_out(&self, scope: Scope, tenant: TenantId, period: Period, detail: Detail) -> Result<Worked, Error> {
+    pub(super) async fn work_out(
+        &self,
+        scope: Scope,
+        tenant: TenantId,
+        period: Period,
+        detail: Detail,
+    ) -> Result<Worked, Error> {
         let mut tx = self.store.read(scope).await?;
         let account = tx.billing_account(tenant).await?.ok_or(Error::NoAccount(tenant))?;
         let revision = tx.account_revision(tenant).await?.ok_or(Error::NoAccount(tenant))?;
@@ -408,6 +307,6 @@ fn told(invoice: &Invoice) -> Value {
 }
 
 /// A document is made of texts and numbers that JSON has.
-fn written(document: &InvoiceDocument) -> String {
+pub(super) fn written(document: &InvoiceDocument) -> String {
     serde_json::to_string(document).unwrap_or_default()
 }

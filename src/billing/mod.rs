@@ -15,6 +15,7 @@ pub mod audit;
 pub mod cadence;
 pub mod cadence_wire;
 mod charges;
+mod closing;
 mod costs;
 mod costs_http;
 mod credit_note_http;

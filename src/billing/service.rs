@@ -118,6 +118,11 @@ impl Billing {
         &self.usage
     }
 
+    /// The same over the usage of one moment, in which all that was settled on this node by now is counted.
+    pub(super) async fn at_this_moment(&self) -> Result<Self, Error> {
+        Ok(Self { usage: self.usage.at_this_moment(&self.store).await?, ..self.clone() })
+    }
+
     /// The time, for callers that ask about now.
     pub fn now(&self) -> Timestamp {
         self.clock.now()

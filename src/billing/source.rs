@@ -3,8 +3,8 @@
 
 use crate::{
     kernel::{CalendarUnit, Period, Quantity, QuantityError, TenantId},
-    metering::{self, ByDay, Event, EventsAfter, MeterKey, Metering, UsageReader},
-    store::Scope,
+    metering::{self, ByDay, Event, EventsAfter, MeterKey, Metering, Snapshot, UsageReader},
+    store::{Scope, Store},
 };
 
 /// Where the quantities of a bill come from.
@@ -17,6 +17,17 @@ pub enum UsageSource {
 }
 
 impl UsageSource {
+    /// The ledger as it is now, after what was settled on this node by now is counted.
+    pub async fn at_this_moment(&self, store: &Store) -> Result<Self, metering::Error> {
+        match self {
+            Self::Live(metering) => {
+                metering.catch_up().await?;
+                Ok(Self::Ledger(metering.reader_at(Snapshot::take(store).await?)))
+            }
+            Self::Ledger(reader) => Ok(Self::Ledger(reader.clone())),
+        }
+    }
+
     /// A tenant's usage of a meter in a period, in all.
     pub async fn total(
         &self,

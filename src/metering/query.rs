@@ -131,6 +131,11 @@ impl Metering {
         }
     }
 
+    /// The ledger as of a moment, with the meters that there are now.
+    pub fn reader_at(&self, then: Snapshot) -> UsageReader {
+        UsageReader { ledger: Ledger::Then(then), ..self.reader() }
+    }
+
     pub(super) fn reader(&self) -> UsageReader {
         UsageReader {
             ledger: Ledger::Now(self.store.clone()),

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::read::Reader;
@@ -16,6 +17,8 @@ use crate::{
     stripe::{Mode, StripeSetup},
 };
 
+/// It is looked this often whether something is to be done for invoices, in seconds.
+const CLOSE_EVERY_S: i64 = 20;
 /// A period's invoice waits so long for late usage, in seconds.
 const GRACE_S: i64 = 3_600;
 /// By so many days an invoice is to be paid.
@@ -38,6 +41,8 @@ pub struct BillingSettings {
     pub invoices: BillingConfig,
     /// `[billing.stripe]` and `billing.payment_webhook_secret`.
     pub stripe: StripeSetup,
+    /// How often it is looked whether a period is over, an invoice to be issued, or overdue.
+    pub close_every: Duration,
 }
 
 impl BillingSettings {
@@ -69,6 +74,7 @@ impl BillingSettings {
             folders.into_iter().map(PathBuf::from).collect()
         });
         let stripe = super::stripe::read(reader);
+        let close_every_s = reader.number("billing.close_every_s", CLOSE_EVERY_S, 1, 86_400);
         let invoices = read_invoices(reader, currency, fonts);
         let (currency, plans) = (currency?, plans?);
         if !plans.iter().any(|plan| plan.currency() == currency) {
@@ -77,7 +83,13 @@ impl BillingSettings {
         let (stripe, invoices) = (stripe?, invoices?);
         let to_stripe = stripe.stripe.as_ref().is_some_and(|config| config.mode == Mode::InvoiceItems);
         let invoices = BillingConfig { stripe_invoices: to_stripe, ..invoices };
-        Some(Self { currency, plans, invoices, stripe })
+        Some(Self {
+            currency,
+            plans,
+            invoices,
+            stripe,
+            close_every: Duration::from_secs(u64::try_from(close_every_s?).unwrap_or(1)),
+        })
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{StoreError, Tx, evidence::read_digest, value::Row};
+use super::{StoreError, Tx, dialect::pieces, evidence::read_digest, value::Row};
 use crate::{
     billing::invoice::{Billed, Invoice, InvoiceLine, InvoiceState, Issue, LineKey},
     kernel::{InvoiceId, Money, PageRequest, Period, TenantId, Timestamp},
     metering::MeterKey,
 };
+
+/// Lines that one statement writes.
+const LINES_PER_INSERT: usize = 64;
 
 /// Which invoices.
 #[derive(Debug, Clone, Copy, Default)]
@@ -266,21 +269,24 @@ impl Tx {
 
     /// Notes what an invoice bills, line by line.
     pub async fn invoice_lines_insert(&mut self, invoice: &Invoice, lines: &[InvoiceLine]) -> Result<(), StoreError> {
-        for (number, line) in (1_i64..).zip(lines) {
-            self.query(
-                "INSERT INTO invoice_lines (invoice_id, line, tenant_id, month, key, quantity, unrounded, amount)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            )
-            .bind(invoice.id)
-            .bind(number)
-            .bind(invoice.tenant_id)
-            .bind(line.month)
-            .bind(serde_json::to_string(&line.key).unwrap_or_default())
-            .bind(line.quantity)
-            .bind(line.unrounded)
-            .bind(line.amount.minor())
-            .execute()
-            .await?;
+        let mut number = 0_i64;
+        for some in pieces(lines, LINES_PER_INSERT) {
+            let rows = self.engine().tuples(some.len(), 8);
+            let mut statement = self.assembled(format!(
+                "INSERT INTO invoice_lines (invoice_id, line, tenant_id, month, key, quantity, unrounded, amount) VALUES {rows}"
+            ));
+            for line in some {
+                number += 1;
+                statement.push(invoice.id);
+                statement.push(number);
+                statement.push(invoice.tenant_id);
+                statement.push(line.month);
+                statement.push(serde_json::to_string(&line.key).unwrap_or_default());
+                statement.push(line.quantity);
+                statement.push(line.unrounded);
+                statement.push(line.amount.minor());
+            }
+            statement.execute().await?;
         }
         Ok(())
     }

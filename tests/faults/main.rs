@@ -13,6 +13,7 @@ mod server;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod closing;
 mod crowd;
 mod disk_errors;
 mod disk_full;
