@@ -56,6 +56,12 @@ impl Costs {
 pub struct CostBook(pub Vec<Costs>);
 
 impl CostBook {
+    /// The versions in a currency: what something costs in another one is not known.
+    #[must_use]
+    pub fn within(&self, currency: Currency) -> Self {
+        Self(self.0.iter().filter(|costs| costs.currency == currency).cloned().collect())
+    }
+
     /// The version in force at an instant; the first also before it was made.
     pub fn at(&self, at: Timestamp) -> Option<&Costs> {
         self.0.iter().rfind(|costs| costs.effective_from <= at).or_else(|| self.0.first())
@@ -66,7 +72,7 @@ impl CostBook {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CostsBody {
-    /// ISO 4217: that of all bills.
+    /// ISO 4217: the rates are for tenants that owe in it.
     pub currency: String,
     /// Of usage. A rate for the tenant's tier goes before one for all.
     #[serde(default)]
@@ -185,11 +191,11 @@ impl Billing {
         // Usage is counted by the minute.
         let costs = body.parse(version, effective_from.unwrap_or(now).floor_minute(), &mut faults);
         let costs = faults.finish(costs).map_err(Error::Invalid)?;
-        if costs.currency != self.config.currency {
-            let detail = format!("must be {}, the currency of all bills", self.config.currency);
+        let catalogue = self.catalogue();
+        if !catalogue.has_currency(costs.currency) {
+            let detail = format!("is {}, which no plan has", costs.currency);
             return Err(Error::Invalid(vec![Fault { field: "currency".into(), detail }]));
         }
-        let catalogue = self.catalogue();
         let named = costs.meters.iter().filter_map(|(_, tier, _)| tier.as_ref());
         let mut named = named.chain(costs.fixed.iter().filter_map(|(tier, _)| tier.as_ref()));
         if let Some(tier) = named.find(|tier| catalogue.newest(tier).is_none()) {

@@ -28,7 +28,7 @@ where
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CostsUpdate {
-    /// ISO 4217: that of all bills.
+    /// ISO 4217: the rates are for tenants that owe in it.
     currency: String,
     /// Of usage.
     #[serde(default)]
@@ -45,7 +45,7 @@ pub struct CostsUpdate {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CostsView {
     version: u32,
-    /// It holds from then on, whatever earlier versions say of later times. The first one holds before, too.
+    /// It holds from then on, whatever earlier versions in its currency say of later times. The first one holds before, too.
     effective_from: Timestamp,
     #[serde(flatten)]
     costs: CostsBody,
@@ -60,7 +60,7 @@ impl From<&Costs> for CostsView {
 /// All versions of the cost rates.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CostsList {
-    /// The one that holds now; `null` where nobody said what anything costs.
+    /// The one in the currency of the settings that holds now; `null` where nobody said what anything costs.
     in_force: Option<CostsView>,
     /// All of them, oldest first.
     items: Vec<CostsView>,
@@ -72,7 +72,7 @@ pub struct CostsList {
 #[utoipa::path(get, path = "/admin/v1/costs", tag = "money", responses((status = 200, body = CostsList)))]
 async fn read_costs(scope: AdminScope, State(billing): State<Billing>) -> Result<Json<CostsList>, Problem> {
     let book = billing.costs((&scope).into()).await?;
-    let in_force = book.at(billing.now()).map(Into::into);
+    let in_force = book.within(billing.config().currency).at(billing.now()).map(Into::into);
     Ok(Json(CostsList { in_force, items: book.0.iter().map(Into::into).collect(), next_cursor: None }))
 }
 

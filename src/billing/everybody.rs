@@ -1,6 +1,9 @@
 //! What is asked about all tenants at once: page by page, so that however many there are, few are in memory.
 
-use std::collections::BinaryHeap;
+use std::{
+    collections::{BTreeMap, BinaryHeap},
+    iter::once,
+};
 
 use super::{
     costs::CostBook,
@@ -24,6 +27,62 @@ pub struct Answer<T> {
     pub found: Result<T, Error>,
 }
 
+/// What tenants that owe in one currency come to.
+pub trait Totals {
+    /// What each of them has.
+    type Of;
+
+    /// Of nobody.
+    fn new(currency: Currency) -> Self;
+
+    /// Their currency.
+    fn currency(&self) -> Currency;
+
+    /// That of one tenant.
+    fn currency_of(found: &Self::Of) -> Currency;
+
+    /// Adds one that owes in this currency, or one for whom nothing could be worked out.
+    fn add(&mut self, found: Option<&Self::Of>) -> Result<(), Error>;
+}
+
+/// Totals by currency: amounts of two are never added.
+#[derive(Debug, Clone)]
+pub struct ByCurrency<T> {
+    /// In that of the settings, with those for whom nothing could be worked out.
+    pub own: T,
+    /// In others that tenants owe in, by their codes.
+    others: BTreeMap<&'static str, T>,
+}
+
+impl<T: Totals> ByCurrency<T> {
+    /// Of nobody; `currency` is that of the settings.
+    pub fn new(currency: Currency) -> Self {
+        Self { own: T::new(currency), others: BTreeMap::new() }
+    }
+
+    /// Adds one.
+    pub fn add(&mut self, answer: &Answer<T::Of>) -> Result<(), Error> {
+        let (found, own) = (answer.found.as_ref().ok(), self.own.currency());
+        let currency = found.map_or(own, T::currency_of);
+        let totals = if currency == own {
+            &mut self.own
+        } else {
+            self.others.entry(currency.code()).or_insert_with(|| T::new(currency))
+        };
+        totals.add(found)
+    }
+
+    /// In currencies other than that of the settings.
+    pub fn others(&self) -> impl Iterator<Item = &T> {
+        self.others.values()
+    }
+
+    /// In all of them.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
+        once(&self.own).chain(self.others())
+    }
+}
+
 /// What margins come to.
 #[derive(Debug, Clone, Copy)]
 pub struct MarginTotals {
@@ -39,24 +98,32 @@ pub struct MarginTotals {
     pub amount: Money,
 }
 
-impl MarginTotals {
-    /// Of nobody.
-    pub const fn new(currency: Currency) -> Self {
+impl Totals for MarginTotals {
+    type Of = Margin;
+
+    fn new(currency: Currency) -> Self {
         let zero = Money::zero(currency);
         Self { tenants: 0, incomplete: 0, revenue: zero, cost: zero, amount: zero }
     }
 
-    /// Adds one.
-    pub fn add(&mut self, answer: &Answer<Margin>) -> Result<(), Error> {
+    fn currency(&self) -> Currency {
+        self.revenue.currency()
+    }
+
+    fn currency_of(margin: &Margin) -> Currency {
+        margin.amount.currency()
+    }
+
+    fn add(&mut self, found: Option<&Margin>) -> Result<(), Error> {
         self.tenants += 1;
-        match &answer.found {
-            Ok(margin) => {
-                self.incomplete += u64::from(!margin.unknown().is_empty());
+        match found {
+            Some(margin) => {
+                self.incomplete += u64::from(!margin.is_complete());
                 self.revenue = self.revenue.add(margin.revenue.total)?;
                 self.cost = self.cost.add(margin.cost)?;
                 self.amount = self.amount.add(margin.amount)?;
             }
-            Err(_) => self.incomplete += 1,
+            None => self.incomplete += 1,
         }
         Ok(())
     }
@@ -75,23 +142,31 @@ pub struct WhatIfTotals {
     pub would_be: Money,
 }
 
-impl WhatIfTotals {
-    /// Of nobody.
-    pub const fn new(currency: Currency) -> Self {
+impl Totals for WhatIfTotals {
+    type Of = Compared;
+
+    fn new(currency: Currency) -> Self {
         let zero = Money::zero(currency);
         Self { tenants: 0, failed: 0, billed: zero, would_be: zero }
     }
 
-    /// Adds one.
-    pub fn add(&mut self, answer: &Answer<Compared>) -> Result<(), Error> {
+    fn currency(&self) -> Currency {
+        self.billed.currency()
+    }
+
+    fn currency_of(compared: &Compared) -> Currency {
+        compared.currency
+    }
+
+    fn add(&mut self, found: Option<&Compared>) -> Result<(), Error> {
         self.tenants += 1;
-        match &answer.found {
-            Ok(compared) => {
-                let (is, would) = compared.sums(self.billed.currency())?;
+        match found {
+            Some(compared) => {
+                let (is, would) = compared.sums()?;
                 self.billed = self.billed.add(is)?;
                 self.would_be = self.would_be.add(would)?;
             }
-            Err(_) => self.failed += 1,
+            None => self.failed += 1,
         }
         Ok(())
     }
@@ -109,6 +184,8 @@ pub enum MarginOrder {
 /// A margin's place in an order: smaller ones come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
+    /// The code of the currency, unless it is that of the settings, which comes first: amounts of two are in no order.
+    pub currency: Option<&'static str>,
     /// The margin in minor units, below zero when the highest come first.
     pub rank: i64,
     /// Of equal ones.
@@ -148,7 +225,7 @@ pub struct RankedPage {
     /// The place of the last of them, when more follow.
     pub next: Option<Place>,
     /// Of all tenants.
-    pub totals: MarginTotals,
+    pub totals: ByCurrency<MarginTotals>,
 }
 
 impl Billing {
@@ -214,7 +291,7 @@ impl Billing {
         (order, after): (MarginOrder, Option<Place>),
         limit: usize,
     ) -> Result<RankedPage, Error> {
-        let mut totals = MarginTotals::new(self.config.currency);
+        let mut totals = ByCurrency::new(self.config.currency);
         let mut kept: BinaryHeap<Ranked> = BinaryHeap::new();
         let mut cursor = None;
         loop {
@@ -225,7 +302,8 @@ impl Billing {
                 let Ok(margin) = answer.found else { continue };
                 let minor = margin.amount.minor();
                 let rank = if order == MarginOrder::Lowest { minor } else { minor.saturating_neg() };
-                let place = Place { rank, tenant: margin.tenant };
+                let other = Some(margin.amount.currency()).filter(|currency| *currency != self.config.currency);
+                let place = Place { currency: other.map(Currency::code), rank, tenant: margin.tenant };
                 if after.is_none_or(|after| place > after) {
                     kept.push(Ranked { place, margin });
                 }
@@ -255,6 +333,7 @@ fn of_one<T>(found: Result<T, Error>) -> Result<Result<T, Error>, Error> {
             error @ (Error::Rating(_)
             | Error::Money(_)
             | Error::NoAccount(_)
+            | Error::OtherCurrency { .. }
             | Error::Usage(metering::Error::Inexact { .. })),
         ) => Ok(Err(error)),
         Err(error) => Err(error),

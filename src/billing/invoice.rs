@@ -368,7 +368,7 @@ pub struct BillingConfig {
     pub overdue: OverduePolicy,
     /// How periods follow each other in new accounts.
     pub cadence: CadenceRule,
-    /// Whose limits hold for a tenant that is limited; those of the plan with the lowest base when absent.
+    /// Whose limits hold for a tenant that is limited; those of the plan in its currency with the lowest base when absent.
     pub overdue_tier: Option<TierName>,
     /// By what a base is split.
     pub proration: Proration,

@@ -47,26 +47,31 @@ impl Billing {
             max_concurrency: plan.max_concurrency,
             limited: None,
         };
-        let Some(since) = self.store.read(scope).await?.account_limited(tenant).await? else { return Ok(limits) };
-        let Some(lower) = self.plan_of_overdue() else { return Ok(limits) };
+        let mut tx = self.store.read(scope).await?;
+        let Some(since) = tx.account_limited(tenant).await? else { return Ok(limits) };
+        let Some(lower) = self.plan_of_overdue(&mut tx, tenant).await? else { return Ok(limits) };
         Ok(limits.held_to(&lower, since))
     }
 
     /// Whether a tenant is held to lower limits.
     pub async fn limited(&self, scope: Scope, tenant: TenantId) -> Result<Option<Limited>, Error> {
-        let since = self.store.read(scope).await?.account_limited(tenant).await?;
-        let lower = self.plan_of_overdue();
+        let mut tx = self.store.read(scope).await?;
+        let since = tx.account_limited(tenant).await?;
+        let lower = self.plan_of_overdue(&mut tx, tenant).await?;
         Ok(since.zip(lower).map(|(since, lower)| Limited { since, tier: lower.tier.clone() }))
     }
 
-    /// The plan whose limits hold for those who do not pay: the one that the settings name, else that with the lowest base.
-    fn plan_of_overdue(&self) -> Option<Arc<Plan>> {
-        let named = self.config.overdue_tier.as_ref().and_then(|tier| self.plan(tier));
-        named.or_else(|| {
-            let catalogue = self.catalogue();
-            let plans = catalogue.tiers().filter_map(|tier| self.plan(tier));
-            plans.min_by(|one, other| (one.base.minor(), &one.tier).cmp(&(other.base.minor(), &other.tier)))
-        })
+    /// The plan whose limits hold for a tenant that does not pay: the one that the settings name, else that with the lowest base
+    /// among those in its currency.
+    async fn plan_of_overdue(&self, tx: &mut Tx, tenant: TenantId) -> Result<Option<Arc<Plan>>, Error> {
+        if let Some(named) = self.config.overdue_tier.as_ref().and_then(|tier| self.plan(tier)) {
+            return Ok(Some(named));
+        }
+        let account = tx.billing_account(tenant).await?;
+        let currency = account.map_or(self.config.currency, |account| account.currency);
+        let catalogue = self.catalogue();
+        let plans = catalogue.tiers().filter_map(|tier| self.plan(tier)).filter(|plan| plan.currency() == currency);
+        Ok(plans.min_by(|one, other| (one.base.minor(), &one.tier).cmp(&(other.base.minor(), &other.tier))))
     }
 
     /// Holds a tenant to lower limits because of an invoice, within the caller's transaction; `false` when it is already.
@@ -94,7 +99,7 @@ impl Billing {
         tenant: TenantId,
         invoice: Option<InvoiceId>,
     ) -> Result<(), Error> {
-        let tier = self.plan_of_overdue().map(|plan| plan.tier.to_string());
+        let tier = self.plan_of_overdue(tx, tenant).await?.map(|plan| plan.tier.to_string());
         let data = json!({"tenant_id": tenant, "limits_of": tier, "invoice_id": invoice});
         let event = Event::new(name, Some(tenant), data, self.clock.now(), &*self.rng);
         Ok(tx.event_insert(&event).await?)

@@ -87,6 +87,11 @@ impl Margin {
         meters
     }
 
+    /// Whether it is known what everything costs.
+    pub fn is_complete(&self) -> bool {
+        self.lines.iter().all(|line| line.unit.is_some())
+    }
+
     /// What is left of a hundred, to two digits; `None` where nothing comes in.
     pub fn percent(&self) -> Option<Quantity> {
         percent(self.amount, self.revenue.total)
@@ -133,9 +138,17 @@ impl Billing {
             drop(tx);
             let cadence = schedule.in_force(period.from());
             let shares = Shares::new(period, cadence, cadence.interval, super::Proration::Second);
+            let own = book.within(currency);
             for span in self.catalogue().spans(period, &tiers) {
-                for part in parts(&span, book) {
-                    lines.extend(self.cost_of(scope, tenant, (&span, part, &shares), book).await?);
+                for part in parts(&span, &own) {
+                    lines.extend(self.cost_of(scope, tenant, (&span, part, &shares), &own).await?);
+                }
+                let tier = &span.plan.tier;
+                // It costs something to have the tenant, and nobody said what in its currency.
+                if own.0.is_empty() && book.0.iter().any(|costs| costs.fixed(tier).is_some()) {
+                    let (tier, quantity, cost) = (tier.clone(), Quantity::ONE, Quantity::ZERO);
+                    let period = span.period;
+                    lines.push(CostLine { meter: None, tier, version: None, period, quantity, unit: None, cost });
                 }
             }
         }

@@ -15,7 +15,7 @@ use super::{
     Billing,
     costs::CostBook,
     error::Error,
-    everybody::{Answer, MarginOrder, MarginTotals, Place},
+    everybody::{Answer, ByCurrency, MarginOrder, MarginTotals, Place},
     everybody_http::{As, Walk, csv, file},
     forms::cell,
     http::month,
@@ -107,6 +107,8 @@ impl From<CostLine> for CostLineView {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MarginView {
     tenant_id: TenantId,
+    /// In which it owes.
+    currency: Currency,
     period: PeriodView,
     revenue: RevenueView,
     /// Rounded once.
@@ -116,7 +118,7 @@ pub struct MarginView {
     margin: String,
     /// Of a hundred, to two digits; `null` where nothing comes in.
     margin_percent: Option<Quantity>,
-    /// Whether everything that was used has a cost rate.
+    /// Whether everything that was used has a cost rate, and the tenant itself one in its currency.
     complete: bool,
     /// What was used and has none: its cost is unknown, and not in `cost`.
     meters_without_cost: Vec<String>,
@@ -130,6 +132,7 @@ impl MarginView {
         let revenue = margin.revenue;
         Self {
             tenant_id: margin.tenant,
+            currency: margin.amount.currency(),
             period: margin.period.into(),
             revenue: RevenueView {
                 base: revenue.base.amount(),
@@ -143,7 +146,7 @@ impl MarginView {
             cost_exact: margin.cost_exact,
             margin: margin.amount.amount(),
             margin_percent: margin.percent(),
-            complete: unknown.is_empty(),
+            complete: margin.is_complete(),
             meters_without_cost: unknown,
             lines: lines.then(|| margin.lines.into_iter().map(Into::into).collect()),
         }
@@ -177,6 +180,7 @@ impl MarginItem {
 /// What margins come to.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MarginTotalsView {
+    currency: Currency,
     tenants: u64,
     /// Of so many the cost is not known, or not all of it.
     incomplete: u64,
@@ -190,6 +194,7 @@ impl From<MarginTotals> for MarginTotalsView {
     fn from(totals: MarginTotals) -> Self {
         let MarginTotals { tenants, incomplete, revenue, cost, amount } = totals;
         Self {
+            currency: revenue.currency(),
             tenants,
             incomplete,
             revenue: revenue.amount(),
@@ -203,27 +208,39 @@ impl From<MarginTotals> for MarginTotalsView {
 /// A page of margins.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MarginList {
+    /// That of the settings.
     currency: Currency,
     items: Vec<MarginItem>,
-    /// Of this page; with `sort`, of all tenants.
+    /// Of those who owe in it on this page; with `sort`, of all such tenants.
     totals: MarginTotalsView,
+    /// Of those who owe in other currencies, each by itself; absent where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    other_currencies: Vec<MarginTotalsView>,
     next_cursor: Option<String>,
+}
+
+impl MarginList {
+    fn new(items: Vec<MarginItem>, totals: &ByCurrency<MarginTotals>, next_cursor: Option<String>) -> Self {
+        let other_currencies = totals.others().copied().map(Into::into).collect();
+        let currency = totals.own.revenue.currency();
+        Self { currency, items, totals: totals.own.into(), other_currencies, next_cursor }
+    }
 }
 
 /// The columns of the CSV.
 const COLUMNS: &str = "tenant_id,from,to,currency,base,usage,commitment,discounts,voided,revenue,cost,cost_exact,margin,\
                        margin_percent,complete,meters_without_cost,error\r\n";
 
-fn record(item: &MarginItem, currency: Currency) -> String {
+fn record(item: &MarginItem) -> String {
     match item {
         MarginItem::Failed { tenant_id, error } => {
-            format!("{tenant_id},,,{currency},,,,,,,,,,,false,,{}\r\n", cell(error))
+            format!("{tenant_id},,,,,,,,,,,,,,false,,{}\r\n", cell(error))
         }
         MarginItem::Known(own) => {
             let RevenueView { base, usage, commitment, discounts, voided, total } = &own.revenue;
             let percent = own.margin_percent.map(|percent| percent.to_string()).unwrap_or_default();
             let unknown = cell(&own.meters_without_cost.join(" "));
-            let PeriodView { from, to } = &own.period;
+            let (PeriodView { from, to }, currency) = (&own.period, own.currency);
             let mut text = format!("{},{from},{to},{currency},{base},{usage},{commitment},", own.tenant_id);
             // Writing to a String cannot fail.
             let _ = write!(text, "{discounts},{voided},{total},{},{},{},", own.cost, own.cost_exact, own.margin);
@@ -234,9 +251,9 @@ fn record(item: &MarginItem, currency: Currency) -> String {
 
 fn total_record(totals: MarginTotals) -> String {
     let complete = totals.incomplete == 0;
-    let (currency, view) = (totals.revenue.currency(), MarginTotalsView::from(totals));
+    let view = MarginTotalsView::from(totals);
     let percent = view.margin_percent.map(|percent| percent.to_string()).unwrap_or_default();
-    let MarginTotalsView { revenue, cost, margin, .. } = view;
+    let MarginTotalsView { currency, revenue, cost, margin, .. } = view;
     format!("total,,,{currency},,,,,,{revenue},{cost},,{margin},{percent},{complete},,\r\n")
 }
 
@@ -265,7 +282,7 @@ async fn read_margins(
     let book = billing.costs(scope).await?;
     let form = As::accepted(&headers);
     if form != As::Json && order.is_none() && query.limit.is_none() && query.cursor.is_none() {
-        let totals = MarginTotals::new(currency);
+        let totals = ByCurrency::new(currency);
         return file(form, Everybody { billing, scope, at, book, only, lines, form, totals }).await;
     }
     let list = if let (Some(order), None) = (order, only) {
@@ -274,20 +291,23 @@ async fn read_margins(
         let after = query.cursor.as_deref().map(place).transpose()?;
         let page = billing.margins_ranked(scope, (at, &book), (order, after), limit).await?;
         let known = |margin| MarginItem::Known(Box::new(MarginView::new(margin, lines)));
-        let next_cursor = page.next.map(|Place { rank, tenant }| format!("{rank}.{tenant}"));
+        let next_cursor = page.next.map(|Place { currency, rank, tenant }| {
+            let other = currency.map(|code| format!("{code}.")).unwrap_or_default();
+            format!("{other}{rank}.{tenant}")
+        });
         let items = page.items.into_iter().map(known).collect();
-        MarginList { currency, items, totals: page.totals.into(), next_cursor }
+        MarginList::new(items, &page.totals, next_cursor)
     } else {
         let page = PageQuery { limit: query.limit, cursor: query.cursor }.try_into()?;
         let page = billing.margin_page(scope, (at, &book), only, page).await?;
-        let mut totals = MarginTotals::new(currency);
+        let mut totals = ByCurrency::new(currency);
         page.items.iter().try_for_each(|answer| totals.add(answer))?;
         let next_cursor = page.next_cursor.map(|cursor| cursor.to_string());
         let items = page.items.into_iter().map(|answer| MarginItem::new(answer, lines)).collect();
-        MarginList { currency, items, totals: totals.into(), next_cursor }
+        MarginList::new(items, &totals, next_cursor)
     };
     if form == As::Csv {
-        let records: String = list.items.iter().map(|item| record(item, currency)).collect();
+        let records: String = list.items.iter().map(record).collect();
         return Ok(csv(COLUMNS.to_owned() + records.as_str()));
     }
     Ok(Json(list).into_response())
@@ -295,8 +315,12 @@ async fn read_margins(
 
 fn place(text: &str) -> Result<Place, Problem> {
     let read = |text: &str| {
-        let (rank, tenant) = text.split_once('.')?;
-        Some(Place { rank: rank.parse().ok()?, tenant: tenant.parse().ok()? })
+        let (before, tenant) = text.rsplit_once('.')?;
+        let (currency, rank) = match before.split_once('.') {
+            Some((code, rank)) => (Some(code.parse::<Currency>().ok()?.code()), rank),
+            None => (None, before),
+        };
+        Some(Place { currency, rank: rank.parse().ok()?, tenant: tenant.parse().ok()? })
     };
     read(text).ok_or_else(|| Problem::invalid_field("cursor", "is not a cursor this list gave"))
 }
@@ -310,7 +334,7 @@ struct Everybody {
     only: Option<TenantId>,
     lines: bool,
     form: As,
-    totals: MarginTotals,
+    totals: ByCurrency<MarginTotals>,
 }
 
 impl Walk for Everybody {
@@ -325,7 +349,7 @@ impl Walk for Everybody {
             self.totals.add(&answer)?;
             let item = MarginItem::new(answer, self.lines);
             records += &match self.form {
-                As::Csv => record(&item, self.totals.revenue.currency()),
+                As::Csv => record(&item),
                 _ => serde_json::to_string(&item).unwrap_or_default() + "\n",
             };
         }
@@ -333,9 +357,14 @@ impl Walk for Everybody {
     }
 
     fn totals(&self) -> String {
-        match self.form {
-            As::Csv => total_record(self.totals),
-            _ => serde_json::json!({"totals": MarginTotalsView::from(self.totals)}).to_string() + "\n",
+        if self.form == As::Csv {
+            return self.totals.all().copied().map(total_record).collect();
         }
+        let mut line = serde_json::json!({"totals": MarginTotalsView::from(self.totals.own)});
+        let others: Vec<MarginTotalsView> = self.totals.others().copied().map(Into::into).collect();
+        if !others.is_empty() {
+            line["other_currencies"] = serde_json::json!(others);
+        }
+        line.to_string() + "\n"
     }
 }

@@ -131,7 +131,13 @@ impl Billing {
         let mut spans = Vec::new();
         let outside = account.opened_at >= period.to() || account.closed_at.is_some_and(|at| at < period.from());
         if !outside {
-            for (span, is_trial) in with_trials(catalogue.spans(period, &tiers), &account) {
+            let cut = with_trials(catalogue.spans(period, &tiers), &account);
+            if let Some((Span { plan, .. }, _)) = cut.iter().find(|(span, _)| span.plan.currency() != account.currency)
+            {
+                let (tier, plan, account) = (plan.tier.clone(), plan.currency(), account.currency);
+                return Err(Error::OtherCurrency { tier, plan, account });
+            }
+            for (span, is_trial) in cut {
                 let mut usage = self.span_usage((scope, tenant), span, is_trial, detail).await?;
                 self.look_at_each((scope, tenant), &mut usage, &spans).await?;
                 spans.push(usage);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::model::Plan;
-use crate::kernel::{Period, TierName, Timestamp};
+use crate::kernel::{Currency, Period, TierName, Timestamp};
 
 /// A part of a period with one plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,11 @@ impl Catalogue {
     /// The newest version of a tier's plan, in force or not yet.
     pub fn newest(&self, tier: &TierName) -> Option<&PlanVersion> {
         self.versions.iter().rfind(|version| version.plan.tier == *tier)
+    }
+
+    /// Whether any plan is in a currency.
+    pub fn has_currency(&self, currency: Currency) -> bool {
+        self.versions.iter().any(|version| version.plan.currency() == currency)
     }
 
     /// The tiers that have a plan.

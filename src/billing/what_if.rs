@@ -79,14 +79,16 @@ pub struct WhatIf {
 pub struct Compared {
     /// Who.
     pub tenant: TenantId,
+    /// In what it owes.
+    pub currency: Currency,
     /// Period by period: as it is, and as it would be.
     pub periods: Vec<(Bill, Bill)>,
 }
 
 impl Compared {
     /// What it owes and would owe, in all.
-    pub fn sums(&self, currency: Currency) -> Result<(Money, Money), Error> {
-        let zero = Money::zero(currency);
+    pub fn sums(&self) -> Result<(Money, Money), Error> {
+        let zero = Money::zero(self.currency);
         let add = |(is, would): (Money, Money), (one, other): &(Bill, Bill)| {
             Ok::<_, Error>((is.add(one.total)?, would.add(other.total)?))
         };
@@ -95,7 +97,7 @@ impl Compared {
 }
 
 impl Billing {
-    /// A question: what if something else had been in place of a plan. Only of plans in the currency of bills, and of tiers
+    /// A question: what if something else had been in place of a plan. Only of plans in the currency of some plan, and of tiers
     /// that there are.
     pub fn what_if(&self, replacement: Replacement, range: Range) -> Result<WhatIf, Error> {
         let catalogue = self.catalogue();
@@ -108,8 +110,8 @@ impl Billing {
             Instead::Tier(tier) if catalogue.newest(tier).is_none() => {
                 return Err(Error::UnknownTier(tier.clone()));
             }
-            Instead::Plan(plan) if plan.currency() != self.config.currency => {
-                let detail = format!("must be {}, the currency of all bills", self.config.currency);
+            Instead::Plan(plan) if !catalogue.has_currency(plan.currency()) => {
+                let detail = format!("is {}, which no tier's plan has", plan.currency());
                 return Err(invalid("plan.currency", detail));
             }
             _ => {}
@@ -127,13 +129,14 @@ impl Billing {
         loop {
             let is = self.bill(scope, tenant, at).await?;
             let would = self.bill_by(scope, tenant, at, &question.catalogue).await?;
+            let currency = is.total.currency();
             at = is.period.to();
             // Before its account was opened and after it was closed a tenant owes nothing by any plan.
             if !is.lines.is_empty() || !would.lines.is_empty() {
                 periods.push((is, would));
             }
             if !question.range.goes_on_at(at) {
-                return Ok(Compared { tenant, periods });
+                return Ok(Compared { tenant, currency, periods });
             }
         }
     }

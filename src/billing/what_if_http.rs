@@ -14,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Billing,
     error::Error,
-    everybody::{Answer, WhatIfTotals},
+    everybody::{Answer, ByCurrency, WhatIfTotals},
     everybody_http::{As, Walk, file},
     forms::cell,
     http::month,
@@ -118,6 +118,9 @@ pub struct WhatIfLines {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WhatIfTenant {
     tenant_id: TenantId,
+    /// In which it owes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<Currency>,
     #[serde(flatten)]
     sums: Option<WhatIfSums>,
     periods: Vec<WhatIfPeriod>,
@@ -126,11 +129,13 @@ pub struct WhatIfTenant {
     error: Option<String>,
 }
 
-/// Of all tenants on the page, or in the file.
+/// Of tenants that owe in one currency, on the page or in the file.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WhatIfTotalsView {
+    currency: Currency,
+    /// With those for whom it could not be worked out.
     tenants: u64,
-    /// For so many it could not be worked out.
+    /// So many.
     failed: u64,
     #[serde(flatten)]
     sums: WhatIfSums,
@@ -139,10 +144,14 @@ pub struct WhatIfTotalsView {
 /// A page of tenants.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WhatIfView {
+    /// That of the settings.
     currency: Currency,
     items: Vec<WhatIfTenant>,
-    /// Of this page.
+    /// Of those who owe in it on this page, and of those for whom it could not be worked out.
     totals: WhatIfTotalsView,
+    /// Of those who owe in other currencies, each by itself; absent where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    other_currencies: Vec<WhatIfTotalsView>,
     next_cursor: Option<String>,
 }
 
@@ -151,20 +160,21 @@ fn sums(billed: crate::kernel::Money, would_be: crate::kernel::Money) -> Result<
     Ok(WhatIfSums { as_billed: billed.amount(), would_be: would_be.amount(), difference })
 }
 
-fn totals(totals: WhatIfTotals) -> Result<WhatIfTotalsView, Error> {
-    let WhatIfTotals { tenants, failed, billed, would_be } = totals;
-    Ok(WhatIfTotalsView { tenants, failed, sums: sums(billed, would_be)? })
+fn totals(totals: &WhatIfTotals) -> Result<WhatIfTotalsView, Error> {
+    let WhatIfTotals { tenants, failed, billed, would_be } = *totals;
+    Ok(WhatIfTotalsView { currency: billed.currency(), tenants, failed, sums: sums(billed, would_be)? })
 }
 
-fn tenant(answer: Answer<Compared>, currency: Currency, lines: bool) -> Result<WhatIfTenant, Error> {
+fn tenant(answer: Answer<Compared>, lines: bool) -> Result<WhatIfTenant, Error> {
     let tenant_id = answer.tenant;
     let compared = match answer.found {
         Ok(compared) => compared,
         Err(error) => {
-            return Ok(WhatIfTenant { tenant_id, sums: None, periods: Vec::new(), error: Some(error.to_string()) });
+            let (periods, error) = (Vec::new(), Some(error.to_string()));
+            return Ok(WhatIfTenant { tenant_id, currency: None, sums: None, periods, error });
         }
     };
-    let (billed, would_be) = compared.sums(currency)?;
+    let ((billed, would_be), currency) = (compared.sums()?, Some(compared.currency));
     let views = |bill: Bill| bill.lines.into_iter().map(Into::into).collect();
     let period = |(is, would): (Bill, Bill)| {
         Ok::<_, Error>(WhatIfPeriod {
@@ -175,7 +185,7 @@ fn tenant(answer: Answer<Compared>, currency: Currency, lines: bool) -> Result<W
         })
     };
     let periods = compared.periods.into_iter().map(period).collect::<Result<_, _>>()?;
-    Ok(WhatIfTenant { tenant_id, sums: Some(sums(billed, would_be)?), periods, error: None })
+    Ok(WhatIfTenant { tenant_id, currency, sums: Some(sums(billed, would_be)?), periods, error: None })
 }
 
 impl WhatIfRequest {
@@ -245,7 +255,7 @@ async fn what_if(
     let only = request.tenant_id.as_deref().map(str::parse).transpose();
     let only: Option<TenantId> = only.map_err(|error| Problem::invalid_field("tenant_id", error))?;
     let (scope, lines, currency) = (Scope::from(&scope), request.lines, billing.config().currency);
-    let all = WhatIfTotals::new(currency);
+    let all: ByCurrency<WhatIfTotals> = ByCurrency::new(currency);
     let form = As::accepted(&headers);
     if form != As::Json {
         return file(form, Question { billing, scope, asked: question, only, lines, form, totals: all }).await;
@@ -255,10 +265,11 @@ async fn what_if(
     let (mut items, mut of_page) = (Vec::new(), all);
     for answer in page.items {
         of_page.add(&answer)?;
-        items.push(tenant(answer, currency, lines)?);
+        items.push(tenant(answer, lines)?);
     }
     let next_cursor = page.next_cursor.map(|cursor| cursor.to_string());
-    Ok(Json(WhatIfView { currency, items, totals: totals(of_page)?, next_cursor }).into_response())
+    let (own, other_currencies) = (totals(&of_page.own)?, of_page.others().map(totals).collect::<Result<_, _>>()?);
+    Ok(Json(WhatIfView { currency, items, totals: own, other_currencies, next_cursor }).into_response())
 }
 
 /// All tenants, one page of them at a time.
@@ -269,7 +280,7 @@ struct Question {
     only: Option<TenantId>,
     lines: bool,
     form: As,
-    totals: WhatIfTotals,
+    totals: ByCurrency<WhatIfTotals>,
 }
 
 impl Question {
@@ -280,7 +291,8 @@ impl Question {
         let sums = tenant.sums.as_ref();
         let sums = sums.map_or([""; 3], |sums| [&sums.as_billed, &sums.would_be, &sums.difference].map(String::as_str));
         let error = cell(tenant.error.as_deref().unwrap_or_default());
-        format!("{},{},{},{error}\r\n", tenant.tenant_id, self.totals.billed.currency(), sums.join(","))
+        let currency = tenant.currency.map(Currency::code).unwrap_or_default();
+        format!("{},{currency},{},{error}\r\n", tenant.tenant_id, sums.join(","))
     }
 }
 
@@ -297,7 +309,7 @@ impl Walk for Question {
         let mut records = String::new();
         for answer in page.items {
             self.totals.add(&answer)?;
-            let tenant = tenant(answer, self.totals.billed.currency(), self.lines)?;
+            let tenant = tenant(answer, self.lines)?;
             records += &self.record(&tenant);
         }
         Ok((records, page.next_cursor))
@@ -305,11 +317,20 @@ impl Walk for Question {
 
     fn totals(&self) -> String {
         // What could be added up can be taken apart.
-        let Ok(all) = totals(self.totals) else { return String::new() };
+        let all: Result<Vec<_>, _> = self.totals.all().map(totals).collect();
+        let Ok(mut all) = all else { return String::new() };
         if self.form == As::Lines {
-            return serde_json::json!({"totals": all}).to_string() + "\n";
+            let others = all.split_off(1);
+            let mut line = serde_json::json!({"totals": all[0]});
+            if !others.is_empty() {
+                line["other_currencies"] = serde_json::json!(others);
+            }
+            return line.to_string() + "\n";
         }
-        let WhatIfSums { as_billed, would_be, difference } = all.sums;
-        format!("total,{},{as_billed},{would_be},{difference},\r\n", self.totals.billed.currency())
+        let record = |WhatIfTotalsView { currency, sums, .. }| {
+            let WhatIfSums { as_billed, would_be, difference } = sums;
+            format!("total,{currency},{as_billed},{would_be},{difference},\r\n")
+        };
+        all.into_iter().map(record).collect()
     }
 }

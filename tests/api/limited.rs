@@ -161,3 +161,17 @@ async fn without_a_tier_in_the_settings_it_is_the_one_with_the_lowest_base_and_n
     assert_eq!(limits, ["apis 7 hard", "compute 9 soft"]);
     assert_eq!((&quota["limited_to"], &quota["rate_limit"]["requests"]), (&json!("free"), &json!(10)));
 }
+
+#[tokio::test]
+async fn without_a_tier_in_the_settings_it_is_one_in_the_currency_that_the_tenant_owes_in() {
+    let app = TestApp::with("[billing]\noverdue = \"limit\"\npayment_terms_days = 0").await;
+    for (tier, base) in [("tokyo", "3000"), ("kyoto", "2900")] {
+        plan_of(&app, tier, json!({"currency": "JPY", "base": base, "prices": []})).await;
+    }
+    app.tenant("Acme", "tokyo").await;
+    at(&app, "2026-12-01T01:00:00Z");
+    assert_eq!(close(&app).await.limited, 1);
+    // 2,900 yen are less than 3,000, and no cents.
+    let quota = app.owner_of("Acme").await.get("/v1/quota").await.expect(200).body;
+    assert_eq!(quota["limited_to"], "kyoto");
+}

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::{
-    invoices::{at, close, invoices},
+    invoices::{at, close, invoices, plan_of},
     ledger::record_units,
 };
 use crate::support::app::TestApp;
@@ -241,4 +241,54 @@ async fn what_is_no_rate_and_no_question_is_refused_by_its_field() {
     assert_eq!(admin.get(COSTS).await.expect(200).body["items"].as_array().unwrap().len(), made);
     let noted = admin.get(&["/admin/v1/audit?action=", "costs.changed"].concat()).await.expect(200);
     assert_eq!(noted.body["items"].as_array().unwrap().len(), made);
+}
+
+#[tokio::test]
+async fn tenants_that_owe_in_another_currency_have_margins_totals_and_rates_of_their_own() {
+    let app = TestApp::new().await;
+    plan_of(&app, "tokyo", json!({"currency": "JPY", "base": "3000", "prices": []})).await;
+    let (acme, tokyo) = (app.tenant("Acme", "standard").await, app.tenant("Tokyo", "tokyo").await);
+    let admin = app.admin().await;
+    admin.put(COSTS, costs()).await.expect(200);
+    let one_by_one = async || {
+        let mut found = Vec::new();
+        for tenant in [&acme, &tokyo] {
+            let item = margin(&app, &format!("?tenant_id={tenant}")).await["items"][0].clone();
+            found.push((item["currency"].as_str().unwrap().to_owned(), figures(&item), item["complete"].clone()));
+        }
+        found
+    };
+    let figure = |texts: [&str; 4]| texts.map(str::to_owned).to_vec();
+    let dollars = ("USD".to_owned(), figure(["30.00", "1.00", "29.00", "96.67"]), json!(true));
+    // A dollar is no yen: what the tenant costs is unknown.
+    let yen = ("JPY".to_owned(), figure(["3000", "0", "3000", "100"]), json!(false));
+    assert_eq!(one_by_one().await, [dollars.clone(), yen]);
+    let all = margin(&app, "").await;
+    let totals = |view: &Value| (view["currency"].clone(), view["tenants"].clone(), view["incomplete"].clone());
+    assert_eq!(totals(&all["totals"]), (json!("USD"), json!(1), json!(0)));
+    assert_eq!(all["other_currencies"].as_array().unwrap().len(), 1);
+    assert_eq!(totals(&all["other_currencies"][0]), (json!("JPY"), json!(1), json!(1)));
+    assert_eq!(figures(&all["totals"]), figure(["30.00", "1.00", "29.00", "96.67"]));
+
+    let rates = json!({"currency": "JPY", "fixed": [{"amount": "1000"}]});
+    admin.put(COSTS, rates).await.expect(200);
+    let yen = ("JPY".to_owned(), figure(["3000", "1000", "2000", "66.67"]), json!(true));
+    assert_eq!(one_by_one().await, [dollars, yen], "and those in dollars hold on");
+    assert_eq!(admin.get(COSTS).await.expect(200).body["in_force"]["currency"], "USD");
+    // In order each currency by itself, the settings' first: 2000 yen are not less than 29 dollars.
+    for sort in ["margin", "-margin"] {
+        let first = margin(&app, &format!("?sort={sort}&limit=1")).await;
+        let after = format!("?sort={sort}&limit=1&cursor={}", first["next_cursor"].as_str().unwrap());
+        let second = margin(&app, &after).await;
+        let tenants = [&first, &second].map(|page| page["items"][0]["tenant_id"].as_str().unwrap().to_owned());
+        assert_eq!((tenants, &second["next_cursor"]), ([acme.clone(), tokyo.clone()], &Value::Null), "{sort}");
+        assert_eq!(second["other_currencies"][0]["margin"], "2000");
+    }
+    let request = Request::get("/admin/v1/margin")
+        .header(header::AUTHORIZATION, format!("Bearer {}", admin.token))
+        .header(header::ACCEPT, "text/csv");
+    let reply = app.send(request.body(Body::empty()).unwrap()).await.expect(200);
+    let records: Vec<&str> = reply.body.as_str().unwrap().split("\r\n").collect();
+    let last = ["total,,,USD,,,,,,30.00,1.00,,29.00,96.67,true,,", "total,,,JPY,,,,,,3000,1000,,2000,66.67,true,,", ""];
+    assert_eq!(records[3..], last);
 }

@@ -278,3 +278,36 @@ async fn a_question_that_is_none_is_refused_by_its_field() {
     let before = admin.post(PATH, before).await.expect(200).body;
     assert_eq!((sums(&before["totals"]), &before["items"][0]["periods"]), (["0.00", "0.00", "0.00"], &json!([])));
 }
+
+#[tokio::test]
+async fn a_plan_in_another_currency_is_worked_out_for_those_who_owe_in_it_and_said_of_the_others() {
+    let app = TestApp::new().await;
+    plan_of(&app, "tokyo", json!({"currency": "JPY", "base": "3000", "prices": []})).await;
+    let (acme, tokyo) = (app.tenant("Acme", "standard").await, app.tenant("Tokyo", "tokyo").await);
+    let admin = app.admin().await;
+    let yen = json!({"isolation": "pool", "currency": "JPY", "base": "5000"});
+    let of = |answer: &Value, tenant: &str| {
+        answer["items"].as_array().unwrap().iter().find(|item| item["tenant_id"] == *tenant).unwrap().clone()
+    };
+    let all = admin.post(PATH, json!({"plan": yen})).await.expect(200).body;
+    let failed = of(&all, &acme);
+    assert_eq!(failed["error"], "the plan of whatif is in JPY, and this tenant owes in USD");
+    assert!(failed["as_billed"].is_null() && failed["currency"].is_null());
+    assert_eq!(
+        (sums(&of(&all, &tokyo)), of(&all, &tokyo)["currency"].as_str()),
+        (["3000", "5000", "2000"], Some("JPY"))
+    );
+    assert_eq!((&all["totals"]["tenants"], &all["totals"]["failed"]), (&json!(1), &json!(1)));
+    assert_eq!(sums(&all["other_currencies"][0]), ["3000", "5000", "2000"]);
+    // Whose plan stays owes the same.
+    let other = json!({"plan": cheap(), "replace": "standard"});
+    let all = admin.post(PATH, other.clone()).await.expect(200).body;
+    assert_eq!(
+        (sums(&of(&all, &acme)), sums(&of(&all, &tokyo))),
+        (["30.00", "10.00", "-20.00"], ["3000", "3000", "0"])
+    );
+    assert_eq!((sums(&all["totals"]), &all["totals"]["failed"]), (["30.00", "10.00", "-20.00"], &json!(0)));
+    let file = whole(&admin, "text/csv", &other).await.expect(200);
+    let records: Vec<&str> = file.body.as_str().unwrap().split("\r\n").collect();
+    assert_eq!(records[3..], ["total,USD,30.00,10.00,-20.00,", "total,JPY,3000,3000,0,", ""]);
+}
