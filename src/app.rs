@@ -303,13 +303,9 @@ impl App {
             webhooks: self.state.0.webhooks.clone(),
         };
         tasks.spawn(gateway::crossings::tell(teller, token.clone()));
-        let every = self.settings.billing.close_every;
-        tasks.spawn(upkeep::close_periods(self.state.0.onboarding.clone(), every, token.clone()));
-        tasks.spawn(upkeep::seal_audit(self.store.clone(), token.clone()));
-        tasks.spawn(upkeep::go_on_with_registrations(self.state.0.onboarding.clone(), token.clone()));
-        tasks.spawn(upkeep::tidy(self.state.0.identity.clone(), token.clone()));
         let outbound = Outbound::new(self.settings.webhooks.reach());
-        tasks.spawn(upkeep::tell_logouts(self.state.0.identity.clone(), outbound.clone(), token.clone()));
+        let of = (self.store.clone(), self.state.0.onboarding.clone(), self.state.0.identity.clone());
+        upkeep::begin(of, outbound.clone(), self.settings.billing.close_every, (&tasks, &token));
         pushes::begin(&self.state.0.stripe, &tasks, &token);
         tasks.spawn(deliveries::tell(self.state.0.webhooks.clone(), outbound, token.clone()));
         if let Some(tls) = self.tls.clone() {

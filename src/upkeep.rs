@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     identity::{Error, Identity, LogoutNotice},
@@ -25,6 +25,20 @@ const SEAL: Duration = Duration::from_secs(2);
 const GO_ON: Duration = Duration::from_secs(1);
 /// Clients that are told at once.
 const AT_ONCE: usize = 8;
+
+/// Begins all of it; invoices are looked after every so often.
+pub fn begin(
+    (store, onboarding, identity): (Store, Onboarding, Identity),
+    outbound: Outbound,
+    close_every: Duration,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) {
+    tasks.spawn(close_periods(onboarding.clone(), close_every, stop.clone()));
+    tasks.spawn(go_on_with_registrations(onboarding, stop.clone()));
+    tasks.spawn(seal_audit(store, stop.clone()));
+    tasks.spawn(tidy(identity.clone(), stop.clone()));
+    tasks.spawn(tell_logouts(identity, outbound, stop.clone()));
+}
 
 /// Tidies until it is stopped.
 pub async fn tidy(identity: Identity, stop: CancellationToken) {

@@ -112,7 +112,7 @@ impl Billing {
             }
             Instead::Plan(plan) if !catalogue.has_currency(plan.currency()) => {
                 let detail = format!("is {}, which no tier's plan has", plan.currency());
-                return Err(invalid("plan.currency", detail));
+                return Err(invalid("plan", detail));
             }
             _ => {}
         }

@@ -174,6 +174,6 @@ async fn a_meter_that_any_version_of_a_plan_prices_stays_and_so_does_what_it_was
     at(&app, "2027-01-01T02:00:00Z");
     close(&app).await;
     let found = invoices(&app, &acme).await;
-    let kinds: Vec<_> = found.iter().flat_map(|one| lines(one)).filter(|line| line.starts_with("adjustment")).collect();
+    let kinds: Vec<_> = found.iter().flat_map(lines).filter(|line| line.starts_with("adjustment")).collect();
     assert_eq!((found.len(), lines(&found[0]), kinds), (2, issued.map(str::to_owned).to_vec(), Vec::new()));
 }

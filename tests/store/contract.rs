@@ -428,11 +428,11 @@ on_each_engine! {
         assert_eq!([note("day", 5).await, note("day", 5).await], [true, false]);
         assert_eq!([note("month", 5).await, note("day", 6).await, note("day", 6).await], [true, true, false]);
         let mut tx = store.begin(JOB).await.unwrap();
-        tx.audit_forget(now().floor_minute()).await.unwrap();
+        tx.crossings_forget(now().floor_minute()).await.unwrap();
         tx.commit().await.unwrap();
         assert!(!note("day", 5).await, "it is not older");
         let mut tx = store.begin(JOB).await.unwrap();
-        tx.audit_forget(now().plus_secs(60)).await.unwrap();
+        tx.crossings_forget(now().plus_secs(60)).await.unwrap();
         tx.commit().await.unwrap();
         assert!(note("day", 5).await);
         let mut of_other = store.begin(Scope::Tenant(TenantId::generate(now(), &SeededRng::new(7)))).await.unwrap();
