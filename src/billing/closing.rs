@@ -64,7 +64,7 @@ impl Billing {
     /// Drafts of some accounts, each one's first in one transaction.
     async fn draft_together(&self, accounts: Vec<DueAccount>, now: Timestamp) -> Result<usize, Error> {
         let (mut made, mut planned, mut alone) = (0, Vec::new(), Vec::new());
-        let then = self.at_this_moment().await?;
+        let (then, permit) = self.at_this_moment().await?;
         for DueAccount { tenant, .. } in accounts {
             match then.planned(tenant, now).await {
                 Ok(Some(plan)) => planned.push(plan),
@@ -73,7 +73,7 @@ impl Billing {
                 Ok(None) | Err(_) => alone.push(tenant),
             }
         }
-        drop(then);
+        drop((then, permit));
         let mut tx = self.store.begin(Scope::Job(JOB)).await?;
         for plan in &planned {
             let tenant = plan.invoice.tenant_id;
@@ -213,7 +213,7 @@ impl Billing {
         mark: Option<MarkRef>,
     ) -> Result<(usize, Vec<TenantId>), Error> {
         let mut worked = Vec::new();
-        let then = self.at_this_moment().await?;
+        let (then, permit) = self.at_this_moment().await?;
         for (_, id) in &drafts {
             let invoice = then.invoice(Scope::Job(JOB), *id).await?;
             if invoice.state != InvoiceState::Draft {
@@ -226,7 +226,7 @@ impl Billing {
                 Err(_) => {}
             }
         }
-        drop(then);
+        drop((then, permit));
         let all = worked.len() == drafts.len();
         let (mut issued, mut stuck) = (self.issue_together(worked).await?, Vec::new());
         if issued == 0 || !all {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     address::BillingAddress,
@@ -28,6 +29,9 @@ use crate::{
     store::{PlanRow, Scope, Store, StoreError, Tx},
 };
 
+/// So many look at one moment of the ledger at once: half of the embedded store's readers.
+const MOMENTS: usize = 2;
+
 /// From when a new version of a plan holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effective {
@@ -42,6 +46,8 @@ pub enum Effective {
 pub struct Billing {
     pub(super) store: Store,
     usage: UsageSource,
+    /// Who looks at one moment of the ledger.
+    moments: Arc<Semaphore>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) rng: Arc<dyn Rng>,
     observer: Arc<dyn TenantObserver>,
@@ -69,7 +75,8 @@ impl Billing {
         let config = Arc::new(config);
         let catalogue = Arc::new(RwLock::new(Arc::new(Catalogue::default())));
         let digests = Arc::default();
-        let billing = Self { store, usage, clock, rng, observer, config, fonts, catalogue, digests };
+        let moments = Arc::new(Semaphore::new(MOMENTS));
+        let billing = Self { store, usage, moments, clock, rng, observer, config, fonts, catalogue, digests };
         billing.put_stock_plans(stock).await?;
         billing.reload_plans().await?;
         Ok(billing)
@@ -118,9 +125,12 @@ impl Billing {
         &self.usage
     }
 
-    /// The same over the usage of one moment, in which all that was settled on this node by now is counted.
-    pub(super) async fn at_this_moment(&self) -> Result<Self, Error> {
-        Ok(Self { usage: self.usage.at_this_moment(&self.store).await?, ..self.clone() })
+    /// The same over the usage of one moment, in which all that was settled on this node by now is counted. Who has it holds a
+    /// connection while waiting for others, so few have it at once; the permit goes with it.
+    pub(super) async fn at_this_moment(&self) -> Result<(Self, Option<OwnedSemaphorePermit>), Error> {
+        // The semaphore is never closed.
+        let permit = Arc::clone(&self.moments).acquire_owned().await.ok();
+        Ok((Self { usage: self.usage.at_this_moment(&self.store).await?, ..self.clone() }, permit))
     }
 
     /// The time, for callers that ask about now.
