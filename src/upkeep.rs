@@ -49,11 +49,15 @@ pub async fn tidy(identity: Identity, stop: CancellationToken) {
     }
 }
 
-/// Seals the audit until it is stopped.
+/// Seals the audit until it is stopped, and then once more.
 pub async fn seal_audit(store: Store, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(SEAL)).await.is_some() {
+    loop {
+        let goes_on = stop.run_until_cancelled(tokio::time::sleep(SEAL)).await.is_some();
         if let Err(error) = seal_audit_once(&store).await {
             tracing::warn!(error = chain(&error), "the audit could not be sealed");
+        }
+        if !goes_on {
+            return;
         }
     }
 }

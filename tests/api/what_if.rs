@@ -216,7 +216,7 @@ async fn all_tenants_are_asked_about_in_pages_or_as_one_file() {
     assert_eq!(lines.len(), 4);
     assert_eq!(
         (sums(&lines[0]), sums(&lines[3]["totals"])),
-        (["30.00", "11.00", "-19.00"], ["90.00", "36.00", "-54.00"])
+        (["30.00", would_be, &format!("-{less}.00")], ["90.00", "36.00", "-54.00"])
     );
 }
 

@@ -26,7 +26,7 @@ const SETTINGS: &str = "[lab]\nenabled = true\n[identity]\npublished_algs = [\"E
     [billing]\nclose_every_s = 3600\n\
     [[gateway.routes]]\npath = \"/sample/\"\nupstream = \"builtin:sample\"\n";
 /// The store writes its log and its pages, and syncs both: at how many of them it is killed, and in a sample.
-const CALLS: [(&str, u64, u64); 2] = [("pwrite64", 11, 29), ("fsync", 3, 9)];
+const CALLS: [(&str, u64, u64); 2] = [("pwrite64", 11, 29), ("fsync", 1, 2)];
 
 fn admin(server: &Server) -> String {
     server.token(ADMIN_EMAIL, ADMIN_PASSWORD)
@@ -137,7 +137,7 @@ fn no_kill_while_a_month_is_closed_loses_or_doubles_an_invoice() {
             scope.spawn(lane);
         });
         let kills = kills.into_inner();
-        assert!(kills >= 3, "{call}: {kills} kills");
+        assert!(kills >= 2, "{call}: {kills} kills");
         say(&format!("closing a month, {call}: {kills} kills, every tenant has one invoice"));
     }
 }
