@@ -182,6 +182,9 @@ fn a_signal_reloads_and_what_needs_a_restart_is_named_and_left_alone() {
     assert!(line.contains("metering.flush_ms") && line.contains("server.drain_s"), "{line}");
     assert_eq!(Client::connect(&case.server).get("/a/", "").body, "a");
     let again = case.reload(&new);
+    let noted = case.server.get("/admin/v1/audit?action=settings.reloaded", &admin(&case.server)).json();
+    let acts: Vec<_> = noted["items"].as_array().unwrap().iter().map(|entry| entry["action"].as_str()).collect();
+    assert_eq!(acts, [Some("settings.reloaded"); 2], "the signal's, and this one: {noted}");
     assert_eq!(again["restart"], json!(["metering.flush_ms", "server.drain_s"]));
     let nobody = case.server.call("POST", "/admin/v1/reload", "", &Value::Null);
     assert_eq!((nobody.status, token.is_empty()), (401, false));
