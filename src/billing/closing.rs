@@ -244,6 +244,12 @@ impl Billing {
     async fn issue_together(&self, worked: Vec<(Invoice, Worked)>) -> Result<usize, Error> {
         let count = worked.len();
         let mut tx = self.store.begin(Scope::Job(JOB)).await?;
+        // In the order of tenants and before the series, as everybody does: nobody waits for who waits for them.
+        for (invoice, worked) in &worked {
+            if !tx.account_step(invoice.tenant_id, worked.revision).await? {
+                return Ok(0);
+            }
+        }
         for (invoice, worked) in worked {
             match self.issue_in(&mut tx, Actor::Job(JOB), invoice, worked).await {
                 Ok(Some(_)) => {}

@@ -40,7 +40,7 @@ const DAY_S: i64 = 86_400;
 
 /// What an invoice would say and come to.
 pub(super) struct Worked {
-    revision: i64,
+    pub(super) revision: i64,
     lines: Vec<InvoiceLine>,
     pub(super) charges: Charges,
     pub(super) document: InvoiceDocument,
@@ -75,6 +75,9 @@ impl Billing {
             }
             let worked = self.work_out_to_issue(scope, &invoice, mark).await?;
             let mut tx = self.store.begin(scope).await?;
+            if !tx.account_step(invoice.tenant_id, worked.revision).await? {
+                continue;
+            }
             if let Some(invoice) = self.issue_in(&mut tx, actor, invoice, worked).await? {
                 tx.commit().await?;
                 return Ok((invoice, true));
@@ -98,8 +101,9 @@ impl Billing {
         Ok(worked)
     }
 
-    /// Issues a draft within the caller's transaction, which must not be committed otherwise; `None` when something else came
-    /// first.
+    /// Issues a draft within the caller's transaction, which has claimed the account at the revision that was worked with, and must
+    /// not be committed otherwise; `None` when something else came first. The series is held from here on: whoever issues
+    /// several claims all their accounts before.
     pub(super) async fn issue_in(
         &self,
         tx: &mut Tx,
@@ -107,11 +111,8 @@ impl Billing {
         mut invoice: Invoice,
         worked: Worked,
     ) -> Result<Option<Invoice>, Error> {
-        let Worked { revision, lines, charges, document, evidence } = worked;
+        let Worked { lines, charges, document, evidence, .. } = worked;
         let (tenant, now) = (invoice.tenant_id, self.clock.now());
-        if !tx.account_step(tenant, revision).await? {
-            return Ok(None);
-        }
         let earlier = tx.invoices_before(tenant, invoice.period.from()).await?;
         if let Some(draft) = earlier.iter().find(|earlier| earlier.state == InvoiceState::Draft) {
             return Err(Error::EarlierDraft { id: invoice.id, earlier: draft.id });

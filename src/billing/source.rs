@@ -36,10 +36,7 @@ impl UsageSource {
         meter: &MeterKey,
         period: Period,
     ) -> Result<Quantity, metering::Error> {
-        match self {
-            Self::Live(metering) => metering.total(scope, tenant, meter, period).await,
-            Self::Ledger(reader) => reader.total(scope, tenant, meter, period).await,
-        }
+        self.reader(meter).await?.total(scope, tenant, meter, period).await
     }
 
     /// The same, and what each day has of it.
@@ -50,10 +47,7 @@ impl UsageSource {
         meter: &MeterKey,
         period: Period,
     ) -> Result<ByDay, metering::Error> {
-        match self {
-            Self::Live(metering) => metering.by_day(scope, tenant, meter, period).await,
-            Self::Ledger(reader) => reader.by_day(scope, tenant, meter, period).await,
-        }
+        self.reader(meter).await?.by_day(scope, tenant, meter, period).await
     }
 
     /// What each window of a period has of it.
@@ -79,13 +73,6 @@ impl UsageSource {
         self.reader(meter).await?.events_of(scope, tenant, meter, period, page).await
     }
 
-    async fn reader(&self, meter: &MeterKey) -> Result<UsageReader, metering::Error> {
-        match self {
-            Self::Live(metering) => metering.reader_for(meter).await,
-            Self::Ledger(reader) => Ok(reader.clone()),
-        }
-    }
-
     /// The amount of each of a tenant's transactions in a period, in the order in which they happened; `false` when the meter
     /// counts no transactions with amounts that add up.
     pub async fn each_amount(
@@ -95,10 +82,7 @@ impl UsageSource {
         period: Period,
         take: impl FnMut(Quantity) -> Result<(), QuantityError> + Send,
     ) -> Result<bool, metering::Error> {
-        match self {
-            Self::Live(metering) => metering.each_amount(scope, (tenant, meter), period, take).await,
-            Self::Ledger(reader) => reader.each_amount(scope, (tenant, meter), period, take).await,
-        }
+        self.reader(meter).await?.each_amount(scope, (tenant, meter), period, take).await
     }
 
     /// The meters that there are, and whether a value of each is one row of totals away, not all of its events.
@@ -108,5 +92,13 @@ impl UsageSource {
             Self::Ledger(reader) => reader.meters(),
         };
         known.iter().map(|meter| (meter.key.clone(), !meter.aggregation.needs_events())).collect()
+    }
+
+    /// The ledger, after what was settled of a meter on this node by now is counted.
+    async fn reader(&self, meter: &MeterKey) -> Result<UsageReader, metering::Error> {
+        match self {
+            Self::Live(metering) => metering.reader_for(meter).await,
+            Self::Ledger(reader) => Ok(reader.clone()),
+        }
     }
 }

@@ -38,18 +38,6 @@ impl ByDay {
 }
 
 impl Metering {
-    /// A tenant's usage of a meter in a period, by day. What was settled on this node before the call is in it.
-    pub async fn by_day(
-        &self,
-        scope: Scope,
-        tenant: TenantId,
-        meter: &MeterKey,
-        period: Period,
-    ) -> Result<ByDay, Error> {
-        self.catch_up_for(meter).await?;
-        self.reader().by_day(scope, tenant, meter, period).await
-    }
-
     /// What has been counted by now, after what was settled on this node before the call is.
     pub async fn reader_for(&self, meter: &MeterKey) -> Result<UsageReader, Error> {
         self.catch_up_for(meter).await?;

@@ -100,29 +100,6 @@ impl Metering {
         self.reader().usage(scope, subjects, query).await
     }
 
-    /// A tenant's usage of a meter in a period, in all.
-    pub async fn total(
-        &self,
-        scope: Scope,
-        tenant: TenantId,
-        meter: &MeterKey,
-        period: Period,
-    ) -> Result<Quantity, Error> {
-        self.catch_up_for(meter).await?;
-        self.reader().total(scope, tenant, meter, period).await
-    }
-
-    /// The same as the ledger has it now, without counting what was recorded meanwhile.
-    pub async fn counted(
-        &self,
-        scope: Scope,
-        tenant: TenantId,
-        meter: &MeterKey,
-        period: Period,
-    ) -> Result<Quantity, Error> {
-        self.reader().counted(scope, tenant, meter, period).await
-    }
-
     /// Events are counted as they are taken; only what the gateway counts waits in the journal.
     pub(super) async fn catch_up_for(&self, meter: &MeterKey) -> Result<(), Error> {
         match self.meters.by_key(meter) {

@@ -8,25 +8,11 @@ use super::{
     meter::{Aggregation, Meter},
     model::{Event, MeterKey},
     query::{UsageReader, nanos},
-    service::Metering,
 };
 use crate::{
     kernel::{Period, Quantity, QuantityError, TenantId},
     store::{EventFilter, Scope},
 };
-
-impl Metering {
-    /// See [`UsageReader::each_amount`].
-    pub async fn each_amount(
-        &self,
-        scope: Scope,
-        of: (TenantId, &MeterKey),
-        period: Period,
-        take: impl FnMut(Quantity) -> Result<(), QuantityError> + Send,
-    ) -> Result<bool, Error> {
-        self.reader().each_amount(scope, of, period, take).await
-    }
-}
 
 impl UsageReader {
     /// The meters that there are.

@@ -9,6 +9,8 @@ use crate::kernel::Secret;
 const DATA: &str = "./tollgate-data";
 /// Connections to `PostgreSQL`.
 const MAX_CONNECTIONS: i64 = 10;
+/// Whoever closes periods holds two while others are read by.
+const LEAST_CONNECTIONS: i64 = 4;
 
 /// `[store]`
 #[derive(Debug, Clone)]
@@ -31,7 +33,7 @@ impl StoreSettings {
         if url.as_deref().is_some_and(|url| !url.starts_with("postgres://") && !url.starts_with("postgresql://")) {
             reader.fault("store.url", "must begin with postgres:// or postgresql://");
         }
-        let max_connections = reader.number("store.max_connections", MAX_CONNECTIONS, 1, 1_000);
+        let max_connections = reader.number("store.max_connections", MAX_CONNECTIONS, LEAST_CONNECTIONS, 1_000);
         Some(Self {
             data: PathBuf::from(data?),
             url: url.map(Secret::new),

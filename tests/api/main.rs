@@ -13,6 +13,7 @@ mod bad_input;
 mod billing_lives;
 mod billing_periods;
 mod bills;
+mod closing;
 mod corrections;
 mod coverage;
 mod customers;

@@ -86,6 +86,12 @@ async fn a_postgres_store_refuses_every_pair_that_is_not_in_the_table() {
     the_store_refuses(&store).await;
 }
 
+/// What became of a change that only the database could refuse.
+fn as_it_may<T: std::fmt::Debug>(tenant: &Tenant, to: &Status, done: &Result<T, sqlx::Error>) {
+    let (from, to_name) = (tenant.status.name(), to.name());
+    assert_eq!(done.is_ok(), may_follow(&tenant.status, to), "{from} to {to_name}: {done:?}");
+}
+
 #[tokio::test]
 async fn a_statement_of_ones_own_is_refused_by_the_embedded_database_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
@@ -95,14 +101,7 @@ async fn a_statement_of_ones_own_is_refused_by_the_embedded_database_all_the_sam
     let mut raw = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
     for (tenant, to) in pairs {
         let update = sqlx::query(UPDATE).bind(tenant.id.as_uuid()).bind(to.name());
-        let done = update.execute(&mut raw).await;
-        assert_eq!(
-            done.is_ok(),
-            may_follow(&tenant.status, &to),
-            "{} to {}: {done:?}",
-            tenant.status.name(),
-            to.name()
-        );
+        as_it_may(&tenant, &to, &update.execute(&mut raw).await);
     }
     let id = TenantId::generate(now(), &SeededRng::new(9));
     assert!(sqlx::query(INSERT).bind(id.as_uuid()).execute(&mut raw).await.is_err(), "not a state at all");
@@ -117,14 +116,7 @@ async fn a_statement_of_ones_own_is_refused_by_postgres_all_the_same() {
     let mut raw = PgConnection::connect(&address).await.unwrap();
     for (tenant, to) in pairs {
         let update = sqlx::query(UPDATE).bind(tenant.id.as_uuid()).bind(to.name());
-        let done = update.execute(&mut raw).await;
-        assert_eq!(
-            done.is_ok(),
-            may_follow(&tenant.status, &to),
-            "{} to {}: {done:?}",
-            tenant.status.name(),
-            to.name()
-        );
+        as_it_may(&tenant, &to, &update.execute(&mut raw).await);
     }
     let id = TenantId::generate(now(), &SeededRng::new(9));
     assert!(sqlx::query(INSERT).bind(id.as_uuid()).execute(&mut raw).await.is_err(), "not a state at all");
