@@ -85,13 +85,13 @@ async fn are_made_once(app: &TestApp, beside: &TestApp) {
 #[tokio::test]
 async fn who_closes_and_who_issues_by_hand_do_not_wait_for_each_other() {
     let app = TestApp::new().await;
-    are_made_once(&app, &app).await;
+    Box::pin(are_made_once(&app, &app)).await;
 }
 
 #[tokio::test]
 async fn who_closes_and_who_issues_by_hand_do_not_wait_for_each_other_on_postgres() {
     let Some(app) = TestApp::on_postgres().await else { return };
-    are_made_once(&app, &app.beside().await).await;
+    Box::pin(are_made_once(&app, &app.beside().await)).await;
 }
 
 #[tokio::test]
