@@ -5,9 +5,12 @@
 //! over, something is wrong with one tenant) is done by itself afterwards. So a pass that dies leaves what was committed, and the next one, of
 //! this node or of any other, finds the rest.
 
+use std::collections::HashSet;
+
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
+    books::{Books, Next},
     error::Error,
     evidence::MarkRef,
     invoice::{Invoice, InvoiceState},
@@ -16,14 +19,14 @@ use super::{
     service::Billing,
 };
 use crate::{
-    kernel::{Actor, EventName, InvoiceId, Money, Period, TenantId, Timestamp, fault::chain},
-    store::{DueAccount, Scope, Tx},
+    kernel::{Actor, EventName, InvoiceId, Money, TenantId, Timestamp, fault::chain},
+    store::{BilledThrough, DueAccount, Scope},
 };
 
 /// Accounts that are looked at in one query.
 const PAGE: i64 = 2_000;
 /// Tenants whose invoices are written in one transaction: others who write wait for it.
-const TOGETHER: usize = 100;
+const TOGETHER: usize = 200;
 /// So many are being worked out while others are written.
 const BESIDE: usize = 2;
 /// It is said how far a pass is when it has made so many more.
@@ -37,10 +40,11 @@ struct Planned {
     then: Option<Timestamp>,
 }
 
-/// What a tenant's next period is, if one is over.
-enum Next {
-    Over { revision: i64, period: Period, then: Option<Timestamp> },
-    Running { revision: i64, due: Option<Timestamp> },
+impl Planned {
+    const fn through(&self) -> BilledThrough {
+        let Invoice { tenant_id: tenant, period, .. } = self.invoice;
+        BilledThrough { tenant, revision: self.revision, to: period.to(), next_due: self.then }
+    }
 }
 
 impl Billing {
@@ -63,27 +67,27 @@ impl Billing {
 
     /// Drafts of some accounts, each one's first in one transaction.
     async fn draft_together(&self, accounts: Vec<DueAccount>, now: Timestamp) -> Result<usize, Error> {
-        let (mut made, mut planned, mut alone) = (0, Vec::new(), Vec::new());
-        let (then, permit) = self.at_this_moment().await?;
-        for DueAccount { tenant, .. } in accounts {
-            match then.planned(tenant, now).await {
+        let tenants: Vec<TenantId> = accounts.iter().map(|account| account.tenant).collect();
+        let (then, permit) = self.at_this_moment(&tenants).await?;
+        let books = then.books_due(&tenants, now).await?;
+        let (mut planned, mut alone) = (Vec::new(), Vec::new());
+        for tenant in tenants {
+            match then.planned(&books, tenant, now).await {
                 Ok(Some(plan)) => planned.push(plan),
                 Err(error @ Error::Store(_)) => return Err(error),
                 // Nothing to be made, or an error that is said below.
                 Ok(None) | Err(_) => alone.push(tenant),
             }
         }
-        drop((then, permit));
-        let mut tx = self.store.begin(Scope::Job(JOB)).await?;
+        drop((then, books, permit));
+        let drafted = self.draft_in(&planned).await?;
         for plan in &planned {
             let tenant = plan.invoice.tenant_id;
-            let drafted = self.draft_in(&mut tx, plan).await?;
-            made += usize::from(drafted);
-            if !drafted || plan.then.is_some_and(|then| then <= now) {
+            if !drafted.contains(&tenant) || plan.then.is_some_and(|then| then <= now) {
                 alone.push(tenant);
             }
         }
-        tx.commit().await?;
+        let mut made = drafted.len();
         for tenant in alone {
             match self.draft_all(tenant, now).await {
                 Ok(drafts) => made += drafts,
@@ -100,23 +104,21 @@ impl Billing {
     async fn draft_all(&self, tenant: TenantId, now: Timestamp) -> Result<usize, Error> {
         let (mut made, mut failed) = (0, 0);
         while failed < ATTEMPTS {
-            let Some(plan) = self.planned(tenant, now).await? else {
-                let (revision, due) = match self.next(tenant, now).await? {
-                    Next::Running { revision, due } => (revision, due),
-                    Next::Over { .. } => continue,
-                };
-                let mut tx = self.store.begin(Scope::Job(JOB)).await?;
-                tx.account_due_set(tenant, revision, due).await?;
-                tx.commit().await?;
+            let books = self.books_due(&[tenant], now).await?;
+            let Some(plan) = self.planned(&books, tenant, now).await? else {
+                let book = books.of(tenant)?;
+                if let Next::Running { due } = book.next(now) {
+                    let mut tx = self.store.begin(Scope::Job(JOB)).await?;
+                    tx.account_due_set(tenant, book.revision, due).await?;
+                    tx.commit().await?;
+                }
                 break;
             };
-            let mut tx = self.store.begin(Scope::Job(JOB)).await?;
-            if !self.draft_in(&mut tx, &plan).await? {
+            if self.draft_in(std::slice::from_ref(&plan)).await?.is_empty() {
                 // Another node did, or something changed: it is looked again.
                 failed += 1;
                 continue;
             }
-            tx.commit().await?;
             made += 1;
             if plan.then.is_none_or(|then| now < then) {
                 break;
@@ -125,27 +127,23 @@ impl Billing {
         Ok(made)
     }
 
-    async fn next(&self, tenant: TenantId, now: Timestamp) -> Result<Next, Error> {
+    /// The books of tenants, to work out their next invoices.
+    async fn books_due(&self, tenants: &[TenantId], now: Timestamp) -> Result<Books, Error> {
         let mut tx = self.store.read(Scope::Job(JOB)).await?;
-        let progress = tx.billing_progress(tenant).await?.ok_or(Error::NoAccount(tenant))?;
-        let schedule = tx.billing_schedule(tenant).await?;
-        drop(tx);
-        let revision = progress.revision;
-        let ends = |next| {
-            let is_open = progress.closed_at.is_none_or(|closed_at| next <= closed_at);
-            is_open.then(|| schedule.containing(next))
+        let mut books = Books::open(&mut tx, tenants).await?;
+        let over = |tenant: &TenantId| match books.of(*tenant).ok()?.next(now) {
+            Next::Over { period, .. } => Some((*tenant, period)),
+            Next::Running { .. } => None,
         };
-        Ok(match ends(progress.next) {
-            Some(period) if period.to() <= now => {
-                Next::Over { revision, period, then: ends(period.to()).map(Period::to) }
-            }
-            running => Next::Running { revision, due: running.map(Period::to) },
-        })
+        let periods: Vec<_> = tenants.iter().filter_map(over).collect();
+        books.look_at(&mut tx, &periods).await?;
+        Ok(books)
     }
 
-    async fn planned(&self, tenant: TenantId, now: Timestamp) -> Result<Option<Planned>, Error> {
-        let Next::Over { revision, period, then } = self.next(tenant, now).await? else { return Ok(None) };
-        let worked = self.work_out(Scope::Job(JOB), tenant, period, Detail::Totals).await?;
+    async fn planned(&self, books: &Books, tenant: TenantId, now: Timestamp) -> Result<Option<Planned>, Error> {
+        let book = books.of(tenant)?;
+        let Next::Over { period, then } = book.next(now) else { return Ok(None) };
+        let worked = self.work_out(Scope::Job(JOB), book, period, Detail::Totals).await?;
         let zero = Money::zero(worked.charges.total.currency());
         let invoice = Invoice {
             id: InvoiceId::generate(now, &*self.rng),
@@ -160,20 +158,24 @@ impl Billing {
             document: written(&worked.document),
             drafted_at: now,
         };
-        Ok(Some(Planned { invoice, revision, then }))
+        Ok(Some(Planned { invoice, revision: worked.revision, then }))
     }
 
-    /// Makes a draft within the caller's transaction; `false`, and nothing is written, when somebody else came first.
-    async fn draft_in(&self, tx: &mut Tx, plan: &Planned) -> Result<bool, Error> {
-        let Planned { invoice, revision, then } = plan;
-        if !tx.account_billed_through(invoice.tenant_id, (*revision, invoice.period.to()), *then).await? {
-            return Ok(false);
-        }
-        let made = tx.invoice_insert(invoice).await?;
-        if made {
-            self.tell_of(tx, EventName::InvoiceDrafted, invoice).await?;
-        }
-        Ok(made)
+    /// Makes drafts of different tenants in one transaction; whose were made. Not those where somebody else came first.
+    async fn draft_in(&self, planned: &[Planned]) -> Result<HashSet<TenantId>, Error> {
+        let mut tx = self.store.begin(Scope::Job(JOB)).await?;
+        let tenants: Vec<TenantId> = planned.iter().map(|plan| plan.invoice.tenant_id).collect();
+        tx.accounts_hold(&tenants).await?;
+        let through: Vec<BilledThrough> = planned.iter().map(Planned::through).collect();
+        let noted = tx.accounts_billed_through(&through).await?;
+        let wanted = planned.iter().map(|plan| &plan.invoice).filter(|invoice| noted.contains(&invoice.tenant_id));
+        let wanted: Vec<&Invoice> = wanted.collect();
+        let made = tx.invoices_insert(&wanted).await?;
+        let made: Vec<&Invoice> = wanted.into_iter().filter(|invoice| made.contains(&invoice.id)).collect();
+        let events: Vec<_> = made.iter().map(|invoice| self.event_of(EventName::InvoiceDrafted, invoice)).collect();
+        tx.outbox_insert(&events).await?;
+        tx.commit().await?;
+        Ok(made.into_iter().map(|invoice| invoice.tenant_id).collect())
     }
 
     /// Issues all drafts that late usage had its time for; how many. Each tenant's in order.
@@ -212,21 +214,25 @@ impl Billing {
         drafts: Vec<(TenantId, InvoiceId)>,
         mark: Option<MarkRef>,
     ) -> Result<(usize, Vec<TenantId>), Error> {
-        let mut worked = Vec::new();
-        let (then, permit) = self.at_this_moment().await?;
-        for (_, id) in &drafts {
-            let invoice = then.invoice(Scope::Job(JOB), *id).await?;
-            if invoice.state != InvoiceState::Draft {
-                continue;
-            }
-            match then.work_out_to_issue(Scope::Job(JOB), &invoice, mark).await {
+        let ids: Vec<InvoiceId> = drafts.iter().map(|(_, id)| *id).collect();
+        let tenants: Vec<TenantId> = drafts.iter().map(|(tenant, _)| *tenant).collect();
+        let (then, permit) = self.at_this_moment(&tenants).await?;
+        let mut found = self.store.read(Scope::Job(JOB)).await?.invoices_by_id(&ids).await?;
+        found.retain(|invoice| invoice.state == InvoiceState::Draft);
+        // In the order of their numbers, they are in the order of their tenants.
+        found.sort_unstable_by_key(|invoice| invoice.tenant_id);
+        let periods: Vec<_> = found.iter().map(|invoice| (invoice.tenant_id, invoice.period)).collect();
+        let books = then.books_of(Scope::Job(JOB), &periods).await?;
+        let mut worked = Vec::with_capacity(found.len());
+        for invoice in found {
+            match then.work_out_to_issue(Scope::Job(JOB), &books, &invoice, mark).await {
                 Ok(found) => worked.push((invoice, found)),
                 Err(error @ Error::Store(_)) => return Err(error),
                 // It is said below.
                 Err(_) => {}
             }
         }
-        drop((then, permit));
+        drop((then, books, permit));
         let all = worked.len() == drafts.len();
         let (mut issued, mut stuck) = (self.issue_together(worked).await?, Vec::new());
         if issued == 0 || !all {
@@ -242,24 +248,16 @@ impl Billing {
 
     /// Issues all of these, or none, when one of them does not go; how many.
     async fn issue_together(&self, worked: Vec<(Invoice, Worked)>) -> Result<usize, Error> {
-        let count = worked.len();
         let mut tx = self.store.begin(Scope::Job(JOB)).await?;
-        // In the order of tenants and before the series, as everybody does: nobody waits for who waits for them.
-        for (invoice, worked) in &worked {
-            if !tx.account_step(invoice.tenant_id, worked.revision).await? {
-                return Ok(0);
+        match self.issue_in(&mut tx, Actor::Job(JOB), worked).await {
+            Ok(Some(issued)) => {
+                tx.commit().await?;
+                Ok(issued.len())
             }
+            Err(error @ Error::Store(_)) => Err(error),
+            // What it has written, a number among it, is not kept.
+            Ok(None) | Err(_) => Ok(0),
         }
-        for (invoice, worked) in worked {
-            match self.issue_in(&mut tx, Actor::Job(JOB), invoice, worked).await {
-                Ok(Some(_)) => {}
-                Err(error @ Error::Store(_)) => return Err(error),
-                // What it has written, a number among it, is not kept.
-                Ok(None) | Err(_) => return Ok(0),
-            }
-        }
-        tx.commit().await?;
-        Ok(count)
     }
 
     /// Whether this issued it; `None` when it cannot be, which is said.

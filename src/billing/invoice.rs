@@ -194,6 +194,16 @@ pub struct Billed {
     pub amount: i64,
 }
 
+impl Billed {
+    /// Adds what another line has of the same; `None` when there are more digits than can be held.
+    pub fn add(&mut self, more: &Self) -> Option<()> {
+        self.quantity = self.quantity.add(more.quantity).ok()?;
+        self.unrounded = self.unrounded.add(more.unrounded).ok()?;
+        self.amount = self.amount.checked_add(more.amount)?;
+        Some(())
+    }
+}
+
 /// What a tenant is billed by, besides its plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Terms {

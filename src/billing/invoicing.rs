@@ -8,33 +8,29 @@
 use serde_json::{Value, json};
 
 use super::{
-    charges::{self, BilledByKey, Charges},
+    books::{Book, Books, Standing},
+    charges::{self, Charges},
     error::Error,
     evidence::{Evidence, MarkRef},
-    invoice::{Adjusted, Credit, Draw, Invoice, InvoiceLine, InvoiceState, Issue},
+    invoice::{Credit, Draw, Invoice, InvoiceLine, InvoiceState, Issue},
     invoice_document::{InvoiceDocument, document},
-    model::{Account, Bill},
+    model::Bill,
     running::{Detail, Grounded},
-    sealing::{Basis, Used},
+    sealing::{Basis, Used, sealed},
     service::Billing,
 };
 use crate::{
     kernel::{
-        Actor, CalendarUnit, CreditId, Event, EventName, InvoiceId, Money, Page, PageRequest, Period, TenantId,
+        Actor, CreditId, Digest, Event, EventName, InvoiceId, Money, Page, PageRequest, Period, TenantId, audit::Act,
         ids::uuid_v7,
     },
-    store::{InvoiceFilter, Scope, StoreError, Tx},
+    store::{InvoiceFilter, Scope, Tx},
 };
 
 /// The job that makes invoices.
 pub(super) const JOB: &str = "invoices";
 /// An invoice is worked out so many times before somebody else is told that there is too much going on.
 pub(super) const ATTEMPTS: usize = 32;
-/// Of so many invoices before, and of all whose period ended so many seconds before, what was used is worked out again for
-/// each: whatever came between their issue and the time from which late usage is noted, which is the end of its month
-/// (UTC) and a while. Of older ones, only of the months in which something was noted.
-const LOOKED_BACK: usize = 2;
-const LOOKED_BACK_S: i64 = 35 * DAY_S;
 const INVOICES: &str = "invoice";
 const DAY_S: i64 = 86_400;
 
@@ -46,6 +42,16 @@ pub(super) struct Worked {
     pub(super) document: InvoiceDocument,
     /// What it was worked out from, with days; of a draft nobody keeps it.
     evidence: Option<Evidence>,
+    /// A draft that is to be issued before it.
+    earlier_draft: Option<InvoiceId>,
+}
+
+/// An invoice that is being issued, and what is written with it.
+struct Issued {
+    invoice: Invoice,
+    lines: Vec<InvoiceLine>,
+    charges: Charges,
+    evidence: Option<String>,
 }
 
 impl Billing {
@@ -73,27 +79,36 @@ impl Billing {
             if invoice.state != InvoiceState::Draft {
                 return Ok((invoice, false));
             }
-            let worked = self.work_out_to_issue(scope, &invoice, mark).await?;
+            let books = self.books_of(scope, &[(invoice.tenant_id, invoice.period)]).await?;
+            let worked = self.work_out_to_issue(scope, &books, &invoice, mark).await?;
             let mut tx = self.store.begin(scope).await?;
-            if !tx.account_step(invoice.tenant_id, worked.revision).await? {
-                continue;
-            }
-            if let Some(invoice) = self.issue_in(&mut tx, actor, invoice, worked).await? {
+            if let Some(issued) = self.issue_in(&mut tx, actor, vec![(invoice, worked)]).await? {
                 tx.commit().await?;
-                return Ok((invoice, true));
+                return issued.into_iter().next().map(|invoice| (invoice, true)).ok_or(Error::Contended);
             }
         }
         Err(Error::Contended)
+    }
+
+    /// The books of some tenants as they are now, to work out their invoices of some periods.
+    pub(super) async fn books_of(&self, scope: Scope, periods: &[(TenantId, Period)]) -> Result<Books, Error> {
+        let tenants: Vec<TenantId> = periods.iter().map(|(tenant, _)| *tenant).collect();
+        let mut tx = self.store.read(scope).await?;
+        let mut books = Books::open(&mut tx, &tenants).await?;
+        books.look_at(&mut tx, periods).await?;
+        Ok(books)
     }
 
     /// What a draft comes to now, with what it is worked out from.
     pub(super) async fn work_out_to_issue(
         &self,
         scope: Scope,
+        books: &Books,
         draft: &Invoice,
         mark: Option<MarkRef>,
     ) -> Result<Worked, Error> {
-        let mut worked = self.work_out(scope, draft.tenant_id, draft.period, Detail::Days).await?;
+        let book = books.of(draft.tenant_id)?;
+        let mut worked = self.work_out(scope, book, draft.period, Detail::Days).await?;
         if let Some(evidence) = &mut worked.evidence {
             // It is older than the usage: all up to there is in it.
             evidence.journals = mark;
@@ -101,55 +116,89 @@ impl Billing {
         Ok(worked)
     }
 
-    /// Issues a draft within the caller's transaction, which has claimed the account at the revision that was worked with, and must
-    /// not be committed otherwise; `None` when something else came first. The series is held from here on: whoever issues
-    /// several claims all their accounts before.
+    /// Issues drafts of different tenants within the caller's transaction, all of them; `None`, and it must not be committed, when
+    /// something else came first. Accounts are held in their order and before the series, as everybody does: nobody waits
+    /// for who waits for them.
     pub(super) async fn issue_in(
         &self,
         tx: &mut Tx,
         actor: Actor,
+        worked: Vec<(Invoice, Worked)>,
+    ) -> Result<Option<Vec<Invoice>>, Error> {
+        let tenants: Vec<TenantId> = worked.iter().map(|(invoice, _)| invoice.tenant_id).collect();
+        let held = tx.accounts_hold(&tenants).await?;
+        if worked.iter().any(|(invoice, worked)| held.get(&invoice.tenant_id) != Some(&worked.revision)) {
+            return Ok(None);
+        }
+        for (invoice, worked) in &worked {
+            if let Some(earlier) = worked.earlier_draft {
+                return Err(Error::EarlierDraft { id: invoice.id, earlier });
+            }
+        }
+        tx.accounts_step(&tenants).await?;
+        let count = i64::try_from(worked.len()).unwrap_or(i64::MAX);
+        let first = tx.series_next(&self.config.entity, INVOICES, count).await?;
+        let mut seal = tx.invoice_seal(&self.config.entity, first - 1).await?;
+        let mut issued = Vec::with_capacity(worked.len());
+        for (serial, (invoice, worked)) in (first..).zip(worked) {
+            issued.push(self.issued(invoice, worked, serial, &mut seal)?);
+        }
+        self.keep_issued(tx, actor, issued).await
+    }
+
+    /// A draft as it is issued with a number, on top of the seal before it, of which nobody else has the end meanwhile.
+    fn issued(
+        &self,
         mut invoice: Invoice,
         worked: Worked,
-    ) -> Result<Option<Invoice>, Error> {
+        serial: i64,
+        seal: &mut Option<Digest>,
+    ) -> Result<Issued, Error> {
         let Worked { lines, charges, document, evidence, .. } = worked;
-        let (tenant, now) = (invoice.tenant_id, self.clock.now());
-        let earlier = tx.invoices_before(tenant, invoice.period.from()).await?;
-        if let Some(draft) = earlier.iter().find(|earlier| earlier.state == InvoiceState::Draft) {
-            return Err(Error::EarlierDraft { id: invoice.id, earlier: draft.id });
-        }
-        let entity = self.config.entity.clone();
-        let serial = tx.series_next(&entity, INVOICES).await?;
+        let now = self.clock.now();
         let number = format!("{}{serial:06}", self.config.invoice_prefix);
         let due_at = now.plus_secs(self.config.payment_terms_days * DAY_S);
-        let mut issue = Issue { entity, serial, number, at: now, due_at, seal: None };
+        let mut issue = Issue { entity: self.config.entity.clone(), serial, number, at: now, due_at, seal: None };
         let paid = charges.due.is_zero();
         invoice.state = if paid { InvoiceState::Paid { at: now } } else { InvoiceState::Finalized };
         (invoice.total, invoice.due) = (charges.total, charges.due);
         invoice.document = written(&document);
-        let mut kept = None;
-        if let Some(mut evidence) = evidence {
-            evidence.before = earlier.iter().rev().find_map(|earlier| earlier.issue.as_ref()?.seal);
-            kept = Some(self.seal(tx, (&invoice, &mut issue), &document, &evidence).await?);
-        }
-        if !tx.invoice_issue(&invoice, &issue).await? {
+        let evidence = evidence.map(|evidence| sealed((&invoice, &mut issue), *seal, &document, &evidence));
+        *seal = issue.seal;
+        invoice.issue = Some(issue);
+        Ok(Issued { invoice, lines, charges, evidence: evidence.transpose()? })
+    }
+
+    /// Writes what is issued; `None` when one of them was no draft any more.
+    async fn keep_issued(&self, tx: &mut Tx, actor: Actor, all: Vec<Issued>) -> Result<Option<Vec<Invoice>>, Error> {
+        let now = self.clock.now();
+        let rows: Vec<_> = all.iter().filter_map(|of| Some((&of.invoice, of.invoice.issue.as_ref()?))).collect();
+        if tx.invoices_issue(&rows).await? != all.len() {
             return Ok(None);
         }
-        if let Some(evidence) = kept {
-            tx.invoice_evidence_insert(invoice.id, &evidence).await?;
+        let (mut evidence, mut events, mut acts, mut invoices) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let lines: Vec<_> = all.iter().map(|of| (&of.invoice, &*of.lines)).collect();
+        tx.invoice_lines_insert(&lines).await?;
+        for Issued { invoice, charges, evidence: kept, .. } in all {
+            evidence.extend(kept.map(|kept| (invoice.id, kept)));
+            self.settle_charges(tx, &invoice, &charges).await?;
+            let paid = invoice.state != InvoiceState::Finalized;
+            if self.config.stripe_invoices && !paid {
+                tx.stripe_invoice_issued(invoice.tenant_id, invoice.id, now).await?;
+            }
+            events.push(self.event_of(EventName::InvoiceFinalized, &invoice));
+            events.extend(paid.then(|| self.event_of(EventName::InvoicePaid, &invoice)));
+            let (tenant, subject) = (Some(invoice.tenant_id), invoice.id.to_string());
+            let detail = Some(format!("{}: {}", invoice.name(), invoice.total));
+            let act = Act { actor, action: "invoice.finalized", tenant, subject, detail };
+            acts.push((uuid_v7(now, &*self.rng), act));
+            invoices.push(invoice);
         }
-        invoice.issue = Some(issue);
-        tx.invoice_lines_insert(&invoice, &lines).await?;
-        self.settle_charges(tx, &invoice, &charges).await?;
-        if self.config.stripe_invoices && !paid {
-            tx.stripe_invoice_issued(tenant, invoice.id, now).await?;
-        }
-        self.tell_of(tx, EventName::InvoiceFinalized, &invoice).await?;
-        if paid {
-            self.tell_of(tx, EventName::InvoicePaid, &invoice).await?;
-        }
-        let detail = Some(format!("{}: {}", invoice.name(), invoice.total));
-        self.note(tx, actor, "invoice.finalized", (tenant, invoice.id.to_string(), detail)).await?;
-        Ok(Some(invoice))
+        tx.invoice_evidence_insert(&evidence).await?;
+        let acts: Vec<_> = acts.iter().map(|(id, act)| (*id, act)).collect();
+        tx.audit_insert_all(now, &acts).await?;
+        tx.outbox_insert(&events).await?;
+        Ok(Some(invoices))
     }
 
     /// Takes from credits what they pay, notes which coupons were used, and keeps what we owe.
@@ -187,24 +236,20 @@ impl Billing {
     pub(super) async fn work_out(
         &self,
         scope: Scope,
-        tenant: TenantId,
+        book: &Book,
         period: Period,
         detail: Detail,
     ) -> Result<Worked, Error> {
-        let mut tx = self.store.read(scope).await?;
-        let account = tx.billing_account(tenant).await?.ok_or(Error::NoAccount(tenant))?;
-        let revision = tx.account_revision(tenant).await?.ok_or(Error::NoAccount(tenant))?;
-        let name = tx.billed_name(tenant).await?.unwrap_or_default();
-        let own_billed = tx.billed(tenant, period.from()).await?;
-        let earlier = looked_back_at(&mut tx, tenant, period).await?;
-        let schedule = tx.billing_schedule(tenant).await?;
-        let terms = super::terms::read_terms(tx.billing_terms(tenant).await?.as_deref())?;
-        let (coupons, credits) = (tx.coupons(tenant).await?, tx.credits(tenant).await?);
-        drop(tx);
-        let Grounded { bill, cadence, proration, spans } = self.bill_from(scope, tenant, period, detail).await?;
+        let Book { standing, revision, name, terms, coupons, credits, .. } = book;
+        let Standing { account, schedule, .. } = standing;
+        let (tenant, catalogue) = (account.tenant_id, self.catalogue());
+        let bill_of =
+            |period, detail| self.bill_on(scope, standing, (period, book.proration(period)), (detail, &catalogue));
+        let Grounded { bill, cadence, proration, spans } = bill_of(period, detail).await?;
+        let own_billed = book.billed(period);
         let mut lines = charges::own_lines(&bill, &own_billed)?;
         let mut adjusted = Vec::new();
-        for (of, billed, is_void) in earlier {
+        for (of, billed, is_void) in book.looked_back(period) {
             if is_void {
                 let bill = Bill::nothing(tenant, of.period, account.currency);
                 let more = charges::adjustments(&bill, &billed, &of)?;
@@ -215,36 +260,39 @@ impl Billing {
                 lines.extend(more);
                 continue;
             }
-            let bill = self.bill_of(scope, tenant, of.period).await?;
+            let bill = bill_of(of.period, Detail::Totals).await?.bill;
             let mut more = charges::adjustments(&bill, &billed, &of)?;
             if !more.is_empty() && detail == Detail::Days {
                 // What its days are is read where somebody will want to know, which is seldom.
-                let Grounded { bill, cadence, proration, spans } =
-                    self.bill_from(scope, tenant, of.period, detail).await?;
+                let Grounded { bill, cadence, proration, spans } = bill_of(of.period, detail).await?;
                 more = charges::adjustments(&bill, &billed, &of)?;
                 adjusted.push((of, Used { period: bill.period, cadence, proration, spans, billed }));
             }
             lines.extend(more);
         }
-        let Account { currency, billing_address, .. } = account;
-        let now = self.clock.now();
-        let by = (&*coupons, &*terms.tax_rates, &*credits);
+        let (currency, now) = (account.currency, self.clock.now());
+        let by = (&**coupons, &*terms.tax_rates, &**credits);
         let charges = charges::charge(&lines, by, currency, now)?;
         let of = (period, schedule.zone(period.from()));
-        let to = (&*name, billing_address.body(), &terms);
+        let to = (&**name, account.billing_address.body(), terms);
         let document = document(&self.config.seller, to, of, &lines, &charges);
         let own = Used { period: bill.period, cadence, proration, spans, billed: own_billed };
-        let (tax_rates, coupons, credits) = (&*terms.tax_rates, &*coupons, &*credits);
+        let tax_rates = &*terms.tax_rates;
         let basis = Basis { at: now, currency, own: &own, adjusted: &adjusted, tax_rates, coupons, credits };
         let evidence = (detail == Detail::Days).then(|| self.evidence(&basis)).transpose()?;
-        Ok(Worked { revision, lines, charges, document, evidence })
+        let earlier_draft = book.earlier_draft(period);
+        let evidence = evidence.map(|evidence| Evidence { before: book.seal_before(period), ..evidence });
+        Ok(Worked { revision: *revision, lines, charges, document, evidence, earlier_draft })
     }
 
     /// What others hear of an invoice.
     pub(super) async fn tell_of(&self, tx: &mut Tx, name: EventName, invoice: &Invoice) -> Result<(), Error> {
-        let data = told(invoice);
-        let event = Event::new(name, Some(invoice.tenant_id), data, self.clock.now(), &*self.rng);
-        Ok(tx.event_insert(&event).await?)
+        Ok(tx.event_insert(&self.event_of(name, invoice)).await?)
+    }
+
+    /// The same, as it is written.
+    pub(super) fn event_of(&self, name: EventName, invoice: &Invoice) -> Event {
+        Event::new(name, Some(invoice.tenant_id), told(invoice), self.clock.now(), &*self.rng)
     }
 
     /// One invoice.
@@ -265,31 +313,6 @@ impl Billing {
         }
         Ok(page.page(tx.invoices(filter, page).await?, |invoice| invoice.id.as_uuid()))
     }
-}
-
-/// The periods before one whose usage may have changed since it was billed, what was billed of them, and whether their
-/// invoice was taken back: such a period is billed no more, so that what later invoices had adjusted of it goes back, too.
-async fn looked_back_at(
-    tx: &mut Tx,
-    tenant: TenantId,
-    period: Period,
-) -> Result<Vec<(Adjusted, BilledByKey, bool)>, StoreError> {
-    let invoices = tx.invoices_before(tenant, period.from()).await?;
-    let noted = tx.adjusted_months(tenant).await?;
-    let noted: Vec<_> = noted.into_iter().map(|at| Period::containing(at, CalendarUnit::Month)).collect();
-    let recent = invoices.len().saturating_sub(LOOKED_BACK);
-    let mut found = Vec::new();
-    for (place, invoice) in invoices.into_iter().enumerate() {
-        let is_void = matches!(invoice.state, InvoiceState::Void { .. });
-        let Some(issue) = invoice.issue else { continue };
-        let is_recent = place >= recent || invoice.period.to() > period.from().plus_secs(-LOOKED_BACK_S);
-        if is_recent || noted.iter().any(|month| invoice.period.intersect(*month).is_some()) {
-            let billed = tx.billed(tenant, invoice.period.from()).await?;
-            let of = Adjusted { invoice: invoice.id, number: issue.number, period: invoice.period };
-            found.push((of, billed, is_void));
-        }
-    }
-    Ok(found)
 }
 
 fn told(invoice: &Invoice) -> Value {

@@ -12,6 +12,7 @@ pub mod address;
 mod amounts;
 mod arithmetic;
 pub mod audit;
+mod books;
 pub mod cadence;
 pub mod cadence_wire;
 mod charges;

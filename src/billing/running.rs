@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::civil::Date;
 
 use super::{
+    books::Standing,
     cadence::Cadence,
     error::Error,
     invoice::Proration,
@@ -120,18 +121,32 @@ impl Billing {
         let month =
             if let Which::BeginningIn(month) = which { month.strftime("%Y-%m").to_string() } else { String::new() };
         let period = which.period(&schedule).ok_or(Error::NoPeriod(month))?;
+        let kept = if self.clock.now() < period.to() { None } else { tx.evidence_of(tenant, period.from()).await? };
+        let proration = kept.as_deref().and_then(proration_of);
+        drop(tx);
+        self.bill_on(scope, &Standing { account, schedule, tiers }, (period, proration), (detail, catalogue)).await
+    }
+
+    /// The bill of a period of an account, by how its bases were split where that is known: what was issued stays as it was,
+    /// whatever the settings say by now.
+    pub(super) async fn bill_on(
+        &self,
+        scope: Scope,
+        standing: &Standing,
+        (period, kept): (Period, Option<Proration>),
+        (detail, catalogue): (Detail, &Catalogue),
+    ) -> Result<Grounded, Error> {
+        let Standing { account, schedule, tiers } = standing;
+        let tenant = account.tenant_id;
         let cadence = schedule.in_force(period.from()).clone();
         let status = if self.clock.now() < period.to() { BillStatus::Open } else { BillStatus::Closed };
-        // What was issued stays as it was, whatever the settings say by now.
-        let kept = if status == BillStatus::Open { None } else { tx.evidence_of(tenant, period.from()).await? };
-        let proration = kept.as_deref().and_then(proration_of).unwrap_or(self.config.proration);
-        drop(tx);
+        let proration = kept.filter(|_| status == BillStatus::Closed).unwrap_or(self.config.proration);
         let mut bill =
             Bill { tenant_id: tenant, period, status, lines: Vec::new(), total: Money::zero(account.currency) };
         let mut spans = Vec::new();
         let outside = account.opened_at >= period.to() || account.closed_at.is_some_and(|at| at < period.from());
         if !outside {
-            let cut = with_trials(catalogue.spans(period, &tiers), &account);
+            let cut = with_trials(catalogue.spans(period, tiers), account);
             if let Some((Span { plan, .. }, _)) = cut.iter().find(|(span, _)| span.plan.currency() != account.currency)
             {
                 let (tier, plan, account) = (plan.tier.clone(), plan.currency(), account.currency);
@@ -229,7 +244,7 @@ impl Billing {
 }
 
 /// By what an issued invoice's bases were split, of its evidence.
-fn proration_of(evidence: &str) -> Option<Proration> {
+pub(super) fn proration_of(evidence: &str) -> Option<Proration> {
     #[derive(serde::Deserialize)]
     struct Kept {
         proration: String,

@@ -27,7 +27,7 @@ use crate::{
         canonical::{canonical, hex},
     },
     metering::Difference,
-    store::{Scope, StoreError, Tx},
+    store::{Scope, StoreError},
 };
 
 /// A mark is used for so long, in seconds. It says where journals stood at least; an older one is as true.
@@ -119,23 +119,21 @@ impl Billing {
                 .collect(),
         })
     }
+}
 
-    /// Seals an invoice that is being issued: on top of its series, of which nobody else has the end meanwhile. The evidence as
-    /// it is to be kept, once the invoice is issued indeed.
-    pub(super) async fn seal(
-        &self,
-        tx: &mut Tx,
-        (invoice, issue): (&Invoice, &mut Issue),
-        document: &InvoiceDocument,
-        evidence: &Evidence,
-    ) -> Result<String, Error> {
-        let evidence = serde_json::to_value(evidence).map_err(unwritten)?;
-        let document = serde_json::to_value(document).map_err(unwritten)?;
-        let previous = tx.invoice_seal(&issue.entity, issue.serial - 1).await?;
-        let sealed = ExportedInvoice::new(invoice, issue, document);
-        issue.seal = Some(sealed.seal(previous, &evidence).map_err(unwritten)?);
-        canonical(&evidence).map_err(unwritten)
-    }
+/// Seals an invoice that is being issued, on top of the seal before it in its series. The evidence as it is to be kept, once the
+/// invoice is issued indeed.
+pub(super) fn sealed(
+    (invoice, issue): (&Invoice, &mut Issue),
+    previous: Option<Digest>,
+    document: &InvoiceDocument,
+    evidence: &Evidence,
+) -> Result<String, Error> {
+    let evidence = serde_json::to_value(evidence).map_err(unwritten)?;
+    let document = serde_json::to_value(document).map_err(unwritten)?;
+    let sealed = ExportedInvoice::new(invoice, issue, document);
+    issue.seal = Some(sealed.seal(previous, &evidence).map_err(unwritten)?);
+    canonical(&evidence).map_err(unwritten)
 }
 
 /// Documents are made of texts and whole numbers.

@@ -127,10 +127,10 @@ impl Billing {
 
     /// The same over the usage of one moment, in which all that was settled on this node by now is counted. Who has it holds a
     /// connection while waiting for others, so few have it at once; the permit goes with it.
-    pub(super) async fn at_this_moment(&self) -> Result<(Self, Option<OwnedSemaphorePermit>), Error> {
+    pub(super) async fn at_this_moment(&self, of: &[TenantId]) -> Result<(Self, Option<OwnedSemaphorePermit>), Error> {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.moments).acquire_owned().await.ok();
-        Ok((Self { usage: self.usage.at_this_moment(&self.store).await?, ..self.clone() }, permit))
+        Ok((Self { usage: self.usage.at_this_moment(&self.store, of).await?, ..self.clone() }, permit))
     }
 
     /// The time, for callers that ask about now.

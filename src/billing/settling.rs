@@ -148,7 +148,7 @@ impl Billing {
         let entity = invoice.issue.as_ref().map_or(&self.config.entity, |issue| &issue.entity).clone();
         let is_current = entity == self.config.entity;
         let seller = document.seller.clone().or_else(|| is_current.then(|| self.config.seller.clone()));
-        let serial = tx.series_next(&entity, CREDIT_NOTES).await?;
+        let serial = tx.series_next(&entity, CREDIT_NOTES, 1).await?;
         let money = |minor| Money::from_minor(minor, currency);
         let note = CreditNote {
             id: CreditNoteId::generate(now, &*self.rng),
@@ -217,7 +217,7 @@ impl Billing {
                 drafted_at: now,
                 ..invoice.clone()
             };
-            if tx.invoice_insert(&draft).await? {
+            if !tx.invoices_insert(&[&draft]).await?.is_empty() {
                 self.tell_of(tx, EventName::InvoiceDrafted, &draft).await?;
             }
         }

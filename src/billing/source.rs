@@ -17,12 +17,13 @@ pub enum UsageSource {
 }
 
 impl UsageSource {
-    /// The ledger as it is now, after what was settled on this node by now is counted.
-    pub async fn at_this_moment(&self, store: &Store) -> Result<Self, metering::Error> {
+    /// The ledger as it is now, after what was settled on this node by now is counted. What is asked of one of these tenants
+    /// is read of all of them at once.
+    pub async fn at_this_moment(&self, store: &Store, of: &[TenantId]) -> Result<Self, metering::Error> {
         match self {
             Self::Live(metering) => {
                 metering.catch_up().await?;
-                Ok(Self::Ledger(metering.reader_at(Snapshot::take(store).await?)))
+                Ok(Self::Ledger(metering.reader_at(Snapshot::of_many(store, of).await?)))
             }
             Self::Ledger(reader) => Ok(Self::Ledger(reader.clone())),
         }

@@ -123,7 +123,7 @@ pub struct Counted {
 }
 
 /// Consecutive cells of one unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stretch {
     /// The unit.
     pub unit: CalendarUnit,

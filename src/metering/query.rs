@@ -17,7 +17,7 @@ use super::{
     routed::ROUTE,
     rules::{self, Key, Shape, Sums},
     service::Metering,
-    snapshot::{Ledger, Snapshot},
+    snapshot::{Ledger, Reading, Snapshot},
     windows::{self, MOST_WINDOWS},
 };
 use crate::{
@@ -219,7 +219,7 @@ fn tenants(subjects: &Subjects) -> Vec<Option<TenantId>> {
 
 /// From totals; `None` when events were taken back that a smallest, largest or latest value may have come from.
 async fn from_totals(
-    tx: &mut Tx,
+    tx: &mut Reading<'_>,
     subjects: &Subjects,
     meter: &Meter,
     shape: &Shape<'_>,

@@ -37,7 +37,7 @@ impl Recount {
 
     /// Everybody who has usage.
     pub async fn tenants(&self) -> Result<Vec<TenantId>, Error> {
-        Ok(self.then.tx().await.metered_tenants().await?)
+        Ok(self.then.moment().await.metered_tenants().await?)
     }
 
     /// The meters.
@@ -47,7 +47,7 @@ impl Recount {
 
     /// The months from a tenant's first usage to now.
     pub async fn months(&self, tenant: TenantId) -> Result<Vec<Period>, Error> {
-        let mut tx = self.then.tx().await;
+        let mut tx = self.then.moment().await;
         let mut first = None;
         for meter in self.meters.all().iter() {
             // Of every unit: what one has lost the others may still have.
@@ -68,7 +68,7 @@ impl Recount {
     /// What a tenant used of a meter in a period, as a bill has it.
     pub async fn value(&self, tenant: TenantId, meter: &MeterKey, period: Period) -> Result<Quantity, Error> {
         let Some(meter) = self.meters.by_key(meter) else { return Ok(Quantity::ZERO) };
-        let mut tx = self.then.tx().await;
+        let mut tx = self.then.moment().await;
         match meter.aggregation {
             Aggregation::Sum | Aggregation::Count | Aggregation::Avg => {
                 let (count, sum) = self.minutes(&mut tx, tenant, &meter, period).await?;

@@ -3,9 +3,10 @@
 
 use std::net::IpAddr;
 
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::{StoreError, Tx, value::Row};
+use super::{StoreError, Tx, dialect::pieces, value::Row};
 use crate::kernel::{
     PageRequest, Timestamp,
     audit::{Act, AuditEntry, AuditFilter, Change, Hash, Seal},
@@ -26,6 +27,8 @@ pub fn acting_still<F: Future>(work: F) -> impl Future<Output = F::Output> {
     acting_from(ADDRESS.try_with(|address| *address).ok().flatten(), work)
 }
 
+/// Entries that one statement writes; a power of two.
+const ENTRIES_PER_STATEMENT: usize = 128;
 /// Entries that are sealed in one transaction.
 const AT_ONCE: i64 = 500;
 
@@ -79,28 +82,47 @@ fn read_entry(row: &Row) -> Result<AuditEntry, StoreError> {
 impl Tx {
     /// Notes an act, with what else this transaction does; `id` is a `UUIDv7` of `at`.
     pub async fn audit_insert(&mut self, id: Uuid, at: Timestamp, act: &Act) -> Result<(), StoreError> {
-        if let Some(tenant) = act.tenant {
+        let change = self.take_change();
+        let (before, after) = change.map_or((None, None), |change| (change.before, change.after));
+        self.audit_write(at, &[(id, act)], [before, after]).await
+    }
+
+    /// Notes several acts of one instant, which say nothing of what was before.
+    pub async fn audit_insert_all(&mut self, at: Timestamp, acts: &[(Uuid, &Act)]) -> Result<(), StoreError> {
+        for piece in pieces(acts, ENTRIES_PER_STATEMENT) {
+            self.audit_write(at, piece, [None, None]).await?;
+        }
+        Ok(())
+    }
+
+    async fn audit_write(
+        &mut self,
+        at: Timestamp,
+        acts: &[(Uuid, &Act)],
+        [before, after]: [Option<Value>; 2],
+    ) -> Result<(), StoreError> {
+        for tenant in acts.iter().filter_map(|(_, act)| act.tenant) {
             self.must_cover(tenant)?;
         }
-        let change = self.take_change();
         let address = ADDRESS.try_with(|address| *address).ok().flatten().map(|address| address.to_string());
-        let (before, after) = change.map_or((None, None), |change| (change.before, change.after));
-        self.query(
+        let rows = self.engine().tuples(acts.len(), 10);
+        let mut statement = self.assembled(format!(
             "INSERT INTO audit (audit_id, at, actor, action, tenant_id, subject, detail, address, before, after)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-        )
-        .bind(id)
-        .bind(at)
-        .bind(act.actor.to_string())
-        .bind(act.action)
-        .bind(act.tenant)
-        .bind(act.subject.as_str())
-        .bind(act.detail.clone())
-        .bind(address)
-        .bind(before.map(|value| value.to_string()))
-        .bind(after.map(|value| value.to_string()))
-        .execute()
-        .await?;
+             VALUES {rows}"
+        ));
+        for (id, act) in acts {
+            statement.push(*id);
+            statement.push(at);
+            statement.push(act.actor.to_string());
+            statement.push(act.action);
+            statement.push(act.tenant);
+            statement.push(act.subject.as_str());
+            statement.push(act.detail.clone());
+            statement.push(address.clone());
+            statement.push(before.as_ref().map(Value::to_string));
+            statement.push(after.as_ref().map(Value::to_string));
+        }
+        statement.execute().await?;
         Ok(())
     }
 
@@ -151,17 +173,26 @@ impl Tx {
             .bind(AT_ONCE)
             .map(read_entry)
             .await?;
+        let mut seals = Vec::with_capacity(entries.len());
         for entry in &entries {
             serial += 1;
             let seal = entry.sealed_after(serial, &last, entry.digest());
             last = seal.hash;
-            self.query("UPDATE audit SET serial = $2, digest = $3, hash = $4 WHERE audit_id = $1 AND serial IS NULL")
-                .bind(entry.id)
-                .bind(seal.serial)
-                .bind(&seal.digest[..])
-                .bind(&seal.hash[..])
-                .execute()
-                .await?;
+            seals.push((entry.id, seal));
+        }
+        for piece in pieces(&seals, ENTRIES_PER_STATEMENT) {
+            let rows = self.engine().tuples(piece.len(), 4);
+            let mut statement = self.assembled(format!(
+                "UPDATE audit SET serial = v.column2, digest = v.column3, hash = v.column4
+                 FROM (VALUES {rows}) AS v WHERE audit_id = v.column1 AND serial IS NULL"
+            ));
+            for (id, seal) in piece {
+                statement.push(*id);
+                statement.push(seal.serial);
+                statement.push(&seal.digest[..]);
+                statement.push(&seal.hash[..]);
+            }
+            statement.execute().await?;
         }
         self.query("UPDATE audit_chain SET serial = $1, hash = $2 WHERE id = 1")
             .bind(serial)

@@ -1,11 +1,14 @@
 //! Queries about billing accounts, plans and quotas.
 
-use super::{StoreError, Tx, value::Row};
+use super::{StoreError, Tx, dialect::pieces, value::Row};
 use crate::{
     billing::{Account, AddressBody, BillingAddress, plan::PlanBody},
     kernel::{Faults, TenantId, TierName, Timestamp},
     metering::MeterKey,
 };
+
+/// Tenants that one statement is about; a power of two.
+const TENANTS_PER_STATEMENT: usize = 256;
 
 /// A version of a plan as kept.
 #[derive(Debug, Clone)]
@@ -24,7 +27,7 @@ pub struct PlanRow {
     pub body: String,
 }
 
-fn read_account(row: &Row) -> Result<Account, StoreError> {
+pub(super) fn read_account(row: &Row) -> Result<Account, StoreError> {
     let body: AddressBody = row.json("billing_address")?;
     let address: Option<BillingAddress> = body.parse("billing_address", &mut Faults::new());
     Ok(Account {
@@ -101,14 +104,24 @@ impl Tx {
 
     /// Forgets the address of a closed account that has its last invoice: until then, invoices are for that address.
     pub(super) async fn billing_address_forget(&mut self, tenant: TenantId) -> Result<(), StoreError> {
-        self.query(
-            "UPDATE billing_accounts SET billing_address = '\"closed\"'
-             WHERE tenant_id = $1 AND closed_at IS NOT NULL AND next_due IS NULL
-               AND NOT EXISTS (SELECT 1 FROM invoices i WHERE i.tenant_id = $1 AND i.status = 'draft')",
-        )
-        .bind(tenant)
-        .execute()
-        .await?;
+        self.billing_addresses_forget(&[tenant]).await
+    }
+
+    /// The same of several.
+    pub(super) async fn billing_addresses_forget(&mut self, tenants: &[TenantId]) -> Result<(), StoreError> {
+        for piece in pieces(tenants, TENANTS_PER_STATEMENT) {
+            let these = self.engine().tuples(piece.len(), 1);
+            let mut statement = self.assembled(format!(
+                "UPDATE billing_accounts SET billing_address = '\"closed\"'
+                 WHERE tenant_id IN (VALUES {these}) AND closed_at IS NOT NULL AND next_due IS NULL
+                   AND NOT EXISTS (SELECT 1 FROM invoices i
+                                   WHERE i.tenant_id = billing_accounts.tenant_id AND i.status = 'draft')"
+            ));
+            for tenant in piece {
+                statement.push(*tenant);
+            }
+            statement.execute().await?;
+        }
         Ok(())
     }
 

@@ -26,7 +26,7 @@ pub struct BillingProgress {
     pub closed_at: Option<Timestamp>,
 }
 
-fn read_cadence(row: &Row) -> Result<(Timestamp, Cadence), StoreError> {
+pub(super) fn read_cadence(row: &Row) -> Result<(Timestamp, Cadence), StoreError> {
     let cadence = Cadence { interval: row.parse("every")?, anchor: row.parse("anchor")?, zone: row.parse("zone")? };
     Ok((row.get("since")?, cadence))
 }
@@ -111,27 +111,6 @@ impl Tx {
             let (revision, next, closed_at) = (row.get("revision")?, row.get("next")?, row.get("closed_at")?);
             Ok(BillingProgress { revision, next, closed_at })
         })
-        .await
-    }
-
-    /// Notes that all periods before an instant have an invoice, and when the next is over; `false` when that is known, or
-    /// something has changed what the tenant owes since `revision` was read.
-    pub async fn account_billed_through(
-        &mut self,
-        tenant: TenantId,
-        (revision, to): (i64, Timestamp),
-        next_due: Option<Timestamp>,
-    ) -> Result<bool, StoreError> {
-        self.must_cover(tenant)?;
-        self.query(
-            "UPDATE billing_accounts SET billed_through = $2, next_due = $3
-             WHERE tenant_id = $1 AND revision = $4 AND (billed_through IS NULL OR billed_through < $2)",
-        )
-        .bind(tenant)
-        .bind(to)
-        .bind(next_due)
-        .bind(revision)
-        .changed_one()
         .await
     }
 

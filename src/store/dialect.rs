@@ -93,6 +93,15 @@ impl Engine {
         }
     }
 
+    /// What makes a `SELECT` hold its rows against others who write, in the order in which it gives them. On `SQLite` a
+    /// transaction that may write has no other beside it.
+    pub(super) const fn for_update(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " FOR UPDATE",
+        }
+    }
+
     /// `($1, $2), ($3, $4)`: placeholders of so many rows of so many columns. They take the statement's first parameters,
     /// in order, and nothing before them may be bound.
     ///

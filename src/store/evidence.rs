@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{StoreError, Tx, invoices::read_invoice, value::Row};
+use super::{StoreError, Tx, dialect::pieces, invoices::read_invoice, value::Row};
 use crate::{
     billing::{
         export::{JournalPosition, Mark},
@@ -10,6 +10,9 @@ use crate::{
     },
     kernel::{Digest, InvoiceId, TenantId, Timestamp},
 };
+
+/// Rows of one statement; a power of two.
+const MOST_ROWS: usize = 128;
 
 /// A hash, if there is one.
 pub(super) fn read_digest(row: &Row, name: &str) -> Result<Option<Digest>, StoreError> {
@@ -24,10 +27,18 @@ fn read_mark(row: &Row) -> Result<(i64, Timestamp, Vec<JournalPosition>, Digest)
 }
 
 impl Tx {
-    /// Keeps what an invoice was worked out from, in the transaction that issues it.
-    pub async fn invoice_evidence_insert(&mut self, id: InvoiceId, evidence: &str) -> Result<(), StoreError> {
-        let sql = "INSERT INTO invoice_evidence (invoice_id, evidence) VALUES ($1, $2)";
-        self.query(sql).bind(id).bind(evidence).execute().await?;
+    /// Keeps what invoices were worked out from, in the transaction that issues them.
+    pub async fn invoice_evidence_insert(&mut self, all: &[(InvoiceId, String)]) -> Result<(), StoreError> {
+        for piece in pieces(all, MOST_ROWS) {
+            let rows = self.engine().tuples(piece.len(), 2);
+            let mut statement =
+                self.assembled(format!("INSERT INTO invoice_evidence (invoice_id, evidence) VALUES {rows}"));
+            for (id, evidence) in piece {
+                statement.push(*id);
+                statement.push(evidence.as_str());
+            }
+            statement.execute().await?;
+        }
         Ok(())
     }
 

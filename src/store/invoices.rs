@@ -1,6 +1,6 @@
 //! Queries about invoices: their lives, their numbers, and what was billed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{StoreError, Tx, dialect::pieces, evidence::read_digest, value::Row};
 use crate::{
@@ -10,7 +10,9 @@ use crate::{
 };
 
 /// Lines that one statement writes.
-const LINES_PER_INSERT: usize = 64;
+const LINES_PER_INSERT: usize = 256;
+/// Invoices that one statement writes.
+const INVOICES_PER_STATEMENT: usize = 128;
 
 /// Which invoices.
 #[derive(Debug, Clone, Copy, Default)]
@@ -67,92 +69,89 @@ pub(super) fn read_invoice(row: &Row) -> Result<Invoice, StoreError> {
 }
 
 impl Tx {
-    /// How often what a tenant owes was changed.
-    pub async fn account_revision(&mut self, tenant: TenantId) -> Result<Option<i64>, StoreError> {
-        let sql = "SELECT revision FROM billing_accounts WHERE tenant_id = $1";
-        self.query(sql).bind(tenant).map_one(|row| row.get("revision")).await
-    }
-
-    /// Claims the next change of what a tenant owes, and holds others off until the transaction ends; `false` when there was
-    /// another since `revision` was read.
-    pub async fn account_step(&mut self, tenant: TenantId, revision: i64) -> Result<bool, StoreError> {
-        self.must_cover(tenant)?;
-        let sql = "UPDATE billing_accounts SET revision = revision + 1 WHERE tenant_id = $1 AND revision = $2";
-        self.query(sql).bind(tenant).bind(revision).changed_one().await
-    }
-
-    /// The same, whatever there was before. What is read afterwards stays as it is until the transaction ends.
+    /// Claims the next change of what a tenant owes, and holds others off. What is read afterwards stays as it is until the transaction ends.
     pub async fn account_lock(&mut self, tenant: TenantId) -> Result<bool, StoreError> {
         self.must_cover(tenant)?;
         let sql = "UPDATE billing_accounts SET revision = revision + 1 WHERE tenant_id = $1";
         self.query(sql).bind(tenant).changed_one().await
     }
 
-    /// What a tenant is called, for its invoices.
-    pub async fn billed_name(&mut self, tenant: TenantId) -> Result<Option<String>, StoreError> {
-        Ok(self.tenant_by_id(tenant).await?.map(|tenant| tenant.customer_name.to_string()))
-    }
-
-    /// Adds a draft; `false` when its period has an invoice.
-    pub async fn invoice_insert(&mut self, invoice: &Invoice) -> Result<bool, StoreError> {
-        self.must_cover(invoice.tenant_id)?;
-        self.query(
-            "INSERT INTO invoices (invoice_id, tenant_id, period_from, period_to, holds_period, status, currency, total, due,
-                                   paid, credited, document, drafted_at)
-             VALUES ($1, $2, $3, $4, 1, 'draft', $5, $6, $7, 0, 0, $8, $9)
-             ON CONFLICT (tenant_id, period_from, holds_period) DO NOTHING",
-        )
-        .bind(invoice.id)
-        .bind(invoice.tenant_id)
-        .bind(invoice.period.from())
-        .bind(invoice.period.to())
-        .bind(invoice.total.currency().code())
-        .bind(invoice.total.minor())
-        .bind(invoice.due.minor())
-        .bind(invoice.document.as_str())
-        .bind(invoice.drafted_at)
-        .changed_one()
-        .await
-    }
-
-    /// The next number of a series; given back when the transaction does not commit, and nobody else's until then.
-    pub async fn series_next(&mut self, entity: &str, series: &str) -> Result<i64, StoreError> {
-        let sql = "INSERT INTO invoice_series (entity, series, last) VALUES ($1, $2, 1)
-                   ON CONFLICT (entity, series) DO UPDATE SET last = invoice_series.last + 1 RETURNING last";
-        let last = self.query(sql).bind(entity).bind(series).map_one(|row| row.get("last")).await?;
-        last.ok_or_else(|| StoreError::Corrupt("invoice_series: no row".into()))
-    }
-
-    /// Issues a draft: the one statement that writes a document for good; `false` when it is none any more. With the last
-    /// invoice of a closed account, its address is forgotten: the document has it.
-    pub async fn invoice_issue(&mut self, invoice: &Invoice, issue: &Issue) -> Result<bool, StoreError> {
-        let settled_at = match invoice.state {
-            InvoiceState::Paid { at } => Some(at),
-            _ => None,
-        };
-        let issued = self
-            .query(
-            "UPDATE invoices SET status = $2, settled_at = $3, entity = $4, serial = $5, number = $6, issued_at = $7,
-                    due_at = $8, total = $9, due = $10, document = $11, seal = $12
-             WHERE invoice_id = $1 AND status = 'draft'",
-        )
-        .bind(invoice.id)
-        .bind(invoice.state.name())
-        .bind(settled_at)
-        .bind(issue.entity.as_str())
-        .bind(issue.serial)
-        .bind(issue.number.as_str())
-        .bind(issue.at)
-        .bind(issue.due_at)
-        .bind(invoice.total.minor())
-        .bind(invoice.due.minor())
-        .bind(invoice.document.as_str())
-        .bind(issue.seal.map(|seal| seal.as_bytes().to_vec()))
-        .changed_one()
-        .await?;
-        if issued {
-            self.billing_address_forget(invoice.tenant_id).await?;
+    /// Adds drafts; the ids of those that were. Not of those whose period has an invoice.
+    pub async fn invoices_insert(&mut self, invoices: &[&Invoice]) -> Result<HashSet<InvoiceId>, StoreError> {
+        for invoice in invoices {
+            self.must_cover(invoice.tenant_id)?;
         }
+        let mut made = HashSet::with_capacity(invoices.len());
+        for piece in pieces(invoices, INVOICES_PER_STATEMENT) {
+            let rows = self.engine().tuples(piece.len(), 13);
+            let mut statement = self.assembled(format!(
+                "INSERT INTO invoices (invoice_id, tenant_id, period_from, period_to, holds_period, status, currency, total,
+                                       due, paid, credited, document, drafted_at) VALUES {rows}
+                 ON CONFLICT (tenant_id, period_from, holds_period) DO NOTHING RETURNING invoice_id"
+            ));
+            for invoice in piece {
+                statement.push(invoice.id);
+                statement.push(invoice.tenant_id);
+                statement.push(invoice.period.from());
+                statement.push(invoice.period.to());
+                statement.push(1_i64);
+                statement.push(invoice.state.name());
+                statement.push(invoice.total.currency().code());
+                for minor in [invoice.total.minor(), invoice.due.minor(), 0, 0] {
+                    statement.push(minor);
+                }
+                statement.push(invoice.document.as_str());
+                statement.push(invoice.drafted_at);
+            }
+            made.extend(statement.map(|row| row.get::<InvoiceId>("invoice_id")).await?);
+        }
+        Ok(made)
+    }
+
+    /// The first of the next so many numbers of a series; given back when the transaction does not commit, and nobody else's
+    /// until then.
+    pub async fn series_next(&mut self, entity: &str, series: &str, count: i64) -> Result<i64, StoreError> {
+        let sql = "INSERT INTO invoice_series (entity, series, last) VALUES ($1, $2, $3)
+                   ON CONFLICT (entity, series) DO UPDATE SET last = invoice_series.last + excluded.last RETURNING last";
+        let last = self.query(sql).bind(entity).bind(series).bind(count).map_one(|row| row.get::<i64>("last")).await?;
+        let last = last.ok_or_else(|| StoreError::Corrupt("invoice_series: no row".into()))?;
+        Ok(last - count + 1)
+    }
+
+    /// Issues drafts: the one statement that writes a document for good; how many it was, of which none was a draft no more. With
+    /// the last invoice of a closed account, its address is forgotten: the document has it.
+    pub async fn invoices_issue(&mut self, invoices: &[(&Invoice, &Issue)]) -> Result<usize, StoreError> {
+        let mut issued = 0;
+        for piece in pieces(invoices, INVOICES_PER_STATEMENT) {
+            let rows = self.engine().tuples(piece.len(), 12);
+            let mut statement = self.assembled(format!(
+                "UPDATE invoices SET status = v.column2, settled_at = v.column3, entity = v.column4, serial = v.column5,
+                        number = v.column6, issued_at = v.column7, due_at = v.column8, total = v.column9, due = v.column10,
+                        document = v.column11, seal = v.column12
+                 FROM (VALUES {rows}) AS v WHERE invoice_id = v.column1 AND status = 'draft'"
+            ));
+            for (invoice, issue) in piece {
+                let settled_at = match invoice.state {
+                    InvoiceState::Paid { at } => Some(at),
+                    _ => None,
+                };
+                statement.push(invoice.id);
+                statement.push(invoice.state.name());
+                statement.push(settled_at);
+                statement.push(issue.entity.as_str());
+                statement.push(issue.serial);
+                statement.push(issue.number.as_str());
+                statement.push(issue.at);
+                statement.push(issue.due_at);
+                statement.push(invoice.total.minor());
+                statement.push(invoice.due.minor());
+                statement.push(invoice.document.as_str());
+                statement.push(issue.seal.map(|seal| seal.as_bytes().to_vec()));
+            }
+            issued += usize::try_from(statement.execute().await?).unwrap_or(usize::MAX);
+        }
+        let tenants: Vec<TenantId> = invoices.iter().map(|(invoice, _)| invoice.tenant_id).collect();
+        self.billing_addresses_forget(&tenants).await?;
         Ok(issued)
     }
 
@@ -267,18 +266,19 @@ impl Tx {
         Ok(found.is_some())
     }
 
-    /// Notes what an invoice bills, line by line.
-    pub async fn invoice_lines_insert(&mut self, invoice: &Invoice, lines: &[InvoiceLine]) -> Result<(), StoreError> {
-        let mut number = 0_i64;
-        for some in pieces(lines, LINES_PER_INSERT) {
+    /// Notes what invoices bill, line by line.
+    pub async fn invoice_lines_insert(&mut self, all: &[(&Invoice, &[InvoiceLine])]) -> Result<(), StoreError> {
+        let numbered =
+            all.iter().flat_map(|(invoice, lines)| lines.iter().zip(1_i64..).map(move |line| (*invoice, line)));
+        let rows: Vec<(&Invoice, (&InvoiceLine, i64))> = numbered.collect();
+        for some in pieces(&rows, LINES_PER_INSERT) {
             let rows = self.engine().tuples(some.len(), 8);
             let mut statement = self.assembled(format!(
                 "INSERT INTO invoice_lines (invoice_id, line, tenant_id, month, key, quantity, unrounded, amount) VALUES {rows}"
             ));
-            for line in some {
-                number += 1;
+            for (invoice, (line, number)) in some {
                 statement.push(invoice.id);
-                statement.push(number);
+                statement.push(*number);
                 statement.push(invoice.tenant_id);
                 statement.push(line.month);
                 statement.push(serde_json::to_string(&line.key).unwrap_or_default());
@@ -319,9 +319,7 @@ impl Tx {
                 continue;
             };
             let corrupt = || StoreError::Corrupt("sums of invoice_lines".into());
-            sum.quantity = sum.quantity.add(more.quantity).map_err(|_| corrupt())?;
-            sum.unrounded = sum.unrounded.add(more.unrounded).map_err(|_| corrupt())?;
-            sum.amount = sum.amount.checked_add(more.amount).ok_or_else(corrupt)?;
+            sum.add(&more).ok_or_else(corrupt)?;
         }
         Ok(sums)
     }
@@ -331,15 +329,6 @@ impl Tx {
         let sql = "SELECT amount FROM invoice_lines WHERE invoice_id = $1";
         let amounts = self.query(sql).bind(id).map(|row| row.get::<i64>("amount")).await?;
         Ok(amounts.into_iter().fold(0, i64::saturating_add))
-    }
-
-    /// Instants in calendar months of a tenant's (UTC) in which something came late or was taken back, or in periods that an
-    /// invoice was about that was.
-    pub async fn adjusted_months(&mut self, tenant: TenantId) -> Result<Vec<Timestamp>, StoreError> {
-        let sql = "SELECT month FROM usage_adjustments WHERE tenant_id = $1
-                   UNION SELECT l.month FROM invoice_lines l JOIN invoices i ON i.invoice_id = l.invoice_id
-                   WHERE l.tenant_id = $1 AND i.status = 'void'";
-        self.query(sql).bind(tenant).map(|row| row.get("month")).await
     }
 
     /// The meters and calendar months (UTC) of a tenant's in which something came late or was taken back since an instant.

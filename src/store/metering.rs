@@ -227,6 +227,39 @@ impl Tx {
         Ok(())
     }
 
+    /// What all writers have counted of a meter, for some tenants, in stretches of windows; in no order.
+    pub async fn totals_of(
+        &mut self,
+        tenants: &[TenantId],
+        meter: &MeterKey,
+        stretches: &[Stretch],
+    ) -> Result<Vec<Found>, StoreError> {
+        let mut all = Vec::new();
+        for stretch in stretches {
+            for piece in pieces(tenants, ROWS_PER_INSERT) {
+                let (these, at) = (self.engine().tuples(piece.len(), 1), piece.len());
+                let mut statement = self.assembled(format!(
+                    "WITH these AS (VALUES {these})
+                     SELECT tenant_id, start, grp, n, total, low, high, last_at_ns, last_arrival, last_value FROM usage_totals
+                     WHERE tenant_id IN (SELECT column1 FROM these) AND meter = ${} AND unit = ${} AND start >= ${} AND start < ${}",
+                    at + 1,
+                    at + 2,
+                    at + 3,
+                    at + 4
+                ));
+                for tenant in piece {
+                    statement.push(*tenant);
+                }
+                statement.push(meter.as_str());
+                statement.push(unit_number(stretch.unit));
+                statement.push(stretch.period.from());
+                statement.push(stretch.period.to());
+                all.extend(statement.map(read_found).await?);
+            }
+        }
+        Ok(all)
+    }
+
     /// One search of the primary key a stretch: from three alternatives in one condition on, `SQLite` reads all of a meter.
     fn totals_in(&mut self, tenant: Option<TenantId>, meter: &MeterKey, stretches: &[Stretch]) -> Statement<'_> {
         let of_tenant = if tenant.is_some() { " AND tenant_id = $2" } else { "" };

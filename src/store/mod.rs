@@ -16,6 +16,7 @@ mod value;
 
 mod audit;
 mod billing;
+mod books;
 mod cadences;
 mod corrections;
 mod costs;
@@ -57,6 +58,7 @@ use tokio::sync::Notify;
 
 pub use audit::{ChainEnds, acting_from, acting_still};
 pub use billing::PlanRow;
+pub use books::{BilledThrough, BookRow, ByTenant};
 pub use cadences::{BillingProgress, DueAccount};
 pub use costs::CostRow;
 pub use dialect::Engine;

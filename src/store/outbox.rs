@@ -3,16 +3,22 @@
 //! Of the deliveries of one webhook in one lane, only the first that waits is ever due. Those behind it are put off with it when
 //! it fails, and the next one comes forward when it is settled, so that looking for what is due does not read them all.
 
+use std::collections::{BTreeMap, HashMap};
+
 use uuid::Uuid;
 
 use super::{
     StoreError, Tx,
+    dialect::pieces,
     value::{Bind, Row},
 };
 use crate::{
     kernel::{Event, EventId, EventName, PageRequest, TenantId, Timestamp, WebhookId},
     webhooks::model::{Attempt, Delivery, OutboxEvent, OutboxFilter, Outcome},
 };
+
+/// Events that one statement writes; a power of two.
+const EVENTS_PER_STATEMENT: usize = 256;
 
 /// Whether `w` wants to hear of an event of the name `{name}`.
 const WANTED: &str =
@@ -58,48 +64,75 @@ impl Tx {
     /// Notes that something happened, with what else this transaction does, and for whom it waits. The row of the lane is held
     /// until the end of the transaction: events of one tenant get their places in the order of commits. Write it last.
     pub async fn event_insert(&mut self, event: &Event) -> Result<(), StoreError> {
-        if let Some(tenant) = event.tenant {
+        self.outbox_insert(std::slice::from_ref(event)).await
+    }
+
+    /// The same of several things; those of one tenant in the order in which they are given.
+    pub async fn outbox_insert(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        for tenant in events.iter().filter_map(|event| event.tenant) {
             self.must_cover(tenant)?;
         }
-        let lane = lane(event.tenant);
-        let sequence = self
-            .query(
-                "INSERT INTO outbox_lanes (lane, last) VALUES ($1, 1)
-                 ON CONFLICT (lane) DO UPDATE SET last = outbox_lanes.last + 1 RETURNING last",
-            )
-            .bind(lane)
-            .map_one(|row| row.get::<i64>("last"))
-            .await?;
-        let sequence = sequence.ok_or_else(|| StoreError::Corrupt("outbox_lanes: no row".into()))?;
-        self.query(
-            "INSERT INTO outbox (event_id, lane, sequence, name, occurred_at, data) VALUES ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(event.id)
-        .bind(lane)
-        .bind(sequence)
-        .bind(event.name.name())
-        .bind(event.occurred_at)
-        .bind(event.data.to_string())
-        .execute()
-        .await?;
-        let wanted = WANTED.replace("{name}", "$5");
-        let waiting = self
-            .assembled(format!(
+        let mut next = self.lanes_step(events).await?;
+        for piece in pieces(events, EVENTS_PER_STATEMENT) {
+            let rows = self.engine().tuples(piece.len(), 6);
+            let mut statement = self.assembled(format!(
+                "INSERT INTO outbox (event_id, lane, sequence, name, occurred_at, data) VALUES {rows}"
+            ));
+            for event in piece {
+                let lane = lane(event.tenant);
+                let sequence = next.get_mut(&lane).ok_or_else(|| StoreError::Corrupt("outbox_lanes: no row".into()))?;
+                statement.push(event.id);
+                statement.push(lane);
+                statement.push(*sequence);
+                statement.push(event.name.name());
+                statement.push(event.occurred_at);
+                statement.push(event.data.to_string());
+                *sequence += 1;
+            }
+            statement.execute().await?;
+            let (these, wanted) = (self.engine().tuples(piece.len(), 1), WANTED.replace("{name}", "e.name"));
+            let mut statement = self.assembled(format!(
                 "INSERT INTO webhook_deliveries (webhook_id, lane, sequence, event_id, attempts, next_try_at)
-                 SELECT w.webhook_id, $1, $2, $3, 0, $4 FROM webhooks w
-                 WHERE w.disabled_at IS NULL AND (w.tenant_id IS NULL OR w.tenant_id = $1) AND {wanted}"
-            ))
-            .bind(lane)
-            .bind(sequence)
-            .bind(event.id)
-            .bind(event.occurred_at)
-            .bind(event.name.name())
-            .execute()
-            .await?;
-        if waiting > 0 {
-            self.something_to_deliver();
+                 SELECT w.webhook_id, e.lane, e.sequence, e.event_id, 0, e.occurred_at FROM webhooks w
+                 JOIN outbox e ON e.event_id IN (VALUES {these})
+                 WHERE w.disabled_at IS NULL AND (w.tenant_id IS NULL OR w.tenant_id = e.lane) AND {wanted}"
+            ));
+            for event in piece {
+                statement.push(event.id);
+            }
+            if statement.execute().await? > 0 {
+                self.something_to_deliver();
+            }
         }
         Ok(())
+    }
+
+    /// Takes the next places in the lanes of events, and holds the lanes, one after the other in their order; the first place of
+    /// each.
+    async fn lanes_step(&mut self, events: &[Event]) -> Result<HashMap<Uuid, i64>, StoreError> {
+        let mut counts: BTreeMap<Uuid, i64> = BTreeMap::new();
+        for event in events {
+            *counts.entry(lane(event.tenant)).or_default() += 1;
+        }
+        let counts: Vec<(Uuid, i64)> = counts.into_iter().collect();
+        let mut first = HashMap::with_capacity(counts.len());
+        for piece in pieces(&counts, EVENTS_PER_STATEMENT) {
+            let rows = self.engine().tuples(piece.len(), 2);
+            let mut statement = self.assembled(format!(
+                "INSERT INTO outbox_lanes (lane, last) VALUES {rows}
+                 ON CONFLICT (lane) DO UPDATE SET last = outbox_lanes.last + excluded.last RETURNING lane, last"
+            ));
+            for (lane, count) in piece {
+                statement.push(*lane);
+                statement.push(*count);
+            }
+            for (lane, last) in statement.map(|row| Ok((row.get::<Uuid>("lane")?, row.get::<i64>("last")?))).await? {
+                let place = piece.binary_search_by_key(&lane, |(own, _)| *own);
+                let count = place.map_or(1, |place| piece[place].1);
+                first.insert(lane, last - count + 1);
+            }
+        }
+        Ok(first)
     }
 
     /// A page of events, in order of time.

@@ -9,7 +9,7 @@ use crate::{
     kernel::{CouponId, CreditId, CreditNoteId, InvoiceId, Money, TenantId, Timestamp},
 };
 
-fn read_credit(row: &Row) -> Result<Credit, StoreError> {
+pub(super) fn read_credit(row: &Row) -> Result<Credit, StoreError> {
     let currency = row.parse("currency")?;
     Ok(Credit {
         id: row.get("credit_id")?,
@@ -22,7 +22,7 @@ fn read_credit(row: &Row) -> Result<Credit, StoreError> {
     })
 }
 
-fn read_coupon(row: &Row) -> Result<Coupon, StoreError> {
+pub(super) fn read_coupon(row: &Row) -> Result<Coupon, StoreError> {
     let off = match (row.get("percent")?, row.get::<Option<i64>>("amount")?) {
         (Some(percent), None) => Off::Percent(percent),
         (None, Some(minor)) => Off::Amount(Money::from_minor(minor, row.parse("currency")?)),

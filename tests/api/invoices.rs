@@ -313,7 +313,7 @@ async fn a_number_that_was_not_committed_is_the_next_ones() {
     assert_eq!(invoice["number"], "INV-000001");
     let store = Store::from_ref(app.app.state());
     let mut tx = store.begin(Scope::Job("test")).await.unwrap();
-    assert_eq!(tx.series_next("default", "invoice").await.unwrap(), 2);
+    assert_eq!(tx.series_next("default", "invoice", 1).await.unwrap(), 2);
     drop(tx);
     at(&app, "2027-01-01T01:00:00Z");
     close(&app).await;
