@@ -226,7 +226,7 @@ impl PeriodEvidence {
 
     /// The bill that comes of it, by plans in their versions.
     pub fn bill(&self, tenant_id: TenantId, plans: &Plans, (currency, proration): Terms) -> Result<Bill, Refusal> {
-        let (period, spans) = (period(self.period.from, self.period.to)?, self.spans(plans)?);
+        let (period, spans) = (self.whole()?, self.spans(plans)?);
         let own = self.proration.as_deref().map(|name| {
             Proration::named(name).ok_or_else(|| Refusal::Unreadable(format!("proration {name:?} is none")))
         });
@@ -236,9 +236,20 @@ impl PeriodEvidence {
         Ok(Bill { tenant_id, period, status: BillStatus::Closed, lines, total })
     }
 
+    /// The period, which is one by its cadence, or a part of one: a longer one would take as long to work out as somebody likes.
+    fn whole(&self) -> Result<Period, Refusal> {
+        let period = period(self.period.from, self.period.to)?;
+        let cadence = self.cadence.read()?;
+        if cadence.containing(period.from()).to() < period.to() {
+            let (from, to) = (period.from(), period.to());
+            return Err(Refusal::Wrong(format!("the period from {from} to {to} is longer than {cadence}")));
+        }
+        Ok(period)
+    }
+
     /// Its parts, each after the one before it.
     pub fn spans(&self, plans: &Plans) -> Result<Vec<SpanUsage>, Refusal> {
-        let period = period(self.period.from, self.period.to)?;
+        let period = self.whole()?;
         let (mut spans, mut end) = (Vec::new(), period.from());
         for span in &self.spans {
             let span = span.read(plans)?;

@@ -337,7 +337,7 @@ async fn what_differs_first_is_named() {
     let (_, files) = plain(&app).await;
     let file = &files[1];
     let line = "/invoice/document/lines/1";
-    let cases: [(&str, &str, Value, &str); 9] = [
+    let cases: [(&str, &str, Value, &str); 10] = [
         (
             line,
             "amount",
@@ -359,6 +359,13 @@ async fn what_differs_first_is_named() {
             "total",
             "41".into(),
             "usage of apis from 2026-12-01T00:00:00Z to 2027-01-01T00:00:00Z: the file says 41, but it comes to 40 by its days",
+        ),
+        // Or a month of days would take as long as ten thousand years of them.
+        (
+            "/evidence/usage/period",
+            "to",
+            "9998-12-31T00:00:00Z".into(),
+            "the period from 2026-12-01T00:00:00Z to 9998-12-31T00:00:00Z is longer than every month",
         ),
         ("/plans/0/body", "base", "31.00".into(), "the hash of the plan of pro, version 1"),
         ("", "status", "paid".into(), "signature: it is of another content than the file's"),

@@ -1,5 +1,6 @@
-//! Random years of tenants: changes of tier, usage that comes late, events that are taken back, voids, credits, payments. Whatever
-//! happens, all that was metered is billed once or was voided, and numbers have no gaps.
+//! Random years of tenants: changes of tier and of prices, usage that comes late, events that are taken back, voids, credits,
+//! payments, suspensions by hand and for what is overdue. Whatever happens, all that was metered is billed once or was voided, and
+//! numbers have no gaps.
 
 use std::collections::BTreeMap;
 
@@ -34,6 +35,12 @@ enum Happening {
     Sent { day: u32, tokens: i64, taken_back: bool },
     /// To the other tier, on a day.
     Moved { day: u32 },
+    /// The tier's prices change, on a day: at once, or from the next period on.
+    Repriced { day: u32, now: bool },
+    /// Nobody gets in, on a day, until a later one.
+    Suspended { day: u32 },
+    /// They do again.
+    LetIn { day: u32 },
     /// Prepaid money.
     Prepaid { cents: i64 },
     /// The invoice of the month, or of the one before, is taken back, and perhaps made anew.
@@ -51,6 +58,9 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => (1_u32..28, 1_i64..400, any::<bool>())
             .prop_map(|(day, tokens, taken_back)| Happening::Sent { day, tokens, taken_back }),
         2 => (1_u32..28).prop_map(|day| Happening::Moved { day }),
+        1 => (1_u32..28, any::<bool>()).prop_map(|(day, now)| Happening::Repriced { day, now }),
+        1 => (1_u32..28).prop_map(|day| Happening::Suspended { day }),
+        2 => (1_u32..28).prop_map(|day| Happening::LetIn { day }),
         1 => (1_i64..5_000).prop_map(|cents| Happening::Prepaid { cents }),
         1 => any::<(bool, bool)>().prop_map(|(anew, before)| Happening::Voided { anew, before }),
         1 => Just(Happening::Credited),
@@ -63,12 +73,17 @@ impl Happening {
     fn day(&self) -> u32 {
         match self {
             Self::Used { day, .. } | Self::Sent { day, .. } | Self::Moved { day } => *day,
+            Self::Repriced { day, .. } | Self::Suspended { day } | Self::LetIn { day } => *day,
             _ => 0,
         }
     }
 }
 
-const MONTHS: [&str; 5] = ["2026-12", "2027-01", "2027-02", "2027-03", "2027-04"];
+const MONTHS: [&str; 12] = [
+    "2026-12", "2027-01", "2027-02", "2027-03", "2027-04", "2027-05", "2027-06", "2027-07", "2027-08", "2027-09",
+    "2027-10", "2027-11",
+];
+const SETTINGS: &str = "[billing]\noverdue = \"suspend\"\npayment_terms_days = 20\n";
 
 /// One tenant's year, and what it used, as the test counts it.
 struct Year<'a> {
@@ -79,6 +94,8 @@ struct Year<'a> {
     sent: u32,
     tier: &'static str,
     voided: Vec<&'static str>,
+    /// How often prices changed.
+    repriced: u32,
 }
 
 impl Year<'_> {
@@ -98,13 +115,35 @@ impl Year<'_> {
                 *self.used.entry((month, "tokens")).or_default() += tokens;
             }
             Happening::Moved { .. } => {
-                self.tier = if self.tier == "pro" { "max" } else { "pro" };
-                let body = json!({"tier": self.tier});
+                let to = if self.tier == "pro" { "max" } else { "pro" };
                 let path = format!("/admin/v1/tenants/{}/tier", self.tenant);
-                self.app.admin().await.post(&path, body).await.expect(200);
+                let done = self.app.admin().await.post(&path, json!({"tier": to})).await;
+                // Who is suspended stays where they are.
+                let was_suspended = done.status.as_u16() == 409;
+                assert!(was_suspended || done.status.as_u16() == 200, "{}", done.body);
+                if !was_suspended {
+                    self.tier = to;
+                }
             }
+            Happening::Repriced { now, .. } => {
+                self.repriced += 1;
+                let effective = if *now { "now" } else { "next_period" };
+                let (tier, included) = (self.tier, 500 * self.repriced);
+                let mut plan = if tier == "pro" { pro() } else { max() };
+                plan["prices"] = prices(&included.to_string());
+                plan["effective"] = effective.into();
+                plan_of(self.app, tier, plan).await;
+            }
+            Happening::Suspended { .. } => self.becomes("suspend").await,
+            Happening::LetIn { .. } => self.becomes("activate").await,
             _ => {}
         }
+    }
+
+    async fn becomes(&self, verb: &str) {
+        let path = format!("/admin/v1/tenants/{}/{verb}", self.tenant);
+        let done = self.app.admin().await.post(&path, json!({})).await;
+        assert!([200, 409].contains(&done.status.as_u16()), "{}", done.body);
     }
 
     async fn after_the_end(&mut self, month: &'static str, (number, happening): (&mut u32, &Happening), next: &str) {
@@ -152,7 +191,7 @@ impl Year<'_> {
                 let done = admin.post(&format!("{path}/payments"), payment).await;
                 assert!([201, 409, 422].contains(&done.status.as_u16()), "{}", done.body);
             }
-            Happening::Used { .. } | Happening::Moved { .. } => {}
+            _ => {}
         }
         if matches!(happening, Happening::Voided { .. }) {
             at(self.app, &format!("{next}-02T00:00:00Z"));
@@ -198,24 +237,34 @@ impl Year<'_> {
 
 fn after(month: &str) -> &'static str {
     let place = MONTHS.iter().position(|own| *own == month).unwrap();
-    MONTHS.get(place + 1).copied().unwrap_or("2027-05")
+    MONTHS.get(place + 1).copied().unwrap_or("2027-12")
+}
+
+fn prices(included: &str) -> Value {
+    let tiers = json!([{"up_to": "5000", "unit": "0.003"}, {"up_to": null, "unit": "0.0017", "flat": "1"}]);
+    json!([{"meter": "apis", "model": "graduated", "included": included, "tiers": tiers},
+        {"meter": "tokens", "model": "package", "price": "0.37", "size": "30", "round": "up"}])
+}
+
+fn pro() -> Value {
+    json!({"prices": prices("1000"), "commitment": "45.00"})
+}
+
+fn max() -> Value {
+    json!({"prices": prices("4000"), "base": "100.01"})
 }
 
 async fn live(happenings: Vec<Vec<Happening>>) {
-    let app = TestApp::new().await;
+    let app = TestApp::with(SETTINGS).await;
     meter(&app.admin().await, "tokens", "SUM").await;
-    let tiers = json!([{"up_to": "5000", "unit": "0.003"}, {"up_to": null, "unit": "0.0017", "flat": "1"}]);
-    let prices = |included: &str| {
-        json!([{"meter": "apis", "model": "graduated", "included": included, "tiers": tiers},
-            {"meter": "tokens", "model": "package", "price": "0.37", "size": "30", "round": "up"}])
-    };
-    plan_of(&app, "pro", json!({"prices": prices("1000"), "commitment": "45.00"})).await;
-    plan_of(&app, "max", json!({"prices": prices("4000"), "base": "100.01"})).await;
+    plan_of(&app, "pro", pro()).await;
+    plan_of(&app, "max", max()).await;
     at(&app, "2026-12-01T00:00:00Z");
     let tenant = app.tenant("Acme", "pro").await;
     let rates = json!({"tax_rates": [{"name": "A", "percent": "7.7"}, {"name": "B", "percent": "2.5"}]});
     app.admin().await.patch(&format!("/admin/v1/tenants/{tenant}/billing"), rates).await.expect(200);
-    let mut year = Year { app: &app, tenant, used: BTreeMap::new(), sent: 0, tier: "pro", voided: Vec::new() };
+    let mut year =
+        Year { app: &app, tenant, used: BTreeMap::new(), sent: 0, tier: "pro", voided: Vec::new(), repriced: 0 };
     for (month, mut happenings) in MONTHS.into_iter().zip(happenings) {
         happenings.sort_by_key(Happening::day);
         let mut number = year.sent;
@@ -228,7 +277,7 @@ async fn live(happenings: Vec<Vec<Happening>>) {
             year.after_the_end(month, (&mut number, happening), after(month)).await;
         }
     }
-    for month in ["2027-06", "2027-07"] {
+    for month in ["2028-01", "2028-02"] {
         at(&app, &format!("{month}-01T01:00:00Z"));
         close(&app).await;
     }
