@@ -46,6 +46,7 @@ pub(crate) fn identity(settings: &Settings) -> IdentityConfig {
 pub(crate) fn onboarding(settings: &Settings) -> (SignUps, Retries) {
     let sign_ups = SignUps {
         allowed: settings.identity.allow_signup,
+        tiers: settings.identity.signup_tiers.clone(),
         // Where mail goes to a folder, whoever signs up has no way to it.
         verify_email: settings.identity.verify_email.unwrap_or(settings.mail.smtp.is_some()),
     };

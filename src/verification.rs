@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::{
     billing::{
+        InvoiceState,
         export::{Export, FORMAT, Refusal},
         recompute,
     },
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// The longest file that is looked at, in bytes: years of an invoice with thousands of lines.
-pub const MAX_FILE: u64 = 32 * 1024 * 1024;
+pub const MAX_FILE: u64 = 8 * 1024 * 1024;
 
 /// What a file is checked against besides itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,7 +63,9 @@ fn check(file: &[u8], against: Against<'_>, lines: &mut Vec<String>) -> Result<(
             let marks = recompute::check_chain(&export, &evidence)?;
             lines.push(format!("{marks} marks of the journals follow each other"));
             if let Some(before) = against.before {
-                lines.push(recompute::check_before(&export, &evidence, &read(before)?)?);
+                let before = read(before)?;
+                lines.push(recompute::check_before(&export, &evidence, &before)?);
+                lines.push(format!("invoice {}: {}", before.invoice.number, signature(&before, against.keys)?));
             }
             None
         }
@@ -86,6 +89,9 @@ fn read(file: &[u8]) -> Result<Export, Refusal> {
         return Err(Refusal::Unreadable(format!("its format is {format}, and not {FORMAT}")));
     }
     let export: Export = serde_json::from_value(value.clone()).map_err(unreadable)?;
+    if !InvoiceState::NAMES.contains(&export.status.as_str()) {
+        return Err(Refusal::Unreadable("its status is none that an invoice has".into()));
+    }
     let again = serde_json::to_value(&export).map_err(unreadable)?;
     if canonical(&again)? != canonical(&value)? {
         return Err(Refusal::Unreadable("something is not written as this program writes it".into()));

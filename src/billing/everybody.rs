@@ -41,8 +41,9 @@ pub trait Totals {
     /// That of one tenant.
     fn currency_of(found: &Self::Of) -> Currency;
 
-    /// Adds one that owes in this currency, or one for whom nothing could be worked out.
-    fn add(&mut self, found: Option<&Self::Of>) -> Result<(), Error>;
+    /// Adds one that owes in this currency, or one for whom nothing could be worked out. One that is too large to be added is not:
+    /// the others' totals are still of use.
+    fn add(&mut self, found: Option<&Self::Of>);
 }
 
 /// Totals by currency: amounts of two are never added.
@@ -61,7 +62,7 @@ impl<T: Totals> ByCurrency<T> {
     }
 
     /// Adds one.
-    pub fn add(&mut self, answer: &Answer<T::Of>) -> Result<(), Error> {
+    pub fn add(&mut self, answer: &Answer<T::Of>) {
         let (found, own) = (answer.found.as_ref().ok(), self.own.currency());
         let currency = found.map_or(own, T::currency_of);
         let totals = if currency == own {
@@ -69,7 +70,7 @@ impl<T: Totals> ByCurrency<T> {
         } else {
             self.others.entry(currency.code()).or_insert_with(|| T::new(currency))
         };
-        totals.add(found)
+        totals.add(found);
     }
 
     /// In currencies other than that of the settings.
@@ -114,18 +115,22 @@ impl Totals for MarginTotals {
         margin.amount.currency()
     }
 
-    fn add(&mut self, found: Option<&Margin>) -> Result<(), Error> {
+    fn add(&mut self, found: Option<&Margin>) {
         self.tenants += 1;
         match found {
             Some(margin) => {
-                self.incomplete += u64::from(!margin.is_complete());
-                self.revenue = self.revenue.add(margin.revenue.total)?;
-                self.cost = self.cost.add(margin.cost)?;
-                self.amount = self.amount.add(margin.amount)?;
+                let sums =
+                    [(self.revenue, margin.revenue.total), (self.cost, margin.cost), (self.amount, margin.amount)];
+                match sums.map(|(sum, more)| sum.add(more)) {
+                    [Ok(revenue), Ok(cost), Ok(amount)] => {
+                        self.incomplete += u64::from(!margin.is_complete());
+                        (self.revenue, self.cost, self.amount) = (revenue, cost, amount);
+                    }
+                    _ => self.incomplete += 1,
+                }
             }
             None => self.incomplete += 1,
         }
-        Ok(())
     }
 }
 
@@ -158,17 +163,17 @@ impl Totals for WhatIfTotals {
         compared.currency
     }
 
-    fn add(&mut self, found: Option<&Compared>) -> Result<(), Error> {
+    fn add(&mut self, found: Option<&Compared>) {
         self.tenants += 1;
         match found {
             Some(compared) => {
-                let (is, would) = compared.sums()?;
-                self.billed = self.billed.add(is)?;
-                self.would_be = self.would_be.add(would)?;
+                match compared.sums().ok().map(|(is, would)| (self.billed.add(is), self.would_be.add(would))) {
+                    Some((Ok(billed), Ok(would_be))) => (self.billed, self.would_be) = (billed, would_be),
+                    _ => self.failed += 1,
+                }
             }
             None => self.failed += 1,
         }
-        Ok(())
     }
 }
 
@@ -298,7 +303,7 @@ impl Billing {
             let page = PageRequest::new(Some(PageRequest::MAX_LIMIT), cursor).unwrap_or_default();
             let Page { items, next_cursor } = self.margin_page(scope, (at, book), None, page).await?;
             for answer in items {
-                totals.add(&answer)?;
+                totals.add(&answer);
                 let Ok(margin) = answer.found else { continue };
                 let minor = margin.amount.minor();
                 let rank = if order == MarginOrder::Lowest { minor } else { minor.saturating_neg() };

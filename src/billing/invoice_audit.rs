@@ -1,7 +1,8 @@
 //! Whether invoices agree with themselves, with each other and with the ledger. Changes nothing.
 //!
 //! Per meter that adds up: all that was metered is on invoices, is still to be billed, or was on an invoice that was taken
-//! back for good. Per invoice: its document adds up, and is what the books say was billed. Per entity: numbers have no gaps,
+//! back for good. Per invoice: its document adds up, and is what the books say was billed, and what was paid and credited of it
+//! is what payments and credit notes come to. Per entity: numbers have no gaps,
 //! and each seal is that of the document, its evidence and the seal before it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +54,9 @@ impl Balance {
 /// Usage that was counted so shortly before an invoice was issued may not be in it yet, in seconds; nor is it noted while an
 /// invoice is issued that soon after a month was closed.
 const MARGIN_S: i64 = 3_600;
+
+/// Of so many sums of what came in it is said that they differ.
+const MOST_SETTLEMENTS: i64 = 100;
 
 /// What invoices have of a tenant's period.
 pub(super) struct Invoiced {
@@ -156,6 +160,12 @@ pub(super) async fn audit_invoices(billing: &Billing, differences: &mut Vec<Diff
             other: format!("{found} is there"),
         }));
     }
+    let settled = billing.store.read(Scope::Job("doctor")).await?.settlements_that_differ(MOST_SETTLEMENTS).await?;
+    differences.extend(settled.into_iter().map(|(of, said, found)| Difference {
+        of,
+        one: format!("it says {said} in minor units"),
+        other: format!("they come to {found}"),
+    }));
     super::sealing::audit_seals(billing, differences).await?;
     Ok(count)
 }

@@ -17,13 +17,12 @@ use super::{
     error::Error,
     everybody::{Answer, ByCurrency, MarginOrder, MarginTotals, Place},
     everybody_http::{As, Walk, csv, file},
-    forms::cell,
     http::month,
     margin::{CostLine, Margin, percent},
     views::PeriodView,
 };
 use crate::{
-    kernel::{Currency, PageRequest, Quantity, TenantId, Timestamp, page::Cursor},
+    kernel::{Currency, PageRequest, Quantity, TenantId, Timestamp, cell::cell, page::Cursor},
     store::Scope,
     web::{AdminScope, Json, PageQuery, Problem, Query, Verifier},
 };
@@ -301,7 +300,7 @@ async fn read_margins(
         let page = PageQuery { limit: query.limit, cursor: query.cursor }.try_into()?;
         let page = billing.margin_page(scope, (at, &book), only, page).await?;
         let mut totals = ByCurrency::new(currency);
-        page.items.iter().try_for_each(|answer| totals.add(answer))?;
+        page.items.iter().for_each(|answer| totals.add(answer));
         let next_cursor = page.next_cursor.map(|cursor| cursor.to_string());
         let items = page.items.into_iter().map(|answer| MarginItem::new(answer, lines)).collect();
         MarginList::new(items, &totals, next_cursor)
@@ -346,7 +345,7 @@ impl Walk for Everybody {
         let page = self.billing.margin_page(self.scope, (self.at, &self.book), self.only, page).await?;
         let mut records = String::new();
         for answer in page.items {
-            self.totals.add(&answer)?;
+            self.totals.add(&answer);
             let item = MarginItem::new(answer, self.lines);
             records += &match self.form {
                 As::Csv => record(&item),

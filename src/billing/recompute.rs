@@ -268,6 +268,9 @@ pub fn check_before(export: &Export, evidence: &Evidence, before: &Export) -> Re
     if before.seal.is_none() || before.seal.map(|seal| seal.seal) != evidence.before {
         return Err(Refusal::Wrong(format!("invoice {number} is not the one before: its seal is another")));
     }
+    let checked = check_seal(before);
+    checked
+        .map_err(|error| Refusal::Wrong(format!("invoice {number}, which is said to be the one before: {error}")))?;
     let of_before = self::evidence(before)?.journals;
     let first = export.chain.first().filter(|first| of_before.is_none_or(|mark| mark.serial < first.serial));
     if let (Some(mark), Some(first)) = (of_before, first)
@@ -284,10 +287,20 @@ struct Differing {
     found: String,
 }
 
+/// As much of a text as somebody reads.
+fn shortened(mut text: String) -> String {
+    const MOST: usize = 200;
+    if let Some((end, _)) = text.char_indices().nth(MOST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// Where two values differ first. A member that is missing is as good as one that says nothing: fields were added later.
 fn first_difference(at: &str, said: &Value, found: &Value) -> Option<Differing> {
     let differs = |at: String, said: &Value, found: &Value| {
-        let shown = |value: &Value| if value.is_null() { "nothing".to_owned() } else { value.to_string() };
+        let shown = |value: &Value| if value.is_null() { "nothing".to_owned() } else { shortened(value.to_string()) };
         Some(Differing { at, said: shown(said), found: shown(found) })
     };
     match (said, found) {

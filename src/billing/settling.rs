@@ -186,7 +186,12 @@ impl Billing {
     ) -> Result<Invoice, Error> {
         let mut invoice = locked(tx, id).await?;
         if matches!(invoice.state, InvoiceState::Void { .. }) {
-            return Ok(invoice);
+            let is_replaced = !tx.invoice_holds_period(id).await?;
+            return if anew && !is_replaced {
+                Err(wrong_state(&invoice, "be made anew any more"))
+            } else {
+                Ok(invoice)
+            };
         }
         if invoice.state == InvoiceState::Draft {
             return Err(wrong_state(&invoice, "be voided before it is issued"));

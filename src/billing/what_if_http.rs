@@ -16,7 +16,6 @@ use super::{
     error::Error,
     everybody::{Answer, ByCurrency, WhatIfTotals},
     everybody_http::{As, Walk, file},
-    forms::cell,
     http::month,
     model::Bill,
     plan::PlanBody,
@@ -25,7 +24,7 @@ use super::{
     what_if::{Compared, Range, WhatIf},
 };
 use crate::{
-    kernel::{Currency, Faults, PageRequest, TenantId, Timestamp, page::Cursor},
+    kernel::{Currency, Faults, PageRequest, TenantId, Timestamp, cell::cell, page::Cursor},
     store::Scope,
     web::{AdminScope, Json, PageQuery, Problem, Verifier, extract::from_json},
 };
@@ -264,7 +263,7 @@ async fn what_if(
     let page = billing.compare_page(scope, &question, only, page).await?;
     let (mut items, mut of_page) = (Vec::new(), all);
     for answer in page.items {
-        of_page.add(&answer)?;
+        of_page.add(&answer);
         items.push(tenant(answer, lines)?);
     }
     let next_cursor = page.next_cursor.map(|cursor| cursor.to_string());
@@ -308,7 +307,7 @@ impl Walk for Question {
         let page = self.billing.compare_page(self.scope, &self.asked, self.only, page).await?;
         let mut records = String::new();
         for answer in page.items {
-            self.totals.add(&answer)?;
+            self.totals.add(&answer);
             let tenant = tenant(answer, self.lines)?;
             records += &self.record(&tenant);
         }

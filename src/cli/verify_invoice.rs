@@ -12,6 +12,7 @@ use clap::Args;
 use super::Failure;
 use crate::{
     billing::export::Refusal,
+    kernel::names::is_unseen,
     verification::{Against, MAX_FILE, verify_invoice},
 };
 
@@ -38,9 +39,9 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let mut output = stdout().lock();
     for line in checked.lines.iter().map(String::as_str).chain(agrees) {
         // Whoever does not read to the end still gets the exit status.
-        let _ = writeln!(output, "{line}");
+        let _ = writeln!(output, "{}", plain(line));
     }
-    let failure = |refusal: &Refusal| Failure { message: refusal.to_string(), status: checked.status() };
+    let failure = |refusal: &Refusal| Failure { message: plain(&refusal.to_string()), status: checked.status() };
     checked.refusal.as_ref().map_or(Ok(()), |refusal| Err(failure(refusal)))
 }
 
@@ -50,4 +51,9 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let done = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
     done.map_err(|error| Failure { message: format!("{} cannot be read: {error}", path.display()), status: 2 })?;
     Ok(bytes)
+}
+
+/// A line as it is shown: what a file says moves no cursor, hides nothing and begins no line of its own.
+fn plain(line: &str) -> String {
+    line.chars().map(|own| if own.is_control() || is_unseen(own) { '\u{fffd}' } else { own }).collect()
 }

@@ -65,6 +65,15 @@ impl Identity {
         }
     }
 
+    /// Counts a sign-up that nothing but this holds back; an error when there were too many.
+    pub async fn count_sign_up(&self, email: &Email, origin: &Origin) -> Result<(), Error> {
+        let counters = Throttle::sign_ups(origin.address);
+        match self.throttle.begin(&counters, self.clock.now()) {
+            Ok(()) => Ok(()),
+            Err(held) => Err(self.held_up(held, &counters, (email, "sign_up.throttled"), origin).await),
+        }
+    }
+
     /// Somebody proves that they are a known person: by the password, and a code where there is a second factor. A person
     /// without a password has none to show; who holds a letter that was sent to them may set it.
     pub async fn prove_or_set_password(

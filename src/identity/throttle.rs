@@ -103,6 +103,12 @@ impl Throttle {
         counters
     }
 
+    /// What a sign-up counts for that sends no letter.
+    pub(super) fn sign_ups(address: Option<IpAddr>) -> Vec<Counter> {
+        let of = |address| Counter::new("sign-ups", &[&network(address).to_string()], ADDRESS);
+        address.map(of).into_iter().collect()
+    }
+
     /// An error unless a try may be made now.
     pub(super) fn admit(&self, counters: &[Counter], now: Timestamp) -> Result<(), Error> {
         if !self.enabled {

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod canonical;
+pub mod cell;
 pub mod event;
 pub mod fault;
 pub mod ids;

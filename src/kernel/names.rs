@@ -230,15 +230,31 @@ pub fn plain_text(text: &str, max: usize) -> Result<String, NameError> {
     if text.chars().count() > max {
         return Err(NameError::TooLong(max));
     }
-    if text.chars().any(char::is_control) {
+    if text.chars().any(|own| own.is_control() || is_unseen(own)) {
         return Err(NameError::Control);
     }
     Ok(text.to_owned())
 }
 
+/// Whether a character has no width of its own and only changes what others look like: two names that differ by it look the same.
+/// Joiners between letters (U+200C, U+200D) are part of how words are written.
+pub const fn is_unseen(character: char) -> bool {
+    matches!(character,
+        '\u{ad}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_has_nothing_in_it_that_nobody_sees() {
+        for unseen in ["Cor\u{200b}p", "\u{feff}Corp", "Co\u{2060}rp", "\u{202e}Corp", "Co\u{ad}rp", "Corp\n1"] {
+            assert!(plain_text(unseen, 100).is_err(), "{unseen:?}");
+        }
+        assert_eq!(plain_text(" \u{645}\u{6cc}\u{200c}\u{62e} ", 100).unwrap(), "\u{645}\u{6cc}\u{200c}\u{62e}");
+    }
 
     #[test]
     fn tiers_are_short_plain_words() {

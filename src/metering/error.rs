@@ -69,6 +69,16 @@ pub enum Error {
     /// A tenant's token names another tenant.
     #[error("{0}: a tenant's token may only name itself")]
     ForeignSubject(String),
+    /// A tenant's token takes usage back.
+    #[error(
+        "{field}: {meter} is a sum, and a tenant's token may not take away from it: ask the platform's administrator"
+    )]
+    Takes {
+        /// Where in the request.
+        field: String,
+        /// From what.
+        meter: MeterKey,
+    },
     /// A meter cannot read an event.
     #[error("{field}: {source}")]
     Unreadable {

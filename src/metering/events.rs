@@ -8,12 +8,12 @@ use super::{
     error::Error,
     event::Sent,
     ingest::{Batch, Measured, Outcome},
-    meter::{Meter, Reading},
+    meter::{Aggregation, Meter, Reading},
     model::{Event, MeterKey},
     service::Metering,
 };
 use crate::{
-    kernel::TenantId,
+    kernel::{Quantity, TenantId},
     store::{EventFilter, Scope, Tx},
 };
 
@@ -48,9 +48,17 @@ impl Metering {
             let Measured { sent, .. } = &own.events[index];
             let of_type = meters.iter().filter(|meter| meter.event_type() == Some(&sent.kind));
             let readings = of_type.map(|meter| Ok((meter.key.clone(), meter.read(&sent.data)?)));
-            let readings = readings.collect::<Result<_, _>>();
+            let readings = readings.collect::<Result<Vec<(MeterKey, Reading)>, _>>();
             let unreadable = |source| Error::Unreadable { field: own.field(index, "data"), source };
-            own.events[index].readings = readings.map_err(unreadable)?;
+            let readings = readings.map_err(unreadable)?;
+            // What is on a tenant's bill is not for the tenant to take off it.
+            let is_sum =
+                |key: &MeterKey| meters.iter().any(|meter| meter.key == *key && meter.aggregation == Aggregation::Sum);
+            let taken = readings.iter().find(|(key, reading)| reading.value < Quantity::ZERO && is_sum(key));
+            if let Some((meter, _)) = taken.filter(|_| own.own.is_some()) {
+                return Err(Error::Takes { field: own.field(index, "data"), meter: meter.clone() });
+            }
+            own.events[index].readings = readings;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use super::{
     openmeter_query::{QueryBody, parse_query},
 };
 use crate::{
-    kernel::{TenantId, Timestamp},
+    kernel::{TenantId, Timestamp, cell::cell},
     store::Scope,
     web::{Json, Kind, Path, PortalAccess, Problem, UsageJson, UsageScope, Verifier},
 };
@@ -188,12 +188,6 @@ fn csv(meter: &Meter, query: &UsageQuery, totals: Vec<WindowTotal>, names: &Name
     let name = HeaderValue::try_from(format!("attachment; filename=\"{}.csv\"", meter.key));
     response.headers_mut().extend(name.map(|name| (header::CONTENT_DISPOSITION, name)));
     response
-}
-
-/// A cell of RFC 4180 that no spreadsheet takes for a formula.
-fn cell(text: &str) -> String {
-    let text = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() };
-    if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
 fn meter(metering: &Metering, which: &str) -> Result<Arc<Meter>, Problem> {

@@ -26,6 +26,9 @@ pub enum Error {
     /// Self-service sign-up is switched off.
     #[error("sign-up is switched off here: ask the administrator for a registration")]
     SignUpClosed,
+    /// Nobody signs up to this tier by themselves.
+    #[error("the tier {0} is not open to sign-up: ask the administrator for a registration")]
+    TierClosed(TierName),
     /// The registration is done, or its tenant is gone.
     #[error("registration {id} is {status}: there is nothing to try again")]
     NothingToRetry {

@@ -209,7 +209,7 @@ impl Onboarding {
         registration: Registration,
         (step, error): (StepName, Error),
     ) -> Result<(Registration, Option<Error>), Error> {
-        let (id, why) = (registration.id, error.to_string());
+        let (id, why) = (registration.id, chain(&error));
         tracing::warn!(registration_id = %id, step = step.name(), error = chain(&error), "a step of a registration failed");
         if !registration.undoing {
             if is_refusal(&error) {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     billing::{Billing, BillingAddress},
     identity::{Identity, PasswordHash},
-    kernel::{Actor, Clock, Page, PageRequest, RegistrationId, Rng, TenantId},
+    kernel::{Actor, Clock, Page, PageRequest, RegistrationId, Rng, TenantId, TierName},
     mail::Mail,
     provisioning::Provisioning,
     store::{Scope, Store},
@@ -44,10 +44,12 @@ pub struct Services {
 }
 
 /// Who may sign up by themselves, and how.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct SignUps {
     /// Whether anybody may.
     pub allowed: bool,
+    /// To which tiers; to all of them when it is empty.
+    pub tiers: Vec<TierName>,
     /// Whether nothing exists until the email is verified.
     pub verify_email: bool,
 }
@@ -94,6 +96,10 @@ impl Onboarding {
     pub(super) async fn checked_password(&self, request: &Request) -> Result<Option<PasswordHash>, Error> {
         if request.entrance == Entrance::SignUp && !self.sign_ups.allowed {
             return Err(Error::SignUpClosed);
+        }
+        let is_open = self.sign_ups.tiers.is_empty() || self.sign_ups.tiers.contains(&request.tier);
+        if request.entrance == Entrance::SignUp && !is_open {
+            return Err(Error::TierClosed(request.tier.clone()));
         }
         if self.services.billing.plan(&request.tier).is_none() {
             return Err(Error::UnknownTier(request.tier.clone()));

@@ -61,6 +61,7 @@ impl Onboarding {
     /// Registers a customer who came by themselves; or sends the letter that lets them.
     pub async fn sign_up(&self, request: Request, origin: &Origin) -> Result<SignedUp, Error> {
         if !self.sign_ups.verify_email {
+            self.services.identity.count_sign_up(&request.email, origin).await?;
             return Ok(SignedUp::Done(Box::new(self.register(SCOPE, request).await?)));
         }
         let identity = &self.services.identity;

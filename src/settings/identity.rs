@@ -1,7 +1,10 @@
 //! `[identity]`: lives of tokens, who may sign up, and which foreign issuers are believed.
 
 use super::{issuers, read::Reader};
-use crate::identity::{IssuerConfig, SigningAlg};
+use crate::{
+    identity::{IssuerConfig, SigningAlg},
+    kernel::TierName,
+};
 
 /// Life of an access token, in seconds.
 const ACCESS_TOKEN_TTL_S: i64 = 600;
@@ -33,6 +36,8 @@ pub struct IdentitySettings {
     pub refresh_grace_s: i64,
     /// Whether anybody may sign up.
     pub allow_signup: bool,
+    /// To which tiers; to all of them when it is empty.
+    pub signup_tiers: Vec<TierName>,
     /// Whether the account of a sign-up works only after its email was verified; where mail goes to people when absent.
     pub verify_email: Option<bool>,
     /// Passwords hashed at once.
@@ -53,6 +58,11 @@ impl IdentitySettings {
         let refresh = reader.number("identity.refresh_token_ttl_s", REFRESH_TOKEN_TTL_S, 60, 365 * 86_400);
         let grace = reader.number("identity.refresh_grace_s", REFRESH_GRACE_S, 0, 300);
         let allow_signup = reader.switch("identity.allow_signup", true);
+        let signup_tiers = reader.strings("identity.signup_tiers", &[]).and_then(|texts| {
+            let tier = |text: &String| text.parse::<TierName>().map_err(|error| error.to_string());
+            let tiers = texts.iter().map(tier).collect::<Result<_, String>>();
+            tiers.map_err(|error| reader.fault("identity.signup_tiers", &error)).ok()
+        });
         let verify_email = match reader.take("identity.verify_email") {
             None => None,
             Some(toml::Value::Boolean(value)) => Some(value),
@@ -81,6 +91,7 @@ impl IdentitySettings {
             refresh_token_ttl_s: refresh?,
             refresh_grace_s: grace?,
             allow_signup: allow_signup?,
+            signup_tiers: signup_tiers?,
             verify_email,
             audit_days: audit_days?,
             login_throttle: login_throttle?,

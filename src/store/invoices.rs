@@ -184,6 +184,34 @@ impl Tx {
         Ok(())
     }
 
+    /// Whether an invoice is the one of its period: no other took its place.
+    pub async fn invoice_holds_period(&mut self, id: InvoiceId) -> Result<bool, StoreError> {
+        let sql = "SELECT holds_period FROM invoices WHERE invoice_id = $1";
+        let held = self.query(sql).bind(id).map_one(|row| row.get::<Option<i64>>("holds_period")).await?;
+        Ok(held.flatten().is_some())
+    }
+
+    /// Invoices that say another sum of what came in, or of what was credited, than payments and credit notes come to; and credits of
+    /// which more was drawn than there was, or less than nothing: each as what it is, what is said, and what it comes to.
+    pub async fn settlements_that_differ(&mut self, most: i64) -> Result<Vec<(String, i64, i64)>, StoreError> {
+        let sql = "SELECT what, said, found FROM (
+                SELECT 'what was paid of invoice ' || i.number AS what, i.paid AS said,
+                    CAST(COALESCE((SELECT SUM(p.amount) FROM payments p WHERE p.invoice_id = i.invoice_id), 0) AS BIGINT) AS found
+                FROM invoices i WHERE i.number IS NOT NULL
+                UNION ALL
+                SELECT 'what was credited of invoice ' || i.number, i.credited,
+                    CAST(COALESCE((SELECT SUM(n.applied) FROM credit_notes n WHERE n.invoice_id = i.invoice_id), 0) AS BIGINT)
+                FROM invoices i WHERE i.number IS NOT NULL
+                UNION ALL
+                SELECT 'what was drawn of a credit: ' || c.reason,
+                    CASE WHEN d.drawn < 0 THEN 0 WHEN d.drawn > c.amount THEN c.amount ELSE d.drawn END, d.drawn
+                FROM credits c JOIN (SELECT credit_id, CAST(SUM(amount) AS BIGINT) AS drawn FROM credit_draws GROUP BY credit_id) d
+                    ON d.credit_id = c.credit_id
+            ) AS settled WHERE said <> found ORDER BY what LIMIT $1";
+        let read = |row: &Row| Ok((row.get("what")?, row.get("said")?, row.get("found")?));
+        self.query(sql).bind(most).map(read).await
+    }
+
     /// One invoice.
     pub async fn invoice(&mut self, id: InvoiceId) -> Result<Option<Invoice>, StoreError> {
         let scope = self.tenant();

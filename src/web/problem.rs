@@ -161,7 +161,7 @@ impl From<metering::Error> for Problem {
                 Self::bad_field(&field, format!("there is no tenant {subject}"))
             }
             Error::Unreadable { field, source } => Self::bad_field(&field, source.to_string()),
-            Error::ForeignSubject(_) => Self::new(Kind::FORBIDDEN, text),
+            Error::ForeignSubject(_) | Error::Takes { .. } => Self::new(Kind::FORBIDDEN, text),
             Error::Conflict(conflict) => {
                 let hex = |digest: &[u8]| blake3::Hash::from_slice(digest).map(|hash| hash.to_hex().to_string()).ok();
                 Self::new(Kind::CONFLICT, text)
@@ -246,7 +246,7 @@ impl From<onboarding::Error> for Problem {
             Error::Rigged { lasting: false, .. } => Self::new(Kind::UNAVAILABLE, text),
             Error::Domain { .. } => Self::invalid_field("allowed_domains", text),
             Error::NoIntent(_) => Self::internal(error),
-            Error::SignUpClosed => Self::new(Kind::FORBIDDEN, text),
+            Error::SignUpClosed | Error::TierClosed(_) => Self::new(Kind::FORBIDDEN, text),
             Error::Tenants(error) => error.into(),
             Error::Users(error) => error.into(),
             Error::Identity(error) => error.into(),

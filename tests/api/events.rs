@@ -198,6 +198,24 @@ async fn a_tenants_token_speaks_for_itself_alone() {
 }
 
 #[tokio::test]
+async fn a_tenants_token_takes_nothing_off_what_it_is_billed_for() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let acme = app.tenant("Acme", "free").await;
+    meter(&admin, "tokens", "SUM").await;
+    meter(&admin, "lowest", "MIN").await;
+    post(&admin, event("1", &acme, 5)).await.expect(204);
+    let owner = app.owner_of("Acme").await;
+    let refused = post(&owner, json!([event("2", &acme, 1), event("3", &acme, -5)])).await.refuses(403, &[]);
+    assert!(refused.text("/detail").starts_with("[1].data: tokens is a sum"), "{}", refused.body);
+    assert_eq!(values(&admin, "tokens/query").await, ["5"]);
+    // What is no sum is what it is, and the platform corrects what it counted.
+    admin.delete("/api/v1/meters/lowest").await.expect(204);
+    post(&admin, event("4", &acme, -2)).await.expect(204);
+    assert_eq!(values(&admin, "tokens/query").await, ["3"]);
+}
+
+#[tokio::test]
 async fn an_external_id_is_a_subject_too_and_groups_are_filtered_in_three_forms() {
     let app = TestApp::new().await;
     let admin = app.admin().await;

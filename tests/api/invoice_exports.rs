@@ -173,6 +173,13 @@ async fn eventful_invoices_are_worked_out_again(app: TestApp, currency: &str, di
     assert_eq!(after(&files[1], &files[0]).refusal, None);
     assert_eq!(after(files.last().unwrap(), &files[0]).status(), 1);
     assert_eq!(after(&files[0], &files[1]).status(), 1);
+    // One that only says that it is.
+    let renamed = edited(&files[0], "/invoice", |invoice| invoice["number"] = "INV-000666".into());
+    assert_eq!(after(&files[1], &renamed).status(), 1);
+    let unsigned = edited(&files[0], "/signature", |signature| signature["jws"] = "a.b.c".into());
+    assert_eq!(after(&files[1], &unsigned).status(), 1);
+    let shouting = edited(&files[0], "", |file| file["status"] = "paid\nall agrees".into());
+    assert_eq!(check(&shouting).status(), 2);
     assert_eq!(doctor(&app).await, Vec::<String>::new());
 }
 

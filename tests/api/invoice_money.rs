@@ -290,6 +290,7 @@ async fn a_voided_invoice_keeps_its_number_and_another_may_take_its_place() {
     assert_eq!(second["amount_due"], "26.25", "what the first drew was given back");
     // Voided for good: neither the next invoice nor an adjustment has what it billed.
     post(&app, &void(&second), json!({"reason": "a gift"})).await.expect(200);
+    post(&app, &void(&second), json!({"reason": "no gift", "reissue": true})).await.refuses(409, &[]);
     at(&app, "2026-11-30T12:00:00Z");
     record_units(&app, &tenant, &[("apis", 7_000)]);
     let december = issue(&app, &tenant, "2027-01").await;

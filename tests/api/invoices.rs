@@ -448,6 +448,16 @@ async fn the_doctor_finds_an_invoice_that_was_changed_and_one_that_is_gone() {
             "25000 is on invoices, but 12500 must be",
         ),
         (
+            "UPDATE invoices SET paid = paid + 1 WHERE serial = 1",
+            "UPDATE invoices SET paid = paid - 1 WHERE serial = 1",
+            "what was paid of invoice INV-000001",
+        ),
+        (
+            "UPDATE invoices SET credited = credited + 1 WHERE serial = 1",
+            "UPDATE invoices SET credited = credited - 1 WHERE serial = 1",
+            "what was credited of invoice INV-000001",
+        ),
+        (
             "UPDATE invoices SET serial = 3 WHERE serial = 2",
             "UPDATE invoices SET serial = 2 WHERE serial = 3",
             "2 is missing",

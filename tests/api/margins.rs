@@ -292,3 +292,20 @@ async fn tenants_that_owe_in_another_currency_have_margins_totals_and_rates_of_t
     let last = ["total,,,USD,,,,,,30.00,1.00,,29.00,96.67,true,,", "total,,,JPY,,,,,,3000,1000,,2000,66.67,true,,", ""];
     assert_eq!(records[3..], last);
 }
+
+#[tokio::test]
+async fn amounts_that_are_too_large_to_be_added_up_do_not_keep_the_others() {
+    let app = TestApp::new().await;
+    plan_of(&app, "vast", json!({"base": "92233720368547758.07", "prices": []})).await;
+    app.tenant("Acme", "vast").await;
+    app.tenant("Bolt", "vast").await;
+    app.tenant("Cask", "standard").await;
+    at(&app, "2026-12-15T00:00:00Z");
+    let all = margin(&app, "").await;
+    assert_eq!((all["items"].as_array().unwrap().len(), &all["totals"]["tenants"]), (3, &json!(3)));
+    assert!(all["totals"]["incomplete"].as_i64().unwrap() >= 1, "{all}");
+    let cheap = json!({"isolation": "pool", "currency": "USD", "base": "1.00", "prices": []});
+    let asked =
+        app.admin().await.post("/admin/v1/what-if", json!({"tier": "standard", "plan": cheap})).await.expect(200);
+    assert!(asked.body["totals"]["failed"].as_i64().unwrap() >= 1, "{}", asked.body);
+}

@@ -158,3 +158,42 @@ async fn letters_that_anybody_can_ask_for_are_slowed_down_for_known_and_unknown_
         Browser::new(&app).fill("/reset", &[("email", email)]).await.expect(429);
     }
 }
+
+/// A sign-up from an address.
+async fn sign_up_from(app: &TestApp, address: &str, tier: &str) -> Reply {
+    let body = json!({"email": "ann@acme.example", "password": PASSWORD, "customer_name": "Acme", "tier": tier,
+        "billing_address": "1 Main Street"});
+    let mut request = Request::post("/v1/signup")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(body.to_string()))
+        .unwrap();
+    request.extensions_mut().insert(Peer(address.parse().unwrap()));
+    app.send(request).await
+}
+
+#[tokio::test]
+async fn sign_ups_from_one_address_have_to_wait_also_where_emails_are_not_verified() {
+    let app = TestApp::with("[identity]\nverify_email = false").await;
+    sign_up_from(&app, "192.0.2.1", "free").await.expect(201);
+    let mut tries = 0;
+    let refused = loop {
+        let reply = sign_up_from(&app, "192.0.2.1", "free").await;
+        if reply.status != 409 || tries == 200 {
+            break reply;
+        }
+        tries += 1;
+    };
+    refused.refuses(429, &[]);
+    assert!(tries >= 50, "{tries}");
+    sign_up_from(&app, "192.0.2.2", "free").await.refuses(409, &[]);
+    let audit = app.admin().await.get("/admin/v1/audit?action=sign_up.throttled").await.expect(200);
+    assert_eq!(audit.body["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn only_tiers_that_are_open_to_sign_up_are_signed_up_to() {
+    let app = TestApp::with("[identity]\nverify_email = false\nsignup_tiers = [\"free\"]").await;
+    sign_up_from(&app, "192.0.2.1", "premium").await.refuses(403, &[]);
+    sign_up_from(&app, "192.0.2.1", "free").await.expect(201);
+    app.tenant("Bolt", "premium").await;
+}

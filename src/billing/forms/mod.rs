@@ -13,7 +13,6 @@ mod pdf;
 mod print;
 
 pub use csv::COLUMNS;
-pub(crate) use csv::cell;
 pub use document::{Deduction, Document, Kind, Line, Party, Payment, Period, Price, Reference, Tax, TierRow};
 pub use error::{FormError, Unprintable};
 pub use html::policy;

@@ -70,7 +70,7 @@ pub(super) async fn sign_up_by_form(
             refuse(StatusCode::UNPROCESSABLE_ENTITY, &format!("The password {why}"))
         }
         Err(error @ (Error::EmailTaken | Error::NameTaken(_))) => refuse(StatusCode::CONFLICT, &error.to_string()),
-        Err(error @ Error::SignUpClosed) => refuse(StatusCode::FORBIDDEN, &error.to_string()),
+        Err(error @ (Error::SignUpClosed | Error::TierClosed(_))) => refuse(StatusCode::FORBIDDEN, &error.to_string()),
         Err(error) => failed(error),
     }
 }
