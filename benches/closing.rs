@@ -38,6 +38,10 @@ use tollgate::{
 
 use common::{memory_kib, setting, wanted};
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SETTINGS: &str = "[server]\nissuer = \"http://bench\"\n";
 const PASSWORD: &str = "copper-Lantern-17-tides";
 const METERS: [(&str, i64); 4] =
