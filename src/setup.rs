@@ -8,7 +8,7 @@ use crate::{
     kernel::{Clock, Rng},
     mail::Mailer,
     metering::{self, Metering, journal},
-    onboarding::{Onboarding, Retries, SignUps},
+    onboarding::{Leaving, Onboarding, Retries, SignUps},
     reload::Hook,
     settings::Settings,
     store::Store,
@@ -42,15 +42,18 @@ pub(crate) fn identity(settings: &Settings) -> IdentityConfig {
     }
 }
 
-/// Who may sign up, and how often a step of a registration is tried.
-pub(crate) fn onboarding(settings: &Settings) -> (SignUps, Retries) {
+/// Who may sign up, how often a step of a registration is tried, and how tenants are taken out.
+pub(crate) fn onboarding(settings: &Settings, directory: &Directory) -> (SignUps, Retries, Leaving) {
     let sign_ups = SignUps {
         allowed: settings.identity.allow_signup,
         tiers: settings.identity.signup_tiers.clone(),
         // Where mail goes to a folder, whoever signs up has no way to it.
         verify_email: settings.identity.verify_email.unwrap_or(settings.mail.smtp.is_some()),
     };
-    (sign_ups, settings.onboarding.retries)
+    let directory = directory.clone();
+    let under_way = Arc::new(move |tenant| directory.under_way(tenant));
+    let leaving = Leaving { export_days: settings.offboarding.export_days, under_way };
+    (sign_ups, settings.onboarding.retries, leaving)
 }
 
 /// What goes to Stripe, and comes from it.

@@ -34,6 +34,7 @@ pub fn begin(
     (tasks, stop): (&TaskTracker, &CancellationToken),
 ) {
     tasks.spawn(close_periods(onboarding.clone(), close_every, stop.clone()));
+    tasks.spawn(go_on_with_offboardings(onboarding.clone(), stop.clone()));
     tasks.spawn(go_on_with_registrations(onboarding, stop.clone()));
     tasks.spawn(seal_audit(store, stop.clone()));
     tasks.spawn(tidy(identity.clone(), stop.clone()));
@@ -80,6 +81,18 @@ pub async fn go_on_with_registrations(onboarding: Onboarding, stop: Cancellation
     while stop.run_until_cancelled(tokio::time::sleep(GO_ON)).await.is_some() {
         if let Err(error) = onboarding.resume_due().await {
             tracing::warn!(error = chain(&error), "registrations could not be gone on with");
+        }
+    }
+}
+
+/// Goes on with tenants that leave until it is stopped, and forgets exports whose time is over.
+pub async fn go_on_with_offboardings(onboarding: Onboarding, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(GO_ON)).await.is_some() {
+        if let Err(error) = onboarding.resume_offboardings().await {
+            tracing::warn!(error = chain(&error), "offboardings could not be gone on with");
+        }
+        if let Err(error) = onboarding.forget_exports().await {
+            tracing::warn!(error = chain(&error), "exports could not be forgotten");
         }
     }
 }

@@ -33,7 +33,7 @@ const BESIDE: usize = 2;
 const SAID: usize = 10_000;
 
 /// A draft to be made.
-struct Planned {
+pub(super) struct Planned {
     invoice: Invoice,
     revision: i64,
     /// When the next period is over.
@@ -127,8 +127,8 @@ impl Billing {
         Ok(made)
     }
 
-    /// The books of tenants, to work out their next invoices.
-    async fn books_due(&self, tenants: &[TenantId], now: Timestamp) -> Result<Books, Error> {
+    /// The books of tenants, to work out their next invoices, of periods that are over by an instant.
+    pub(super) async fn books_due(&self, tenants: &[TenantId], now: Timestamp) -> Result<Books, Error> {
         let mut tx = self.store.read(Scope::Job(JOB)).await?;
         let mut books = Books::open(&mut tx, tenants).await?;
         let over = |tenant: &TenantId| match books.of(*tenant).ok()?.next(now) {
@@ -140,9 +140,15 @@ impl Billing {
         Ok(books)
     }
 
-    async fn planned(&self, books: &Books, tenant: TenantId, now: Timestamp) -> Result<Option<Planned>, Error> {
-        let book = books.of(tenant)?;
-        let Next::Over { period, then } = book.next(now) else { return Ok(None) };
+    /// The draft of a tenant's next period, if that is over by an instant.
+    pub(super) async fn planned(
+        &self,
+        books: &Books,
+        tenant: TenantId,
+        by: Timestamp,
+    ) -> Result<Option<Planned>, Error> {
+        let (book, now) = (books.of(tenant)?, self.clock.now());
+        let Next::Over { period, then } = book.next(by) else { return Ok(None) };
         let worked = self.work_out(Scope::Job(JOB), book, period, Detail::Totals).await?;
         let zero = Money::zero(worked.charges.total.currency());
         let invoice = Invoice {
@@ -162,7 +168,7 @@ impl Billing {
     }
 
     /// Makes drafts of different tenants in one transaction; whose were made. Not those where somebody else came first.
-    async fn draft_in(&self, planned: &[Planned]) -> Result<HashSet<TenantId>, Error> {
+    pub(super) async fn draft_in(&self, planned: &[Planned]) -> Result<HashSet<TenantId>, Error> {
         let mut tx = self.store.begin(Scope::Job(JOB)).await?;
         let tenants: Vec<TenantId> = planned.iter().map(|plan| plan.invoice.tenant_id).collect();
         tx.accounts_hold(&tenants).await?;

@@ -38,6 +38,7 @@ pub mod invoice_document;
 mod invoice_http;
 mod invoice_views;
 mod invoicing;
+mod leaving;
 mod limits;
 mod margin;
 mod margin_http;

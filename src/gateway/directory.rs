@@ -135,6 +135,11 @@ impl Directory {
         self.all_changed();
     }
 
+    /// Calls of a tenant that are under way on this node, where they are counted.
+    pub fn under_way(&self, tenant: TenantId) -> u32 {
+        self.shared.entries.get(&tenant).map_or(0, |entry| entry.in_flight.count())
+    }
+
     /// Tells the time.
     pub fn clock(&self) -> &dyn Clock {
         &*self.shared.clock

@@ -71,6 +71,11 @@ impl Slots {
 pub(super) struct InFlight(AtomicU32);
 
 impl InFlight {
+    /// How many there are.
+    pub(super) fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// One more, if that is at most `most`: how many there were. `Err` with how many there are.
     pub(super) fn enter(&self, most: Option<u32>) -> Result<u32, u32> {
         let most = most.unwrap_or(u32::MAX);

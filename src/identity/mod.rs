@@ -82,7 +82,7 @@ pub use pushed::Stamp;
 pub use recovery::Keep;
 pub use registrations::NewInitialToken;
 pub use revocation::Revoked;
-pub use service::{Identity, IdentityConfig};
+pub use service::{Identity, IdentityConfig, Withdrawal};
 pub use sign_in::{BrowserSignIn, LoginRequest};
 pub use throttle::Origin;
 pub use verifier::Verifier;

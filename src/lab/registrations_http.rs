@@ -54,6 +54,8 @@ pub struct RigView {
     times: Option<u32>,
     /// Every place of a registration's way, all the way forward and back.
     points: Vec<String>,
+    /// Every place in the way of a tenant that is taken out.
+    offboarding_points: Vec<String>,
 }
 
 impl RigView {
@@ -65,6 +67,7 @@ impl RigView {
             lasting: fails.is_some_and(|fails| fails.lasting),
             times: fails.and_then(|fails| fails.left),
             points: Point::all().iter().map(Point::to_string).collect(),
+            offboarding_points: Point::leaving().iter().map(Point::to_string).collect(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     billing, identity,
-    kernel::{CustomerName, EmailDomain, InvitationId, RegistrationId, TierName},
+    kernel::{CustomerName, EmailDomain, InvitationId, RegistrationId, TenantId, TierName},
     provisioning,
     store::StoreError,
     tenants, users,
@@ -51,6 +51,36 @@ pub enum Error {
         /// Whether it fails for good.
         lasting: bool,
     },
+    /// Nobody takes the tenant out.
+    #[error("tenant {0} is not being taken out")]
+    NotLeaving(TenantId),
+    /// Taking the tenant out is done.
+    #[error("tenant {0} is gone: there is nothing to try again")]
+    NothingLeft(TenantId),
+    /// Another node takes the tenant out.
+    #[error("tenant {0} is taken out by somebody else by now")]
+    LeftToAnother(TenantId),
+    /// Calls that were let through before have not ended.
+    #[error("{0} calls of the tenant are still under way")]
+    UnderWay(u32),
+    /// No export is kept any more.
+    #[error("{0}")]
+    ExportGone(String),
+    /// Whoever read an export does not any more.
+    #[error("nobody reads the export any more")]
+    NobodyReads,
+    /// An export could not be packed.
+    #[error("the export could not be packed")]
+    Packing(#[from] std::io::Error),
+    /// Something has no form that can be signed.
+    #[error("it cannot be signed: {0}")]
+    Unsigned(String),
+    /// Only what is gone is erased.
+    #[error("tenant {0} is not deleted: only what is left of a deleted tenant can be erased")]
+    NotGone(TenantId),
+    /// Nothing was erased.
+    #[error("nothing of {0} was erased")]
+    NotErased(TenantId),
     /// A domain that cannot let people in.
     #[error("the domain {domain} {why}")]
     Domain {

@@ -12,7 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Entrance, Onboarding, Registration, RegistrationStatus, Request, SignedUp, customer_http, domains_http,
-    invitation_http, invoice_export_http, invoice_money_http, me_http, pages, people_http, portal_http,
+    invitation_http, invoice_export_http, invoice_money_http, leaving_http, me_http, pages, people_http, portal_http,
     rules::DEFAULT_TIER, tier_change_http,
 };
 use crate::{
@@ -44,6 +44,7 @@ where
         .routes(routes!(sign_up))
         .routes(routes!(offboard_tenant, update_tenant))
         .merge(tier_change_http::routes())
+        .merge(leaving_http::routes())
         .merge(invoice_export_http::routes())
         .merge(invoice_money_http::routes())
         .merge(me_http::routes())
@@ -324,15 +325,16 @@ async fn sign_up(
     }
 }
 
-/// Takes a tenant out: infrastructure, billing account, users, tenant. Twice gives the same answer.
+/// Takes a tenant out: a last invoice, an export that is kept, then infrastructure, billing account, users, tenant. Twice
+/// gives the same answer: 202 while it is not done.
 #[utoipa::path(delete, path = "/admin/v1/tenants/{tenant_id}", tag = "tenants", params(("tenant_id" = TenantId, Path)),
-    responses((status = 200, body = TenantView), (status = 404)))]
+    responses((status = 200, body = TenantView), (status = 202, body = leaving_http::OffboardingView), (status = 404)))]
 async fn offboard_tenant(
     scope: AdminScope,
     State(onboarding): State<Onboarding>,
     Path(id): Path<TenantId>,
-) -> Result<Json<TenantView>, Problem> {
-    Ok(Json(onboarding.offboard((&scope).into(), scope.actor(), id).await?.into()))
+) -> Result<Response, Problem> {
+    Ok(leaving_http::left(id, onboarding.offboard((&scope).into(), scope.actor(), id).await?))
 }
 
 /// What may be changed of a tenant directly; an absent field stays as it is.

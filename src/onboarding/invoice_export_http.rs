@@ -5,12 +5,12 @@ use axum::{
     http::header,
     response::{IntoResponse as _, Response},
 };
-use serde_json::json;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::signed;
 use crate::{
     billing::{Billing, Export},
-    identity::{INVOICE_TYP, Identity},
+    identity::Identity,
     kernel::InvoiceId,
     store::Scope,
     web::{AdminScope, Json, Kind, Path, Problem, TenantAccess, Verifier},
@@ -59,11 +59,7 @@ async fn export_own_invoice(
 }
 
 async fn signed(billing: &Billing, identity: &Identity, scope: Scope, id: InvoiceId) -> Result<Response, Problem> {
-    let mut export = billing.export(scope, id).await?;
-    let key = identity.document_key()?;
-    export.signed_by(key.jwk.clone(), key.thumbprint.clone());
-    let digest = export.digest().map_err(Problem::internal)?;
-    export.signature.jws = identity.sign_document(&key, INVOICE_TYP, &json!({"digest": digest}).to_string())?;
+    let export = signed::export(billing, identity, scope, id).await?;
     let name = format!("attachment; filename=\"invoice-{id}.json\"");
     Ok(([(header::CONTENT_DISPOSITION, name)], Json(export)).into_response())
 }

@@ -1,5 +1,5 @@
 //! Onboarding: brings a customer in (tenant → user → billing account → provisioning → activation), takes it out again in
-//! the reverse order, moves it between tiers, and manages its people. It owns registrations and orchestrates the services
+//! steps that end with a tombstone, moves it between tiers, and manages its people. It owns registrations and orchestrates the services
 //! that own the rest.
 //!
 //! Invariants: what can be refused is refused before anything is made; each step of a registration is written before it is
@@ -13,12 +13,17 @@ mod customer_http;
 mod domains;
 mod domains_http;
 mod dunning;
+mod erasure;
 pub mod error;
+mod export;
+mod exporting;
 pub mod http;
 mod invitation_http;
 pub mod invitations;
 mod invoice_export_http;
 mod invoice_money_http;
+pub mod leaving;
+mod leaving_http;
 mod me_http;
 pub mod model;
 mod named;
@@ -32,17 +37,22 @@ pub mod rules;
 mod saga;
 mod service;
 mod sign_up;
+mod signed;
 mod steps;
 mod tier_change;
 mod tier_change_http;
+mod zip;
 
 pub use dunning::Closed;
 pub use error::Error;
+pub use exporting::Archive;
+pub use leaving::{LeavingState, LeavingStep, Offboarding, OffboardingStatus};
 pub use model::{Entrance, Intent, Invitation, Registration, RegistrationStatus, Request, Step, StepName, StepStatus};
 pub use named::Named;
+pub use offboard::Left;
 pub use people::NewMember;
 pub use points::{Point, Points, Rig, Rigged};
 pub use rules::Retries;
-pub use service::{Onboarding, Services, SignUps};
+pub use service::{Leaving, Onboarding, Services, SignUps, UnderWay};
 pub use sign_up::SignedUp;
 pub use tier_change::{Move, TierChange};

@@ -1,7 +1,5 @@
 //! A registration and its steps.
 
-use std::str::FromStr;
-
 use crate::{
     billing::BillingAddress,
     identity::PasswordHash,
@@ -184,7 +182,7 @@ macro_rules! names {
                 }
             }
         }
-        impl FromStr for $type {
+        impl std::str::FromStr for $type {
             type Err = UnknownName;
             fn from_str(text: &str) -> Result<Self, UnknownName> {
                 match text {
@@ -195,6 +193,8 @@ macro_rules! names {
         }
     };
 }
+pub(super) use names;
+
 names!(RegistrationStatus { Running = "running", Active = "active", Failed = "failed", Compensated = "compensated" });
 names!(StepName {
     Tenant = "tenant",

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::model::StepName;
+use super::{leaving::LeavingStep, model::StepName};
 
 /// Between which parts of the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub enum Part {
     Failure,
     /// Taking a step back.
     Undo(StepName),
+    /// Beginning to take a tenant out.
+    Leave,
+    /// A step of that.
+    Leaving(LeavingStep),
 }
 
 /// Where in such a part.
@@ -60,6 +64,12 @@ impl Point {
         let parts = parts.chain([Part::Failure]).chain(steps().rev().map(Part::Undo));
         parts.flat_map(|part| Phase::ALL.map(|phase| Self { part, phase })).collect()
     }
+
+    /// Every place in the way of a tenant that is taken out, in order.
+    pub fn leaving() -> Vec<Self> {
+        let parts = [Part::Leave].into_iter().chain(LeavingStep::ALL.iter().copied().map(Part::Leaving));
+        parts.flat_map(|part| Phase::ALL.map(|phase| Self { part, phase })).collect()
+    }
 }
 
 impl fmt::Display for Point {
@@ -69,6 +79,8 @@ impl fmt::Display for Point {
             Part::Step(name) => f.write_str(name.name())?,
             Part::Failure => f.write_str("failure")?,
             Part::Undo(name) => write!(f, "undo_{}", name.name())?,
+            Part::Leave => f.write_str("leave")?,
+            Part::Leaving(name) => write!(f, "leave_{}", name.name())?,
         }
         write!(f, ":{}", self.phase.name())
     }
@@ -83,7 +95,7 @@ impl FromStr for Point {
     type Err = UnknownPoint;
 
     fn from_str(text: &str) -> Result<Self, UnknownPoint> {
-        Self::all().into_iter().find(|point| point.to_string() == text).ok_or(UnknownPoint)
+        Self::all().into_iter().chain(Self::leaving()).find(|point| point.to_string() == text).ok_or(UnknownPoint)
     }
 }
 
@@ -157,7 +169,7 @@ mod tests {
     fn every_step_has_its_places_both_ways_and_a_name_is_read_as_it_is_written() {
         let all = Point::all();
         assert_eq!(all.len(), 3 * (2 + 2 * StepName::ALL.len()));
-        for point in all {
+        for point in all.into_iter().chain(Point::leaving()) {
             assert_eq!(point.to_string().parse(), Ok(point));
         }
         assert_eq!("tenant:later".parse::<Point>(), Err(UnknownPoint));

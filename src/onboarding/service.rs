@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// A registration whose provisioning takes longer than this is answered with 202 while it goes on.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The services that onboarding orchestrates.
 #[derive(Clone)]
@@ -54,6 +54,18 @@ pub struct SignUps {
     pub verify_email: bool,
 }
 
+/// How many calls of a tenant are under way on this node.
+pub type UnderWay = Arc<dyn Fn(TenantId) -> u32 + Send + Sync>;
+
+/// How tenants are taken out.
+#[derive(Clone)]
+pub struct Leaving {
+    /// Their exports are kept for so many days; 0 for not at all.
+    pub export_days: i64,
+    /// Calls that are under way are waited for.
+    pub under_way: UnderWay,
+}
+
 /// The onboarding service; cheap to clone.
 #[derive(Clone)]
 pub struct Onboarding {
@@ -64,6 +76,7 @@ pub struct Onboarding {
     pub(super) tasks: TaskTracker,
     pub(super) sign_ups: SignUps,
     pub(super) retries: Retries,
+    pub(super) leaving: Leaving,
     pub(super) points: Points,
 }
 
@@ -74,10 +87,9 @@ impl Onboarding {
         services: Services,
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
-        tasks: TaskTracker,
-        (sign_ups, retries): (SignUps, Retries),
+        (tasks, (sign_ups, retries, leaving)): (TaskTracker, (SignUps, Retries, Leaving)),
     ) -> Self {
-        Self { store, services, clock, rng, tasks, sign_ups, retries, points: Points::default() }
+        Self { store, services, clock, rng, tasks, sign_ups, retries, leaving, points: Points::default() }
     }
 
     /// Where a laboratory halts registrations and lets them fail.
@@ -195,7 +207,7 @@ impl Onboarding {
         }
         resumed += self.resume_named(scope).await?;
         resumed += self.resume_tier_changes(scope).await?;
-        resumed += self.resume_offboardings(scope).await?;
+        resumed += self.resume_offboardings_at_start().await?;
         resumed += self.services.provisioning.sweep().await?;
         Ok(resumed)
     }

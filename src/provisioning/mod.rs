@@ -12,6 +12,7 @@ mod answer;
 pub mod callback_http;
 mod callbacks;
 mod credentials;
+mod describing;
 pub mod driver;
 pub mod error;
 mod exec;
@@ -25,6 +26,7 @@ mod service;
 mod sqlite;
 mod webhook;
 
+pub use describing::Described;
 pub use driver::{Driver, Drivers, NoDriver, Work};
 pub use error::Error;
 pub use exec::{ExecConfig, ExecDriver};

@@ -11,6 +11,7 @@ mod issuers;
 mod lab;
 mod mail;
 mod metering;
+mod offboarding;
 mod onboarding;
 mod provisioning;
 pub mod read;
@@ -33,6 +34,7 @@ pub use identity::IdentitySettings;
 pub use lab::LabSettings;
 pub use mail::MailSettings;
 pub use metering::MeteringSettings;
+pub use offboarding::OffboardingSettings;
 pub use onboarding::OnboardingSettings;
 pub use provisioning::ProvisioningSettings;
 pub use read::{SettingFault, SettingFaults};
@@ -63,6 +65,8 @@ pub struct Settings {
     pub billing: BillingSettings,
     /// `[onboarding]`
     pub onboarding: OnboardingSettings,
+    /// `[offboarding]`
+    pub offboarding: OffboardingSettings,
     /// `[provisioning]`
     pub provisioning: Box<ProvisioningSettings>,
     /// `[lab]`
@@ -188,6 +192,7 @@ impl Settings {
             billing.invoices.late_after_s = metering.late_after_s;
         }
         let onboarding = OnboardingSettings::read(reader);
+        let offboarding = OffboardingSettings::read(reader);
         let provisioning = ProvisioningSettings::read(reader);
         let seed = SeedSettings::read(reader);
         let lab = LabSettings::read(reader, server.as_ref(), identity.as_ref(), seed.as_ref());
@@ -206,6 +211,7 @@ impl Settings {
             metering: metering?,
             billing: billing?,
             onboarding: onboarding?,
+            offboarding: offboarding?,
             provisioning: Box::new(provisioning?),
             lab: lab?,
             seed: seed?,

@@ -54,6 +54,8 @@ kinds! {
         "The tenant's tier does not have `feature`. A higher tier may.";
     NOT_FOUND = NOT_FOUND, "/docs/problems#not-found", "Not found",
         "There is no such thing, or it is another tenant's.";
+    GONE = GONE, "/docs/problems#gone", "Not kept any more",
+        "It was there, and was kept for a time that is over. `detail` says since when it is gone.";
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "/docs/problems#method-not-allowed", "Method not allowed",
         "`Allow` lists the methods this path has.";
     CONFLICT = CONFLICT, "/docs/problems#conflict", "Conflict",

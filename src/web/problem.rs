@@ -236,7 +236,13 @@ impl From<onboarding::Error> for Problem {
         use onboarding::Error;
         let text = error.to_string();
         match error {
-            Error::Unknown(_) | Error::UnknownInvitation(_) => Self::new(Kind::NOT_FOUND, text),
+            Error::Unknown(_) | Error::UnknownInvitation(_) | Error::NotLeaving(_) | Error::NotErased(_) => {
+                Self::new(Kind::NOT_FOUND, text)
+            }
+            Error::NothingLeft(_) | Error::LeftToAnother(_) | Error::UnderWay(_) | Error::NotGone(_) => {
+                Self::new(Kind::CONFLICT, text)
+            }
+            Error::ExportGone(_) => Self::new(Kind::GONE, text),
             Error::UnknownTier(_) => Self::invalid_field("tier", text),
             Error::NameTaken(_)
             | Error::EmailTaken
@@ -245,7 +251,7 @@ impl From<onboarding::Error> for Problem {
             | Error::Rigged { lasting: true, .. } => Self::new(Kind::CONFLICT, text),
             Error::Rigged { lasting: false, .. } => Self::new(Kind::UNAVAILABLE, text),
             Error::Domain { .. } => Self::invalid_field("allowed_domains", text),
-            Error::NoIntent(_) => Self::internal(error),
+            Error::NoIntent(_) | Error::NobodyReads | Error::Packing(_) | Error::Unsigned(_) => Self::internal(error),
             Error::SignUpClosed | Error::TierClosed(_) => Self::new(Kind::FORBIDDEN, text),
             Error::Tenants(error) => error.into(),
             Error::Users(error) => error.into(),

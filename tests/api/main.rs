@@ -34,6 +34,8 @@ mod invoice_steps;
 mod invoice_years;
 mod invoices;
 mod lab;
+mod leaving;
+mod leaving_data;
 mod ledger;
 mod limited;
 mod limits;

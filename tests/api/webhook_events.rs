@@ -50,6 +50,8 @@ async fn the_platform_hears_of_a_tenants_life_in_order() {
             "tenant.tier_changed",
             "tenant.suspended",
             "tenant.activated",
+            "invoice.drafted",
+            "invoice.finalized",
             "tenant.deleted",
         ]
     );
@@ -63,7 +65,7 @@ async fn the_platform_hears_of_a_tenants_life_in_order() {
     moved["previous_tier"] = json!("free");
     assert_eq!(of(4), moved);
     assert_eq!(of(5), tenant("Acme Works", "standard", "suspended"));
-    assert_eq!(of(7), tenant("Acme Works", "standard", "deleted"));
+    assert_eq!(of(9), tenant("Acme Works", "standard", "deleted"));
     assert!(calls.iter().all(|call| !call.body.contains('@')), "no emails");
     // The outbox has the same, with their places.
     let events = admin.get(&format!("/admin/v1/events?tenant_id={id}&limit=500")).await.expect(200).body;

@@ -15,6 +15,7 @@ mod drain;
 mod framing;
 mod kills;
 mod lab;
+mod leaving;
 mod lifecycle;
 mod outage;
 mod refusals;

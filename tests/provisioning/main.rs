@@ -12,6 +12,7 @@ mod crowd;
 mod exec;
 mod half_made;
 mod isolation;
+mod leaving;
 mod moving;
 mod pools;
 mod postgres;

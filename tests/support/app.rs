@@ -110,6 +110,11 @@ impl TestApp {
         Some(Self::start(settings, Some(database), clock, Arc::new(tempfile::tempdir().unwrap())).await)
     }
 
+    /// The address of its database, where that is not a file.
+    pub fn database(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
     /// Another node on the same database, with a folder of its own.
     pub async fn beside(&self) -> Self {
         self.beside_with(&self.settings).await.unwrap()

@@ -4,6 +4,7 @@
 
 pub mod actors;
 pub mod app;
+pub mod archive;
 pub mod audit;
 pub mod issuer;
 pub mod postgres;
