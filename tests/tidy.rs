@@ -60,6 +60,7 @@ const PURE: &[&str] = &[
     "metering/meter",
     "metering/openmeter_filters",
     "metering/windows",
+    "provisioning/drift",
     "stripe/amounts",
     "stripe/planned",
     "stripe/requests",

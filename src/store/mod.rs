@@ -20,6 +20,7 @@ mod cadences;
 mod corrections;
 mod costs;
 mod domains;
+mod drift;
 mod events;
 mod evidence;
 mod factors;

@@ -9,6 +9,7 @@ mod support;
 mod server;
 
 mod crowd;
+mod drift;
 mod exec;
 mod half_made;
 mod isolation;
@@ -16,5 +17,6 @@ mod moving;
 mod pools;
 mod postgres;
 mod process;
+mod proxy;
 mod settings;
 mod webhook;
