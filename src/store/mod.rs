@@ -39,6 +39,7 @@ mod places;
 mod provisioning;
 mod requests;
 mod sign_outs;
+mod strays;
 mod stripe;
 mod stripe_usage;
 mod tenants;
@@ -67,6 +68,7 @@ pub use idempotency::Claim;
 pub use invoices::InvoiceFilter;
 pub use query::Tx;
 pub use scope::Scope;
+pub use strays::{Known, Unbilled};
 
 use crate::kernel::Secret;
 

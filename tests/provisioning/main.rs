@@ -19,4 +19,5 @@ mod postgres;
 mod process;
 mod proxy;
 mod settings;
+mod strays;
 mod webhook;
