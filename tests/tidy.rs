@@ -65,6 +65,7 @@ const PURE: &[&str] = &[
     "stripe/planned",
     "stripe/requests",
     "stripe/signature",
+    "webhooks/toolkit",
 ];
 /// At 400 lines ask which two nouns share the file; here the asking ends. (Clippy measures functions.)
 const FILE_LINES: usize = 450;

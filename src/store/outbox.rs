@@ -11,12 +11,22 @@ use super::{
 };
 use crate::{
     kernel::{Event, EventId, EventName, PageRequest, TenantId, Timestamp, WebhookId},
-    webhooks::model::{Attempt, Delivery, OutboxEvent, OutboxFilter, Outcome},
+    webhooks::{
+        model::{Attempt, Delivery, OutboxEvent, OutboxFilter, Outcome},
+        toolkit::has_counterpart,
+    },
 };
 
-/// Whether `w` wants to hear of an event of the name `{name}`.
-const WANTED: &str =
-    "EXISTS (SELECT 1 FROM webhook_events n WHERE n.webhook_id = w.webhook_id AND n.name IN ('*', {name}))";
+/// Whether `w` wants to hear of an event of the name `{name}`, and has words for it.
+fn wanted(name: &str) -> String {
+    let told = EventName::ALL.iter().filter(|name| has_counterpart(**name));
+    let told: Vec<String> = told.map(|name| format!("'{}'", name.name())).collect();
+    format!(
+        "EXISTS (SELECT 1 FROM webhook_events n WHERE n.webhook_id = w.webhook_id AND n.name IN ('*', {name}))
+         AND (w.format = 'standard' OR {name} IN ({}))",
+        told.join(", ")
+    )
+}
 /// Whether `d` is the first that waits in its lane.
 const FIRST: &str =
     "NOT EXISTS (SELECT 1 FROM webhook_deliveries e WHERE e.webhook_id = d.webhook_id AND e.lane = d.lane
@@ -82,7 +92,7 @@ impl Tx {
         .bind(event.data.to_string())
         .execute()
         .await?;
-        let wanted = WANTED.replace("{name}", "$5");
+        let wanted = wanted("$5");
         let waiting = self
             .assembled(format!(
                 "INSERT INTO webhook_deliveries (webhook_id, lane, sequence, event_id, attempts, next_try_at)
@@ -299,7 +309,7 @@ impl Tx {
         bound: impl Bind,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let wanted = WANTED.replace("{name}", "o.name");
+        let wanted = wanted("o.name");
         let queued = self
             .assembled(format!(
                 "INSERT INTO webhook_deliveries (webhook_id, lane, sequence, event_id, attempts, next_try_at)
