@@ -3,29 +3,28 @@
 use std::{fs::File, future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{Router, extract::FromRef};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tokio::net::TcpListener;
 
 use crate::{
-    billing::{self, Billing, UsageSource},
+    billing::{self, Billing},
     data_folder::lock_data,
     deliveries, drivers, foreign,
     gateway::{self, Directory, Gateway},
     identity::{self, Identity, KnownClients, NamedTenants, Verifier},
-    kernel::{Act, Actor, Clock, Observers, Rng, Secret, TenantObserver, rng::random_bytes},
+    kernel::{Clock, Observers, Rng, Secret, TenantObserver},
     lab::{self, LabClock},
     mail::{self, Mail},
     metering::{self, Metering},
     onboarding::{self, Onboarding},
     outbound::Outbound,
-    provisioning::{self, Provisioning},
+    provisioning::{self, Provisioning, Reconciler},
     pushes,
     reload::Reload,
     server::{self, Front, OwnPaths},
     settings::Settings,
     setup,
     shutdown::Shutdown,
-    store::{Scope, Store, StoreError},
+    store::{Store, StoreError},
     stripe::{self, Stripe},
     surface::{Routers, routers},
     tenants::Tenants,
@@ -130,6 +129,7 @@ struct Services {
     billing: Billing,
     metering: Metering,
     provisioning: Provisioning,
+    reconciler: Reconciler,
     onboarding: Onboarding,
     stripe: Stripe,
     mail: Mail,
@@ -158,6 +158,7 @@ parts_of_state!(
     Billing = billing,
     Metering = metering,
     Provisioning = provisioning,
+    Reconciler = reconciler,
     Onboarding = onboarding,
     Stripe = stripe,
     Mail = mail,
@@ -206,7 +207,8 @@ impl App {
         // In a box: what it takes would be carried along by everybody who builds.
         let built = build_state(&settings, &store, &shutdown, &clock, &rng, &directory, tls.as_ref());
         let state = Box::pin(built).await?;
-        let made_up_password = first_admin(&settings, &store, &state, &*rng).await?;
+        let made_up_password =
+            setup::first_admin(&settings, &store, (&state.0.users, &state.0.identity), &*rng).await?;
         let resumed = state.0.onboarding.resume().await?;
         if resumed > 0 {
             tracing::info!(resumed, "interrupted work was finished");
@@ -305,6 +307,7 @@ impl App {
         tasks.spawn(gateway::crossings::tell(teller, token.clone()));
         let outbound = Outbound::new(self.settings.webhooks.reach());
         let of = (self.store.clone(), self.state.0.onboarding.clone(), self.state.0.identity.clone());
+        tasks.spawn(upkeep::reconcile(self.state.0.reconciler.clone(), token.clone()));
         upkeep::begin(of, outbound.clone(), self.settings.billing.close_every, (&tasks, &token));
         pushes::begin(&self.state.0.stripe, &tasks, &token);
         tasks.spawn(deliveries::tell(self.state.0.webhooks.clone(), outbound, token.clone()));
@@ -362,22 +365,14 @@ async fn build_state(
     let observers: [Arc<dyn TenantObserver>; 3] =
         [Arc::new(directory.clone()), Arc::new(known_clients.clone()), Arc::new(named.clone())];
     let observer: Arc<dyn TenantObserver> = Arc::new(Observers(observers.into()));
-    let billing = Billing::open(
-        store.clone(),
-        UsageSource::Live(metering.clone()),
-        clock(),
-        rng(),
-        Arc::clone(&observer),
-        settings.billing.invoices.clone(),
-        &settings.billing.plans,
-    )
-    .await?;
+    let billing = setup::billing(settings, store, &metering, (clock(), rng()), &observer).await?;
     let tenants = Tenants::new(store.clone(), clock(), rng(), Arc::clone(&observer));
     let users = Users::new(store.clone(), clock(), rng());
     let mail = Mail::new(store.clone(), clock(), rng(), &setup::mailer(settings), &settings.mail.from)?;
     let config = setup::identity(settings);
     let identity = Identity::open(store.clone(), clock(), rng(), mail.clone(), config, (known_clients, named)).await?;
     let provisioning = drivers::provisioning(settings, store, &identity, (clock(), rng()), &observer)?;
+    let reconciler = drivers::reconciler(settings, &provisioning, &tenants, &billing);
     let webhooks = Webhooks::new(store.clone(), clock(), rng(), identity.clone(), settings.webhooks.config());
     let services = onboarding::Services {
         tenants: tenants.clone(),
@@ -411,6 +406,7 @@ async fn build_state(
         billing,
         metering,
         provisioning,
+        reconciler,
         onboarding,
         stripe,
         mail,
@@ -421,30 +417,4 @@ async fn build_state(
         store,
         clock,
     })))
-}
-
-/// Makes the platform administrator when there is none. A password that nobody gave is made up.
-async fn first_admin(
-    settings: &Settings,
-    store: &Store,
-    state: &AppState,
-    rng: &dyn Rng,
-) -> Result<Option<Secret>, BuildError> {
-    let scope = Scope::Job("first-admin");
-    if store.read(scope).await?.platform_admin_exists().await? {
-        return Ok(None);
-    }
-    let made_up =
-        settings.admin.password.is_none().then(|| Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<18>(rng))));
-    let Some(password) = settings.admin.password.as_ref().or(made_up.as_ref()) else { return Ok(None) };
-    let hash = state.0.identity.hash_new_password(password, &[settings.admin.email.as_str()]).await;
-    let hash = hash.map_err(|error| BuildError::Admin(format!("TOLLGATE_ADMIN_PASSWORD {error}")))?;
-    let mut tx = store.begin(scope).await?;
-    let admin = state.0.users.platform_admin_in(&mut tx, &settings.admin.email).await;
-    let admin = admin.map_err(|error| BuildError::Admin(error.to_string()))?;
-    state.0.identity.set_password_in(&mut tx, admin.id, &hash).await?;
-    let (actor, subject) = (Actor::Job("first-admin"), admin.id.to_string());
-    state.0.identity.note(&mut tx, Act { actor, action: "admin.made", tenant: None, subject, detail: None }).await?;
-    tx.commit().await?;
-    Ok(made_up)
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     kernel::{WebhookId, fault::chain},
     outbound::Outbound,
-    webhooks::{Answer, Claimed, Delivery, Error, Outcome, Webhooks},
+    webhooks::{Answer, Claimed, Delivery, Error, Message, Outcome, Webhooks},
 };
 
 /// While anything waits it is looked this often what is due; else only now and then, for what another node left.
@@ -134,13 +134,25 @@ async fn tell_of(webhooks: &Webhooks, outbound: &Outbound, delivery: Delivery) -
     Ok(Some(outcome))
 }
 
+/// One message after the other; the first that is not taken is the answer, and all are sent again then.
 async fn call(outbound: &Outbound, claimed: &Claimed) -> Answer {
-    let event_id = claimed.delivery.event.id.to_string();
+    // What is told in no words is told.
+    let mut answer = Answer { status: Ok(204), retry_after: None };
+    for message in &claimed.messages {
+        answer = send(outbound, claimed, message).await;
+        if !matches!(answer.status, Ok(200..=299)) {
+            break;
+        }
+    }
+    answer
+}
+
+async fn send(outbound: &Outbound, claimed: &Claimed, message: &Message) -> Answer {
     let mut headers = HeaderMap::new();
     for (name, value) in [
-        ("webhook-id", event_id.as_str()),
+        ("webhook-id", message.id.as_str()),
         ("webhook-timestamp", &claimed.at.as_secs().to_string()),
-        ("webhook-signature", claimed.signatures.expose()),
+        ("webhook-signature", message.signatures.expose()),
     ] {
         // Ids, numbers and base64 are fit for headers.
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -148,7 +160,7 @@ async fn call(outbound: &Outbound, claimed: &Claimed) -> Answer {
         }
     }
     headers.insert(header::USER_AGENT, HeaderValue::from_static("tollgate"));
-    match outbound.post_json(&claimed.url, headers, claimed.body.clone(), DEADLINE).await {
+    match outbound.post_json(&claimed.url, headers, message.body.clone(), DEADLINE).await {
         Ok(head) => {
             let retry_after = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
             Answer { status: Ok(head.status.as_u16()), retry_after: retry_after.map(str::to_owned) }

@@ -6,15 +6,17 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     app::BuildError,
+    billing::Billing,
     identity::Identity,
     kernel::{Clock, Rng, TenantObserver},
     outbound::Outbound,
     provisioning::{
-        Called, Calls, Driver, Drivers, ExecDriver, NoDriver, PostgresDriver, ProcessDriver, Provisioning,
-        SqliteDriver, WebhookConfig, WebhookDriver,
+        Called, Calls, Driver, Drivers, ExecDriver, NoDriver, PostgresDriver, ProcessDriver, Provisioning, Reconciler,
+        SqliteDriver, Wanted, WebhookConfig, WebhookDriver,
     },
     settings::Settings,
     store::Store,
+    tenants::Tenants,
 };
 
 /// A call may take so long (Standard Webhooks, "Request timeouts").
@@ -30,6 +32,18 @@ pub(crate) fn provisioning(
 ) -> Result<Provisioning, BuildError> {
     let drivers = open(settings, store, identity, (Arc::clone(&clock), Arc::clone(&rng)), observer)?;
     Ok(Provisioning::new(store.clone(), drivers, identity.clone(), clock, rng, Arc::clone(observer)))
+}
+
+/// Who looks after what they made.
+pub(crate) fn reconciler(
+    settings: &Settings,
+    provisioning: &Provisioning,
+    tenants: &Tenants,
+    billing: &Billing,
+) -> Reconciler {
+    let plans = billing.clone();
+    let wanted: Wanted = Arc::new(move |tier| plans.plan(tier).map(|plan| plan.isolation));
+    Reconciler::new(provisioning.clone(), tenants.clone(), wanted, settings.provisioning.reconcile)
 }
 
 /// Every driver that settings know, and which makes what.

@@ -7,7 +7,7 @@ use axum::{
     routing::get,
 };
 
-use crate::{app::AppState, metering::Metering};
+use crate::{app::AppState, metering::Metering, provisioning::Reconciler};
 
 /// Where they ask.
 pub const PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -26,8 +26,12 @@ async fn ready(State(metering): State<Metering>) -> (StatusCode, String) {
 }
 
 /// Prometheus text format, version 0.0.4.
-async fn metrics(State(metering): State<Metering>) -> ([(HeaderName, &'static str); 1], String) {
+async fn metrics(
+    State(metering): State<Metering>,
+    State(reconciler): State<Reconciler>,
+) -> ([(HeaderName, &'static str); 1], String) {
     let health = metering.health_here();
+    let (looks, repairs, open, round_s) = reconciler.counts().all();
     let failing = u8::from(health.error().is_some());
     let text = format!(
         "# HELP tollgate_journal_records_total Usage records written since the journal began.\n\
@@ -44,7 +48,19 @@ async fn metrics(State(metering): State<Metering>) -> ([(HeaderName, &'static st
          tollgate_journal_counted_records_total {}\n\
          # HELP tollgate_journal_uncounted_age_seconds Age of the oldest record that the ledger does not have.\n\
          # TYPE tollgate_journal_uncounted_age_seconds gauge\n\
-         tollgate_journal_uncounted_age_seconds {}\n",
+         tollgate_journal_uncounted_age_seconds {}\n\
+         # HELP tollgate_reconcile_looks_total Looks at tenants' infrastructure.\n\
+         # TYPE tollgate_reconcile_looks_total counter\n\
+         tollgate_reconcile_looks_total {looks}\n\
+         # HELP tollgate_reconcile_repairs_total Drift that was mended.\n\
+         # TYPE tollgate_reconcile_repairs_total counter\n\
+         tollgate_reconcile_repairs_total {repairs}\n\
+         # HELP tollgate_reconcile_round_seconds How long the last round took that ended here.\n\
+         # TYPE tollgate_reconcile_round_seconds gauge\n\
+         tollgate_reconcile_round_seconds {round_s}\n\
+         # HELP tollgate_drift_open What is not as it should be of tenants' infrastructure.\n\
+         # TYPE tollgate_drift_open gauge\n\
+         tollgate_drift_open {open}\n",
         health.journal.last_seq,
         health.journal.durable_seq,
         health.journal.counted_seq,

@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
 use crate::{
+    app::BuildError,
+    billing::{self, Billing, UsageSource},
     gateway::Directory,
-    identity::{IdentityConfig, Verifier},
-    kernel::{Clock, Rng},
+    identity::{Identity, IdentityConfig, Verifier},
+    kernel::{Act, Actor, Clock, Rng, Secret, TenantObserver, rng::random_bytes},
     mail::Mailer,
     metering::{self, Metering, journal},
     onboarding::{Leaving, Onboarding, Retries, SignUps},
     reload::Hook,
     settings::Settings,
-    store::Store,
+    store::{Scope, Store},
     stripe::{self, Stripe},
+    users::Users,
 };
 
 /// Who takes letters.
@@ -56,6 +61,19 @@ pub(crate) fn onboarding(settings: &Settings, directory: &Directory) -> (SignUps
     (sign_ups, settings.onboarding.retries, leaving)
 }
 
+/// Plans, accounts and invoices, of what is metered here.
+pub(crate) async fn billing(
+    settings: &Settings,
+    store: &Store,
+    metering: &Metering,
+    (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>),
+    observer: &Arc<dyn TenantObserver>,
+) -> Result<Billing, billing::Error> {
+    let (usage, own) = (UsageSource::Live(metering.clone()), &settings.billing);
+    let observer = Arc::clone(observer);
+    Billing::open(store.clone(), usage, clock, rng, observer, own.invoices.clone(), &own.plans).await
+}
+
 /// What goes to Stripe, and comes from it.
 pub(crate) async fn stripe(
     settings: &Settings,
@@ -91,4 +109,30 @@ pub(crate) fn reloaded(verifier: &Verifier, directory: &Directory) -> Vec<Hook> 
         Box::new(move |settings| verifier.replace_issuers(&settings.identity.issuers)),
         Box::new(move |settings| directory.set_max_in_flight(settings.gateway.max_in_flight)),
     ]
+}
+
+/// Makes the platform administrator when there is none. A password that nobody gave is made up.
+pub(crate) async fn first_admin(
+    settings: &Settings,
+    store: &Store,
+    (users, identity): (&Users, &Identity),
+    rng: &dyn Rng,
+) -> Result<Option<Secret>, BuildError> {
+    let scope = Scope::Job("first-admin");
+    if store.read(scope).await?.platform_admin_exists().await? {
+        return Ok(None);
+    }
+    let made_up =
+        settings.admin.password.is_none().then(|| Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<18>(rng))));
+    let Some(password) = settings.admin.password.as_ref().or(made_up.as_ref()) else { return Ok(None) };
+    let hash = identity.hash_new_password(password, &[settings.admin.email.as_str()]).await;
+    let hash = hash.map_err(|error| BuildError::Admin(format!("TOLLGATE_ADMIN_PASSWORD {error}")))?;
+    let mut tx = store.begin(scope).await?;
+    let admin = users.platform_admin_in(&mut tx, &settings.admin.email).await;
+    let admin = admin.map_err(|error| BuildError::Admin(error.to_string()))?;
+    identity.set_password_in(&mut tx, admin.id, &hash).await?;
+    let (actor, subject) = (Actor::Job("first-admin"), admin.id.to_string());
+    identity.note(&mut tx, Act { actor, action: "admin.made", tenant: None, subject, detail: None }).await?;
+    tx.commit().await?;
+    Ok(made_up)
 }

@@ -46,6 +46,7 @@ pub(crate) fn routers(
         .merge(tenants::http::routes())
         .merge(onboarding::http::routes())
         .merge(provisioning::http::routes())
+        .merge(provisioning::drift_http::routes())
         .merge(provisioning::callback_http::routes())
         .merge(billing::http::routes())
         .merge(metering::http::routes())

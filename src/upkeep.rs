@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{
+    StreamExt as _,
+    stream::{self, FuturesUnordered},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -12,6 +15,7 @@ use crate::{
     kernel::fault::chain,
     onboarding::{Closed, Onboarding},
     outbound::Outbound,
+    provisioning::Reconciler,
     store::{Scope, Store, StoreError},
 };
 
@@ -23,6 +27,10 @@ const TELL: Duration = Duration::from_secs(1);
 const SEAL: Duration = Duration::from_secs(2);
 /// It is looked this often whether a registration is to be gone on with.
 const GO_ON: Duration = Duration::from_secs(1);
+/// A step of the round by all tenants is taken this often, and so many are under way at once: one tenant's infrastructure that
+/// takes long is in nobody's way.
+const RECONCILE: Duration = Duration::from_secs(5);
+const STEPS: usize = 4;
 /// Clients that are told at once.
 const AT_ONCE: usize = 8;
 
@@ -94,6 +102,28 @@ pub async fn go_on_with_offboardings(onboarding: Onboarding, stop: CancellationT
         if let Err(error) = onboarding.forget_exports().await {
             tracing::warn!(error = chain(&error), "exports could not be forgotten");
         }
+    }
+}
+
+/// Looks after tenants' infrastructure until it is stopped. Whatever this is stopped in is done again by the next step.
+pub async fn reconcile(reconciler: Reconciler, stop: CancellationToken) {
+    let mut steps = FuturesUnordered::new();
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(()) = steps.next() => {}
+            () = tokio::time::sleep(RECONCILE) => {
+                if steps.len() < STEPS {
+                    steps.push(Box::pin(step(&reconciler)));
+                }
+            }
+        }
+    }
+}
+
+async fn step(reconciler: &Reconciler) {
+    if let Err(error) = reconciler.step().await {
+        tracing::warn!(error = chain(&error), "tenants' infrastructure could not be looked after");
     }
 }
 

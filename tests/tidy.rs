@@ -61,10 +61,12 @@ const PURE: &[&str] = &[
     "metering/openmeter_filters",
     "metering/windows",
     "onboarding/leaving",
+    "provisioning/drift",
     "stripe/amounts",
     "stripe/planned",
     "stripe/requests",
     "stripe/signature",
+    "webhooks/toolkit",
 ];
 /// At 400 lines ask which two nouns share the file; here the asking ends. (Clippy measures functions.)
 const FILE_LINES: usize = 450;

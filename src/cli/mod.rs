@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod doctor;
 mod serve;
+mod strays;
 mod verify_invoice;
 
 use std::process::ExitCode;
@@ -26,8 +27,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// The server
     Serve(ServeArgs),
-    /// Reconciles journal, ledger, events and bills, also beside a running server
-    Doctor(ServeArgs),
+    /// Reconciles journal, ledger, events and bills, and finds what belongs to nobody, also beside a running server
+    Doctor(DoctorArgs),
     /// Validates settings and reports every fault at once
     Check(CheckArgs),
     /// Recomputes an exported invoice offline, and checks its hashes and signature
@@ -55,6 +56,15 @@ struct ServeArgs {
     /// Lab mode, for tests: a clock to turn, tokens to mint, vendors' issuers; on a loopback address alone
     #[arg(long)]
     lab: bool,
+}
+
+#[derive(Debug, Args)]
+struct DoctorArgs {
+    #[command(flatten)]
+    server: ServeArgs,
+    /// Mends what belongs to nobody; not beside a running server
+    #[arg(long)]
+    repair: bool,
 }
 
 #[derive(Debug, Args)]
@@ -89,7 +99,8 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args.into()),
-        Command::Doctor(args) => doctor::run(args.into()),
+        Command::Doctor(DoctorArgs { server, repair: false }) => doctor::run(server.into(), doctor::Mode::Look),
+        Command::Doctor(DoctorArgs { server, repair: true }) => doctor::run(server.into(), doctor::Mode::Mend),
         Command::VerifyInvoice(args) => verify_invoice::run(&args),
         Command::Check(args) => check::run(Flags { config: args.config, ..Flags::default() }),
     };

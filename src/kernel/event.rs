@@ -38,16 +38,24 @@ event_names! {
     TenantFailed = "tenant.failed";
     /// No call of it gets through any more.
     TenantSuspended = "tenant.suspended";
+    /// Its infrastructure does not answer: calls are told so until it does.
+    TenantUnavailable = "tenant.unavailable";
+    /// Its infrastructure answers again.
+    TenantAvailable = "tenant.available";
     /// It is held to the limits of a lower tier because an invoice is overdue.
     TenantLimited = "tenant.limited";
     /// It has its own limits again.
     TenantLimitLifted = "tenant.limit_lifted";
     /// It is on another tier.
     TenantTierChanged = "tenant.tier_changed";
+    /// It begins to be taken out: no call of it gets through any more.
+    TenantOffboarding = "tenant.offboarding";
     /// All of it is gone but the tombstone.
     TenantDeleted = "tenant.deleted";
     /// A person became a user of a tenant.
     UserCreated = "user.created";
+    /// A person is no user of a tenant any more.
+    UserRemoved = "user.removed";
     /// A soft quota was exceeded, for the first time in its period.
     UsageThreshold = "usage.threshold";
     /// A period is over, and what it came to is known but for what comes late.

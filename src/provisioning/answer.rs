@@ -30,7 +30,7 @@ pub(super) enum Unfit {
     Upstream,
     #[error("`{0}` is longer than {LONGEST} characters")]
     TooLong(&'static str),
-    #[error("`state` must be present, absent or drifted")]
+    #[error("`state` must be present, absent, drifted or unwell")]
     State,
 }
 
@@ -61,9 +61,10 @@ impl Answer {
         match self.state.as_deref() {
             Some("present") => Ok(Finding::Present),
             Some("absent") => Ok(Finding::Absent),
-            Some("drifted") => {
+            Some(state @ ("drifted" | "unwell")) => {
                 let detail = self.detail.unwrap_or_else(|| "the program does not say what".to_owned());
-                Ok(Finding::Drifted(detail.chars().take(LONGEST).collect()))
+                let detail = detail.chars().take(LONGEST).collect();
+                Ok(if state == "unwell" { Finding::Unwell(detail) } else { Finding::Drifted(detail) })
             }
             _ => Err(Unfit::State),
         }

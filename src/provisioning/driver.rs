@@ -39,6 +39,22 @@ pub trait Driver: Send + Sync {
         false
     }
 
+    /// Whether places are served by what this asks: then its silence is an outage of theirs. Not where somebody else is asked to
+    /// make them, who may be away while they work.
+    fn serves(&self) -> bool {
+        true
+    }
+
+    /// Whether a place has rows of the tenant's, which making it again does not bring back.
+    fn keeps_rows(&self) -> bool {
+        false
+    }
+
+    /// Every place that is there, as far as that can be seen; nothing where it cannot. Changes nothing.
+    fn list(&self) -> Work<'_, Vec<Place>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     /// How many rows of the tenant's it keeps, where it knows of any.
     fn rows<'a>(&'a self, _place: &'a Place) -> Work<'a, u64> {
         Box::pin(async { Ok(0) })

@@ -1,6 +1,6 @@
 //! What can go wrong with infrastructure.
 
-use crate::{identity, kernel::TenantId, store::StoreError};
+use crate::{identity, kernel::TenantId, store::StoreError, tenants};
 
 /// An error of the provisioning service.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,9 @@ pub enum Error {
     /// Secrets could not be sealed or opened, or an act not be noted.
     #[error("the identity service failed")]
     Identity(#[from] identity::Error),
+    /// Who the tenant is.
+    #[error(transparent)]
+    Tenants(#[from] tenants::Error),
     /// The store failed.
     #[error("the store did not answer")]
     Store(#[from] StoreError),

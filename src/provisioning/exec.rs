@@ -224,6 +224,10 @@ impl Driver for ExecDriver {
         Box::pin(async { self.ask("destroy", place).await.map(drop).map_err(|error| of("take a place down", error)) })
     }
 
+    fn serves(&self) -> bool {
+        false
+    }
+
     fn reachable(&self) -> Work<'_, ()> {
         Box::pin(async {
             let program = self.config.command.first().map_or("", String::as_str);

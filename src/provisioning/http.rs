@@ -83,7 +83,7 @@ pub struct CredentialsView {
 /// What a look at a tenant's infrastructure found.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FindingView {
-    /// `present`, `absent` or `drifted`.
+    /// `present`, `absent`, `drifted` or `unwell`.
     state: &'static str,
     /// What is not as it should be.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,6 +96,7 @@ impl From<Finding> for FindingView {
             Finding::Present => Self { state: "present", detail: None },
             Finding::Absent => Self { state: "absent", detail: None },
             Finding::Drifted(detail) => Self { state: "drifted", detail: Some(detail) },
+            Finding::Unwell(detail) => Self { state: "unwell", detail: Some(detail) },
         }
     }
 }

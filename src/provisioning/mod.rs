@@ -6,6 +6,8 @@
 //! taken down at once is remembered and tried again; a pool never gives away more places than it has; credentials are shown
 //! once.
 //!
+//! What is there is compared with what should be, all the time (`reconciler.rs`).
+//!
 //! Not here: which tier means which isolation (`billing`'s plans say so; `onboarding` passes it on).
 
 mod answer;
@@ -13,14 +15,19 @@ pub mod callback_http;
 mod callbacks;
 mod credentials;
 mod describing;
+pub mod drift;
+pub mod drift_http;
 pub mod driver;
 pub mod error;
 mod exec;
 mod group;
+mod health;
 pub mod http;
+mod looking;
 pub mod model;
 mod postgres;
 mod process;
+mod reconciler;
 pub mod rules;
 mod service;
 mod sqlite;
@@ -34,6 +41,7 @@ pub use http::InfrastructureView;
 pub use model::{Finding, Infrastructure, Leftover, Made, Place, Pool};
 pub use postgres::{PostgresConfig, PostgresDriver};
 pub use process::{ProcessConfig, ProcessDriver};
+pub use reconciler::{Look, ReconcileConfig, Reconciler, Wanted};
 pub use service::Provisioning;
 pub use sqlite::SqliteDriver;
 pub use webhook::{Called, Calls, WebhookConfig, WebhookDriver};

@@ -128,6 +128,8 @@ pub enum Finding {
     Absent,
     /// Some of it is not as it should be.
     Drifted(String),
+    /// All of it is there, and it does not work just now; it is seen to.
+    Unwell(String),
 }
 
 /// One of the pools that tenants are placed in.

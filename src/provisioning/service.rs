@@ -356,7 +356,7 @@ impl Provisioning {
         }
     }
 
-    async fn take_down(&self, scope: Scope, leftover: &Leftover) -> Result<(), Error> {
+    pub(super) async fn take_down(&self, scope: Scope, leftover: &Leftover) -> Result<(), Error> {
         let Leftover { tenant_id, isolation, driver, .. } = leftover;
         let kept = self.store.read(scope).await?.place(*tenant_id, *isolation, driver).await?;
         let place = kept.map_or_else(|| place_of(leftover), |kept| kept.place);

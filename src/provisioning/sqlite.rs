@@ -143,6 +143,45 @@ impl SqliteDriver {
         Ok(u64::try_from(rows)?)
     }
 
+    /// The places of a folder, each a file of a tenant's own.
+    async fn own_files(&self, isolation: Isolation) -> Result<Vec<Place>, Cause> {
+        let names = names_in(&self.folder.join(isolation.name())).await?;
+        let tenants = names.iter().filter_map(|name| name.strip_suffix(".db")?.parse::<TenantId>().ok());
+        Ok(tenants.map(|tenant| Place::new(tenant, isolation, String::new())).map(located).collect())
+    }
+
+    /// The row spaces of all pools.
+    async fn spaces(&self) -> Result<Vec<Place>, Cause> {
+        let own = names_in(&self.folder.join("pools")).await?;
+        let own = own.iter().filter_map(|name| name.strip_suffix(".db").map(str::to_owned));
+        let mut found = Vec::new();
+        for pool in [Pool::DEFAULT.to_owned()].into_iter().chain(own) {
+            let file = self.file(&Place::new(TenantId::from_uuid(uuid::Uuid::nil()), Isolation::Pool, pool.clone()));
+            if !file.exists() {
+                continue;
+            }
+            let mut db = open(&file).await?;
+            let has = "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'spaces'";
+            let tables: i64 = sqlx::query_scalar(has).fetch_one(&mut db).await?;
+            if tables == 1 {
+                let all: Vec<uuid::Uuid> =
+                    sqlx::query_scalar("SELECT tenant_id FROM spaces").fetch_all(&mut db).await?;
+                let place = |id| located(Place::new(TenantId::from_uuid(id), Isolation::Pool, pool.clone()));
+                found.extend(all.into_iter().map(place));
+            }
+            db.close().await?;
+        }
+        Ok(found)
+    }
+
+    async fn all(&self) -> Result<Vec<Place>, Cause> {
+        let mut found = self.spaces().await?;
+        for isolation in [Isolation::Bridge, Isolation::Silo] {
+            found.extend(self.own_files(isolation).await?);
+        }
+        Ok(found)
+    }
+
     async fn take_down(&self, place: &Place) -> Result<(), Cause> {
         let file = self.file(place);
         if place.isolation != Isolation::Pool {
@@ -204,6 +243,14 @@ impl Driver for SqliteDriver {
         Box::pin(async { self.take_down(place).await.map_err(|source| failed("take a place down", source)) })
     }
 
+    fn keeps_rows(&self) -> bool {
+        true
+    }
+
+    fn list(&self) -> Work<'_, Vec<Place>> {
+        Box::pin(async { self.all().await.map_err(|source| failed("see what is there", source)) })
+    }
+
     fn rows<'a>(&'a self, place: &'a Place) -> Work<'a, u64> {
         Box::pin(async { self.count(place).await.map_err(|source| failed("count a tenant's rows", source)) })
     }
@@ -218,6 +265,26 @@ fn failed(verb: &'static str, source: Cause) -> Error {
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// A place that is there is somewhere.
+fn located(place: Place) -> Place {
+    Place { location: SqliteDriver::location(&place), ..place }
+}
+
+/// The names of what is in a folder; nothing where there is none.
+async fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+    let mut entries = match tokio::fs::read_dir(folder).await {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next_entry().await? {
+        names.extend(entry.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
+}
 
 async fn with_tables(file: &Path) -> Result<SqliteConnection, Cause> {
     let mut db = open(file).await?;

@@ -242,6 +242,10 @@ impl Driver for WebhookDriver {
         })
     }
 
+    fn serves(&self) -> bool {
+        false
+    }
+
     /// Nobody can be asked: what was made is believed to be there.
     fn verify<'a>(&'a self, place: &'a Place) -> Work<'a, Finding> {
         let finding = if place.location.is_empty() { Finding::Absent } else { Finding::Present };

@@ -9,7 +9,7 @@ use super::read::Reader;
 use crate::{
     kernel::Secret,
     outbound::Reach,
-    provisioning::{ExecConfig, Pool, PostgresConfig, ProcessConfig, WebhookConfig},
+    provisioning::{ExecConfig, Pool, PostgresConfig, ProcessConfig, ReconcileConfig, WebhookConfig},
 };
 
 /// The drivers there are.
@@ -28,11 +28,16 @@ const STOP_GRACE_S: i64 = 10;
 /// How often a process is asked whether it is well, in seconds.
 const HEALTH_INTERVAL_S: i64 = 5;
 
+/// A round by all tenants begins this often, in seconds.
+const RECONCILE_EVERY_S: i64 = 60;
+
 /// `[provisioning]`
 #[derive(Debug, Clone)]
 pub struct ProvisioningSettings {
     /// The driver of each kind of isolation, in the order of [`crate::kernel::Isolation::ALL`].
     pub drivers: [String; 3],
+    /// `reconcile_every_s` and `repair`
+    pub reconcile: ReconcileConfig,
     /// `[[provisioning.pools]]`
     pub pools: Vec<Pool>,
     /// `[provisioning.postgres]`
@@ -51,6 +56,8 @@ impl ProvisioningSettings {
         let default = all.as_deref().unwrap_or("sqlite");
         let of = |reader: &mut Reader, kind: &str| reader.choice(&format!("provisioning.{kind}"), default, &DRIVERS);
         let drivers = [of(reader, "pool"), of(reader, "bridge"), of(reader, "silo")];
+        let every_s = reader.number("provisioning.reconcile_every_s", RECONCILE_EVERY_S, 0, 86_400);
+        let repair = reader.switch("provisioning.repair", true);
         let pools = read_pools(reader);
         let postgres = part(reader, "postgres", read_postgres);
         let process = part(reader, "process", read_process);
@@ -73,7 +80,8 @@ impl ProvisioningSettings {
                 .fault("provisioning.process", "makes places for silo only: what is shared has no process of its own");
         }
         all?;
-        Some(Self { drivers, pools, postgres, process, exec, webhook })
+        let reconcile = ReconcileConfig { every_s: every_s?, repair: repair? };
+        Some(Self { drivers, reconcile, pools, postgres, process, exec, webhook })
     }
 }
 

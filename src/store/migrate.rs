@@ -49,6 +49,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0060_audit_chain.sql"),
     include_str!("migrations/0061_plan_bills.sql"),
     include_str!("migrations/0075_offboarding.sql"),
+    include_str!("migrations/0080_drift.sql"),
+    include_str!("migrations/0081_webhook_format.sql"),
 ];
 
 /// `CREATE TABLE IF NOT EXISTS` by two sessions at once fails for one of them on `PostgreSQL` (a unique index of the

@@ -21,6 +21,7 @@ mod cadences;
 mod corrections;
 mod costs;
 mod domains;
+mod drift;
 mod erasing;
 mod events;
 mod evidence;
@@ -42,6 +43,7 @@ mod places;
 mod provisioning;
 mod requests;
 mod sign_outs;
+mod strays;
 mod stripe;
 mod stripe_usage;
 mod tenants;
@@ -73,6 +75,7 @@ pub use idempotency::Claim;
 pub use invoices::InvoiceFilter;
 pub use query::Tx;
 pub use scope::Scope;
+pub use strays::{Known, Unbilled};
 
 use crate::kernel::Secret;
 

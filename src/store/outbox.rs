@@ -14,15 +14,25 @@ use super::{
 };
 use crate::{
     kernel::{Event, EventId, EventName, PageRequest, TenantId, Timestamp, WebhookId},
-    webhooks::model::{Attempt, Delivery, OutboxEvent, OutboxFilter, Outcome},
+    webhooks::{
+        model::{Attempt, Delivery, OutboxEvent, OutboxFilter, Outcome},
+        toolkit::has_counterpart,
+    },
 };
 
 /// Events that one statement writes; a power of two.
 const EVENTS_PER_STATEMENT: usize = 256;
 
-/// Whether `w` wants to hear of an event of the name `{name}`.
-const WANTED: &str =
-    "EXISTS (SELECT 1 FROM webhook_events n WHERE n.webhook_id = w.webhook_id AND n.name IN ('*', {name}))";
+/// Whether `w` wants to hear of an event of the name `{name}`, and has words for it.
+fn wanted(name: &str) -> String {
+    let told = EventName::ALL.iter().filter(|name| has_counterpart(**name));
+    let told: Vec<String> = told.map(|name| format!("'{}'", name.name())).collect();
+    format!(
+        "EXISTS (SELECT 1 FROM webhook_events n WHERE n.webhook_id = w.webhook_id AND n.name IN ('*', {name}))
+         AND (w.format = 'standard' OR {name} IN ({}))",
+        told.join(", ")
+    )
+}
 /// Whether `d` is the first that waits in its lane.
 const FIRST: &str =
     "NOT EXISTS (SELECT 1 FROM webhook_deliveries e WHERE e.webhook_id = d.webhook_id AND e.lane = d.lane
@@ -90,7 +100,7 @@ impl Tx {
                 *sequence += 1;
             }
             statement.execute().await?;
-            let (these, wanted) = (self.engine().tuples(piece.len(), 1), WANTED.replace("{name}", "e.name"));
+            let (these, wanted) = (self.engine().tuples(piece.len(), 1), wanted("e.name"));
             let mut statement = self.assembled(format!(
                 "INSERT INTO webhook_deliveries (webhook_id, lane, sequence, event_id, attempts, next_try_at)
                  SELECT w.webhook_id, e.lane, e.sequence, e.event_id, 0, e.occurred_at FROM webhooks w
@@ -332,7 +342,7 @@ impl Tx {
         bound: impl Bind,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let wanted = WANTED.replace("{name}", "o.name");
+        let wanted = wanted("o.name");
         let queued = self
             .assembled(format!(
                 "INSERT INTO webhook_deliveries (webhook_id, lane, sequence, event_id, attempts, next_try_at)

@@ -19,6 +19,7 @@ fn read_webhook(row: &Row) -> Result<Webhook, StoreError> {
         tenant: row.get("tenant_id")?,
         url: row.get("url")?,
         events: Events::All,
+        format: row.parse("format")?,
         created_at: row.get("created_at")?,
         state,
         failing: row.get::<Option<Timestamp>>("failing_since")?.map(|since| Failing { since, failures }),
@@ -40,8 +41,9 @@ impl Tx {
         }
         let (disabled_at, reason) = off(webhook.state);
         self.query(
-            "INSERT INTO webhooks (webhook_id, tenant_id, url, created_at, disabled_at, disabled_reason, failures, tried_at)
-             VALUES ($1, $2, $3, $4, $5, $6, 0, $4)",
+            "INSERT INTO webhooks (webhook_id, tenant_id, url, created_at, disabled_at, disabled_reason, failures, tried_at,
+                                   format)
+             VALUES ($1, $2, $3, $4, $5, $6, 0, $4, $7)",
         )
         .bind(webhook.id)
         .bind(webhook.tenant)
@@ -49,6 +51,7 @@ impl Tx {
         .bind(webhook.created_at)
         .bind(disabled_at)
         .bind(reason)
+        .bind(webhook.format.name())
         .execute()
         .await?;
         self.webhook_events_put(webhook).await

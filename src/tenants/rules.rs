@@ -31,6 +31,12 @@ pub fn events(before: &Tenant, after: &Tenant) -> Vec<EventName> {
     if after.tier != before.tier {
         events.push(EventName::TenantTierChanged);
     }
+    match (&before.unavailable, &after.unavailable) {
+        (None, Some(_)) => events.push(EventName::TenantUnavailable),
+        // Of one that is gone nobody asks any more whether it answers.
+        (Some(_), None) if !matches!(after.status, Status::Deleted { .. }) => events.push(EventName::TenantAvailable),
+        _ => {}
+    }
     if after.status == before.status {
         return events;
     }
@@ -42,6 +48,7 @@ pub fn events(before: &Tenant, after: &Tenant) -> Vec<EventName> {
             events.push(EventName::TenantSuspended);
         }
         Status::Failed(_) if !matches!(before.status, Status::Failed(_)) => events.push(EventName::TenantFailed),
+        Status::Offboarding => events.push(EventName::TenantOffboarding),
         Status::Deleted { .. } => events.push(EventName::TenantDeleted),
         _ => {}
     }

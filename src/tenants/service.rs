@@ -178,14 +178,22 @@ impl Tenants {
 
     /// Notes that a tenant's infrastructure does not answer, from now on unless that was known: for whoever looks after it. Calls
     /// through the gateway get 503 until it answers again; what was decided about the tenant stays.
-    pub async fn note_unavailable(&self, scope: Scope, id: TenantId, reason: String) -> Result<Tenant, Error> {
+    pub async fn note_unavailable(
+        &self,
+        scope: Scope,
+        actor: Actor,
+        id: TenantId,
+        reason: String,
+    ) -> Result<Tenant, Error> {
+        let deed = Deed { actor, action: "tenant.unavailable", detail: Some(reason.clone()) };
         let fault = Unavailable { since: self.clock.now(), reason };
-        self.change(scope, id, |tenant| tenant.becomes_unavailable(fault)).await
+        self.change_by(scope, deed, id, |tenant| tenant.becomes_unavailable(fault)).await
     }
 
     /// Notes that it answers.
-    pub async fn note_available(&self, scope: Scope, id: TenantId) -> Result<Tenant, Error> {
-        self.change(scope, id, |tenant| Ok(tenant.becomes_available())).await
+    pub async fn note_available(&self, scope: Scope, actor: Actor, id: TenantId) -> Result<Tenant, Error> {
+        let deed = Deed::new(actor, "tenant.available");
+        self.change_by(scope, deed, id, |tenant| Ok(tenant.becomes_available())).await
     }
 
     /// [`Self::change`], noted in the audit.
@@ -243,8 +251,7 @@ impl Tenants {
         }
         after.revision += 1;
         for name in rules::events(&before, &after) {
-            let previous = (name == EventName::TenantTierChanged).then_some(&before.tier);
-            self.tell_in(tx, name, &after, previous).await?;
+            self.tell_in(tx, name, &after, Some(&before)).await?;
         }
         Ok(after)
     }
@@ -254,7 +261,7 @@ impl Tenants {
         tx: &mut Tx,
         name: EventName,
         tenant: &Tenant,
-        previous_tier: Option<&TierName>,
+        before: Option<&Tenant>,
     ) -> Result<(), Error> {
         let mut data = json!({
             "tenant_id": tenant.id,
@@ -263,8 +270,13 @@ impl Tenants {
             "tier": tenant.tier.as_str(),
             "status": tenant.status.name(),
         });
-        if let Some(tier) = previous_tier {
-            data["previous_tier"] = tier.as_str().into();
+        match (name, before) {
+            (EventName::TenantTierChanged, Some(before)) => data["previous_tier"] = before.tier.as_str().into(),
+            (EventName::TenantActivated, Some(before)) => data["previous_status"] = before.status.name().into(),
+            (EventName::TenantUnavailable, _) => {
+                data["reason"] = tenant.unavailable.as_ref().map(|fault| fault.reason.as_str()).into();
+            }
+            _ => {}
         }
         let event = Event::new(name, Some(tenant.id), data, self.clock.now(), &*self.rng);
         Ok(tx.event_insert(&event).await?)
@@ -278,10 +290,14 @@ impl Tenants {
 
 /// A tenant as the audit has it.
 fn noted(tenant: &Tenant) -> serde_json::Value {
-    json!({
+    let mut noted = json!({
         "customer_name": tenant.customer_name.as_str(),
         "external_id": tenant.external_id.as_ref().map(ExternalId::as_str),
         "tier": tenant.tier.as_str(),
         "status": tenant.status.name(),
-    })
+    });
+    if let Some(fault) = &tenant.unavailable {
+        noted["unavailable"] = fault.reason.as_str().into();
+    }
+    noted
 }

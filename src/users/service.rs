@@ -188,7 +188,9 @@ impl Users {
             return Err(Error::Unknown(id));
         }
         tx.user_forget_if_homeless(id).await?;
-        Ok(())
+        let data = json!({"tenant_id": tenant, "user_id": id});
+        let event = Event::new(EventName::UserRemoved, Some(tenant), data, self.clock.now(), &*self.rng);
+        Ok(tx.event_insert(&event).await?)
     }
 
     /// Ends every membership of a tenant that is being taken apart; the people who were forgotten with it.

@@ -72,6 +72,7 @@ impl From<provisioning::Error> for Problem {
             Error::Full { .. } => Self::new(Kind::UNAVAILABLE, error.to_string()),
             Error::Callback => Self::new(Kind::UNAUTHENTICATED, error.to_string()),
             Error::CallbackBody(detail) => Self::new(Kind::MALFORMED, detail),
+            Error::Tenants(error) => error.into(),
             Error::Identity(error) => error.into(),
             Error::Store(error) => error.into(),
         }

@@ -2,9 +2,10 @@
 
 use super::{
     error::Error,
-    model::{Answer, Attempt, Claimed, Delivery, OffReason, Outcome, WebhookState},
+    model::{Answer, Attempt, Claimed, Delivery, Message, OffReason, OutboxEvent, Outcome, SealedSecret, WebhookState},
     rules::{self, Verdict},
     service::{Webhooks, sealed_as},
+    toolkit::{Format, envelopes},
 };
 use crate::{
     kernel::{
@@ -21,6 +22,16 @@ const SCOPE: Scope = Scope::Job("webhooks");
 const LEASE_S: i64 = 20;
 /// Webhooks, and deliveries of one, that are looked for at once.
 const BATCH: i64 = 64;
+
+/// What is sent of an event, each under its id.
+fn texts(event: &OutboxEvent, format: Format) -> Vec<(String, String)> {
+    match format {
+        Format::Standard => vec![(event.id.to_string(), rules::body(event))],
+        Format::Sbt | Format::SbtAws => {
+            envelopes(event, format).into_iter().map(|envelope| (envelope.id.to_string(), envelope.body)).collect()
+        }
+    }
+}
 
 impl Webhooks {
     /// Webhooks for which something is due, those first that waited longest.
@@ -53,15 +64,16 @@ impl Webhooks {
         let Some(webhook) = tx.webhook(delivery.webhook).await? else { return Ok(None) };
         let secrets = tx.webhook_secrets(delivery.webhook, now).await?;
         tx.commit().await?;
-        let (id, body) = (delivery.event.id.to_string(), rules::body(&delivery.event));
-        let mut signatures = Vec::new();
-        for secret in secrets {
-            let secret = self.identity.unseal_secret(&sealed_as(delivery.webhook), &secret.sealed)?;
-            signatures.push(signature::sign(&secret, &Signed { id: &id, at: now, body: &body }));
-        }
-        let signatures = Secret::new(signatures.join(" "));
+        let unseal = |secret: SealedSecret| self.identity.unseal_secret(&sealed_as(delivery.webhook), &secret.sealed);
+        let secrets = secrets.into_iter().map(unseal).collect::<Result<Vec<_>, _>>()?;
+        let sign = |(id, body): (String, String)| {
+            let signed = Signed { id: &id, at: now, body: &body };
+            let signatures: Vec<String> = secrets.iter().map(|secret| signature::sign(secret, &signed)).collect();
+            Message { signatures: Secret::new(signatures.join(" ")), id, body }
+        };
+        let messages = texts(&delivery.event, webhook.format).into_iter().map(sign).collect();
         let delivery = Delivery { attempts: delivery.attempts + 1, ..delivery };
-        Ok(Some(Claimed { delivery, at: now, url: webhook.url, signatures, body }))
+        Ok(Some(Claimed { delivery, at: now, url: webhook.url, messages }))
     }
 
     /// Notes what a try came to, and what follows from it.

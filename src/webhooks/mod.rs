@@ -16,10 +16,12 @@ mod own_http;
 pub mod rules;
 mod service;
 mod shapes_http;
+pub mod toolkit;
 
 pub use error::Error;
 pub use model::{
-    Answer, Attempt, Claimed, Delivery, Events, Failing, NewWebhook, OffReason, OutboxEvent, OutboxFilter, Outcome,
-    SealedSecret, Webhook, WebhookPatch, WebhookState,
+    Answer, Attempt, Claimed, Delivery, Events, Failing, Message, NewWebhook, OffReason, OutboxEvent, OutboxFilter,
+    Outcome, SealedSecret, Webhook, WebhookPatch, WebhookState,
 };
 pub use service::{Webhooks, WebhooksConfig};
+pub use toolkit::Format;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::toolkit::Format;
 use crate::kernel::{EventId, EventName, Secret, TenantId, Timestamp, WebhookId};
 
 /// Somebody's address that is told of events.
@@ -15,6 +16,8 @@ pub struct Webhook {
     pub url: String,
     /// Of what.
     pub events: Events,
+    /// In which words.
+    pub format: Format,
     /// Since when.
     pub created_at: Timestamp,
     /// Whether anything goes there.
@@ -112,6 +115,8 @@ pub struct NewWebhook {
     pub url: String,
     /// Of what.
     pub events: Events,
+    /// In which words.
+    pub format: Format,
 }
 
 /// What is to be changed of a webhook.
@@ -180,6 +185,15 @@ pub struct Claimed {
     pub at: Timestamp,
     /// Where.
     pub url: String,
+    /// What is sent, one after the other.
+    pub messages: Vec<Message>,
+}
+
+/// A signed message.
+#[derive(Clone)]
+pub struct Message {
+    /// `webhook-id`.
+    pub id: String,
     /// `webhook-signature`.
     pub signatures: Secret,
     /// The body.

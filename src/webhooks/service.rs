@@ -60,9 +60,10 @@ impl Webhooks {
     pub async fn create(&self, scope: Scope, actor: Actor, new: NewWebhook) -> Result<(Webhook, Secret), Error> {
         self.must_be_callable(&new.url)?;
         let now = self.clock.now();
-        let NewWebhook { tenant, url, events } = new;
+        let NewWebhook { tenant, url, events, format } = new;
         let id = WebhookId::generate(now, &*self.rng);
-        let webhook = Webhook { id, tenant, url, events, created_at: now, state: WebhookState::On, failing: None };
+        let state = WebhookState::On;
+        let webhook = Webhook { id, tenant, url, events, format, created_at: now, state, failing: None };
         let mut tx = self.store.begin(scope).await?;
         if tx.webhooks_count(tenant).await? >= MOST {
             return Err(Error::TooMany(MOST));

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Attempt, Error, Events, NewWebhook, Webhook, WebhookPatch, WebhookState, Webhooks};
+use super::{Attempt, Error, Events, Format, NewWebhook, Webhook, WebhookPatch, WebhookState, Webhooks};
 use crate::{
     kernel::{Actor, EventId, EventName, Faults, PageRequest, Secret, TenantId, Timestamp, WebhookId},
     store::Scope,
@@ -27,6 +27,9 @@ pub struct WebhookRequest {
     url: Option<String>,
     /// Names of events, or `["*"]` for all of them.
     events: Option<Vec<String>>,
+    /// In which words: `standard` (when absent), or those of AWS's SaaS Builder Toolkit: `sbt`, or `sbt_aws` for names that begin
+    /// with `sbt_aws_`.
+    format: Option<String>,
 }
 
 impl WebhookRequest {
@@ -39,7 +42,14 @@ impl WebhookRequest {
             faults.add("events", "is required");
         }
         let events = self.events.as_deref().and_then(|names| events(names, &mut faults));
-        let new = self.url.zip(events).map(|(url, events)| NewWebhook { tenant, url, events });
+        let format = self.format.as_deref().map_or(Some(Format::Standard), |text| faults.parse("format", text));
+        if let (Some(format), Some(Events::Named(names))) = (format, &events)
+            && !names.iter().any(|name| format.has(*name))
+        {
+            faults.add("events", format!("has none that the format {} has words for", format.name()));
+        }
+        let new = self.url.zip(events).zip(format);
+        let new = new.map(|((url, events), format)| NewWebhook { tenant, url, events, format });
         faults.finish(new).map_err(|faults| Problem::invalid(&faults))
     }
 }
@@ -122,6 +132,8 @@ pub struct WebhookView {
     tenant_id: Option<TenantId>,
     url: String,
     events: Vec<&'static str>,
+    /// `standard`, `sbt` or `sbt_aws`.
+    format: &'static str,
     /// Shown once, when it is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -147,6 +159,7 @@ impl WebhookView {
             tenant_id: webhook.tenant,
             url: webhook.url,
             events: webhook.events.names(),
+            format: webhook.format.name(),
             secret: secret.map(|secret| secret.expose().to_owned()),
             enabled: webhook.state == WebhookState::On,
             disabled_at,

@@ -70,5 +70,6 @@ mod upstream;
 mod usage;
 mod webhook_deliveries;
 mod webhook_events;
+mod webhook_toolkit;
 mod webhooks;
 mod what_if;

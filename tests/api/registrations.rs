@@ -167,7 +167,7 @@ on_each_engine! {
         is_taken_back(&admin, &made.text("/tenant_id")).await;
         assert_eq!(
             told(&admin, &made.text("/tenant_id")).await,
-            ["tenant.created", "user.created", "tenant.failed", "tenant.deleted"]
+            ["tenant.created", "user.created", "tenant.failed", "tenant.offboarding", "tenant.deleted"]
         );
         admin.post(&format!("{REGISTRATIONS}/{id}/retry"), Value::Null).await.refuses(409, &[]);
         onboarding.points().rig(Rig::default());
@@ -423,7 +423,10 @@ async fn a_tenant_that_does_not_answer_is_no_suspended_one_and_can_be_both() {
     let tenants: tollgate::tenants::Tenants = axum::extract::FromRef::from_ref(app.app.state());
     let (scope, tenant) = (tollgate::store::Scope::Job("test"), id.parse().unwrap());
     owner.get("/sample/hello").await.expect(200);
-    tenants.note_unavailable(scope, tenant, "its database does not answer".into()).await.unwrap();
+    tenants
+        .note_unavailable(scope, tollgate::kernel::Actor::Job("test"), tenant, "its database does not answer".into())
+        .await
+        .unwrap();
     let refused = owner.get("/sample/hello").await.refuses(503, &[]);
     assert_eq!(refused.headers["retry-after"], "5");
     owner.get("/v1/usage?meter=apis").await.expect(200);
@@ -438,7 +441,7 @@ async fn a_tenant_that_does_not_answer_is_no_suspended_one_and_can_be_both() {
     assert_eq!((both.text("/status"), both.body["unavailable"].is_object()), ("suspended".into(), true));
     admin.post(&format!("{path}/activate"), Value::Null).await.expect(200);
     owner.get("/sample/hello").await.refuses(503, &[]);
-    tenants.note_available(scope, tenant).await.unwrap();
+    tenants.note_available(scope, tollgate::kernel::Actor::Job("test"), tenant).await.unwrap();
     owner.get("/sample/hello").await.expect(200);
     assert!(admin.get(&path).await.body["unavailable"].is_null());
 }

@@ -36,6 +36,7 @@ async fn the_platform_hears_of_a_tenants_life_in_order() {
         admin.post(&format!("{of_tenant}/suspend"), Value::Null).await.expect(200);
     }
     admin.post(&format!("{of_tenant}/activate"), Value::Null).await.expect(200);
+    admin.delete(&format!("{of_tenant}/users/{second}")).await.expect(204);
     admin.delete(&of_tenant).await.expect(200);
     tell(&app).await;
     let calls = receiver.calls();
@@ -50,6 +51,8 @@ async fn the_platform_hears_of_a_tenants_life_in_order() {
             "tenant.tier_changed",
             "tenant.suspended",
             "tenant.activated",
+            "user.removed",
+            "tenant.offboarding",
             "invoice.drafted",
             "invoice.finalized",
             "tenant.deleted",
@@ -59,13 +62,21 @@ async fn the_platform_hears_of_a_tenants_life_in_order() {
     let of = |place: usize| calls[place].json()["data"].take();
     let tenant = |name: &str, tier: &str, status: &str| json!({"tenant_id": id, "customer_name": name, "external_id": null, "tier": tier, "status": status});
     assert_eq!(of(0), tenant("Acme", "free", "provisioning"));
-    assert_eq!(of(2), tenant("Acme", "free", "active"));
+    let activated = |name: &str, tier: &str, from: &str| {
+        let mut data = tenant(name, tier, "active");
+        data["previous_status"] = json!(from);
+        data
+    };
+    assert_eq!(of(2), activated("Acme", "free", "provisioning"));
     assert_eq!(of(3), json!({"tenant_id": id, "user_id": second, "role": "member"}));
     let mut moved = tenant("Acme", "standard", "active");
     moved["previous_tier"] = json!("free");
     assert_eq!(of(4), moved);
     assert_eq!(of(5), tenant("Acme Works", "standard", "suspended"));
-    assert_eq!(of(9), tenant("Acme Works", "standard", "deleted"));
+    assert_eq!(of(6), activated("Acme Works", "standard", "suspended"));
+    assert_eq!(of(7), json!({"tenant_id": id, "user_id": second}));
+    assert_eq!(of(8), tenant("Acme Works", "standard", "offboarding"));
+    assert_eq!(of(11), tenant("Acme Works", "standard", "deleted"));
     assert!(calls.iter().all(|call| !call.body.contains('@')), "no emails");
     // The outbox has the same, with their places.
     let events = admin.get(&format!("/admin/v1/events?tenant_id={id}&limit=500")).await.expect(200).body;
@@ -259,4 +270,29 @@ async fn a_limit_and_its_end_are_told() {
         let told = app.admin().await.get(&format!("/admin/v1/events?tenant_id={tenant}&name={name}")).await.expect(200);
         assert_eq!(told.text("/items/0/data/limits_of"), "free");
     }
+}
+
+#[tokio::test]
+async fn a_tenant_whose_infrastructure_does_not_work_is_told_of_with_a_reason_and_again_when_it_does() {
+    let (app, receiver) =
+        (TestApp::with(&format!("{ALLOWED}[provisioning]\nrepair = false\n")).await, Receiver::start());
+    let admin = app.admin().await;
+    let id = app.tenant("Acme", "premium").await;
+    hook(&admin, "/admin/v1/webhooks", &receiver, &["tenant.unavailable", "tenant.available"]).await;
+    let file = app.folder.path().join(format!("infrastructure/silo/{id}.db"));
+    let away = file.with_extension("away");
+    std::fs::rename(&file, &away).unwrap();
+    let reconcile = format!("/admin/v1/tenants/{id}/reconcile");
+    for _ in 0..3 {
+        admin.post(&reconcile, Value::Null).await.expect(200);
+    }
+    std::fs::rename(&away, &file).unwrap();
+    admin.post(&reconcile, Value::Null).await.expect(200);
+    tell(&app).await;
+    let calls = receiver.calls();
+    let names: Vec<String> = calls.iter().map(Call::kind).collect();
+    assert_eq!(names, ["tenant.unavailable", "tenant.available"]);
+    let data = calls[0].json()["data"].take();
+    assert_eq!((&data["status"], &data["reason"]), (&json!("active"), &json!("its infrastructure is not there")));
+    assert_eq!(calls[1].json()["data"]["reason"], Value::Null);
 }

@@ -33,8 +33,8 @@ async fn a_webhook_is_made_read_changed_and_deleted_and_each_is_noted() {
     let mut shown = made.clone();
     shown.as_object_mut().unwrap().remove("secret");
     let expected = json!({
-        "webhook_id": id, "tenant_id": tenant, "url": URL, "events": ["*"], "enabled": true, "disabled_at": null,
-        "disabled_reason": null, "failing_since": null, "failures": 0, "created_at": "2026-11-10T12:00:00Z",
+        "webhook_id": id, "tenant_id": tenant, "url": URL, "events": ["*"], "format": "standard", "enabled": true,
+        "disabled_at": null, "disabled_reason": null, "failing_since": null, "failures": 0, "created_at": "2026-11-10T12:00:00Z",
     });
     assert_eq!(shown, expected);
     assert_eq!(owner.get(&path).await.expect(200).body, expected, "and the secret is not shown again");

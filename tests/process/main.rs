@@ -11,6 +11,7 @@ mod configured;
 mod customer;
 mod demo;
 mod doctor;
+mod doctor_repair;
 mod drain;
 mod framing;
 mod kills;

@@ -9,6 +9,7 @@ mod support;
 mod server;
 
 mod crowd;
+mod drift;
 mod exec;
 mod half_made;
 mod isolation;
@@ -17,5 +18,7 @@ mod moving;
 mod pools;
 mod postgres;
 mod process;
+mod proxy;
 mod settings;
+mod strays;
 mod webhook;

@@ -10,6 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::drift::unavailable;
 use crate::{
     server::{Server, tollgate},
     support::{
@@ -179,6 +180,39 @@ async fn a_siloed_tenants_requests_go_to_its_own_process_and_others_to_the_pool(
         .collect();
     assert_eq!(notes, ["mark"]);
     assert_eq!(asked(&initech).await["of"], "pool");
+}
+
+#[tokio::test]
+async fn a_process_that_is_not_well_makes_its_tenant_unavailable_until_it_is() {
+    let Some(world) = World::new(21_360) else { return };
+    let app = TestApp::with(&world.settings).await;
+    let id = app.tenant("Acme", "premium").await;
+    let (admin, owner) = (app.admin().await, app.owner_of("Acme").await);
+    asked(&owner).await;
+    let path = format!("/admin/v1/tenants/{id}");
+    let verify =
+        async || admin.post(&format!("{path}/infrastructure/verify"), Value::Null).await.expect(200).text("/state");
+    let sick = world.folder.path().join(format!("sick-{id}"));
+    fs::write(&sick, "").unwrap();
+    while verify().await != "unwell" {
+        tokio::task::yield_now().await;
+    }
+    for looks in 1..=3 {
+        assert_eq!(unavailable(&admin, &id).await, None);
+        let look = admin.post(&format!("{path}/reconcile"), Value::Null).await.expect(200).body;
+        assert_eq!((&look["open"][0]["kind"], &look["open"][0]["looks"]), (&json!("unwell"), &json!(looks)));
+        assert_eq!(look["repaired"], json!([]), "whoever runs it starts it again");
+    }
+    assert_eq!(unavailable(&admin, &id).await.as_deref(), Some("its infrastructure is not well"));
+    owner.get("/product/a").await.refuses(503, &[]);
+    fs::remove_file(&sick).unwrap();
+    while verify().await != "present" {
+        tokio::task::yield_now().await;
+    }
+    let look = admin.post(&format!("{path}/reconcile"), Value::Null).await.expect(200).body;
+    assert_eq!(look["open"], json!([]));
+    assert_eq!(unavailable(&admin, &id).await, None);
+    assert_eq!(asked(&owner).await["of"].as_str(), Some(id.as_str()));
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use tollgate::{
     store::{Claim, Scope, Store, StoreError, Tx},
     tenants::{Failure, Status, Suspension, Tenant, TenantFilter},
     users::{Membership, MembershipStatus, Role, User},
-    webhooks::{Attempt, Events, Failing, OffReason, OutboxFilter, Outcome, Webhook, WebhookState},
+    webhooks::{Attempt, Events, Failing, Format, OffReason, OutboxFilter, Outcome, Webhook, WebhookState},
 };
 
 use crate::support::postgres;
@@ -444,7 +444,8 @@ on_each_engine! {
 /// A webhook for all events, which is on.
 fn webhook(tenant: Option<TenantId>, rng: &dyn Rng) -> Webhook {
     let (id, url) = (WebhookId::generate(now(), rng), "https://hooks.example/".to_owned());
-    Webhook { id, tenant, url, events: Events::All, created_at: now(), state: WebhookState::On, failing: None }
+    let (events, format) = (Events::All, Format::Standard);
+    Webhook { id, tenant, url, events, format, created_at: now(), state: WebhookState::On, failing: None }
 }
 
 /// Notes an event of a tenant; its id.

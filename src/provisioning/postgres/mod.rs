@@ -14,13 +14,13 @@ mod siloed;
 use std::{collections::HashSet, sync::Arc};
 
 use serde_json::json;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, postgres::PgConnectOptions};
 use tokio::sync::Mutex;
 
 use super::{
     Error,
     driver::{Driver, Work},
-    model::{Finding, Made, Place},
+    model::{Finding, Made, Place, Pool},
 };
 use crate::kernel::{Isolation, Secret, TenantId};
 use connecting::{Failed, ping};
@@ -126,7 +126,7 @@ impl PostgresDriver {
         let (role, database) = (self.role(place), self.database(place));
         Ok(match (self.find(place).await?, place.isolation) {
             (Finding::Present, _) => Vec::new(),
-            (Finding::Drifted(what), _) => vec![format!("mend {database}: {what}")],
+            (Finding::Drifted(what) | Finding::Unwell(what), _) => vec![format!("mend {database}: {what}")],
             (Finding::Absent, Isolation::Pool) => vec![format!("create the role {role}, in {database}")],
             (Finding::Absent, _) => vec![
                 format!("create the role {role}"),
@@ -134,6 +134,47 @@ impl PostgresDriver {
                 "make the schema".to_owned(),
             ],
         })
+    }
+
+    /// What a name of a role or database of ours says.
+    fn read_name(&self, name: &str) -> Option<(Isolation, TenantId)> {
+        let rest = name.strip_prefix(&*self.prefix)?.strip_prefix('_')?;
+        let (kind, id) = rest.split_once('_')?;
+        let isolation = match kind {
+            "p" => Isolation::Pool,
+            "b" => Isolation::Bridge,
+            "s" => Isolation::Silo,
+            _ => return None,
+        };
+        // As it is written by us, and not otherwise.
+        let id = (id.len() == 32).then(|| uuid::Uuid::try_parse(id).ok()).flatten()?;
+        (id.simple().to_string() == rest[2..]).then(|| (isolation, TenantId::from_uuid(id)))
+    }
+
+    async fn all(&self) -> Result<Vec<Place>, Failed> {
+        let mut admin = connecting::connect(&self.options).await?;
+        let sql = "SELECT r.rolname, g.rolname FROM pg_roles r LEFT JOIN pg_auth_members m ON m.member = r.oid
+                LEFT JOIN pg_roles g ON g.oid = m.roleid AND starts_with(g.rolname, $1 || '_pool_')
+            WHERE starts_with(r.rolname, $1 || '_')
+            UNION SELECT datname, NULL FROM pg_database WHERE starts_with(datname, $1 || '_') ORDER BY 1, 2";
+        let names: Vec<(String, Option<String>)> =
+            sqlx::query_as(sql).bind(&*self.prefix).fetch_all(&mut admin).await?;
+        admin.close().await?;
+        let mut found: Vec<Place> = Vec::new();
+        for (name, group) in names {
+            let Some((isolation, tenant)) = self.read_name(&name) else { continue };
+            let pool = group.as_deref().and_then(|group| group.strip_prefix(&format!("{}_pool_", self.prefix)));
+            let pool = match isolation {
+                Isolation::Pool => pool.unwrap_or(Pool::DEFAULT).to_owned(),
+                Isolation::Bridge | Isolation::Silo => String::new(),
+            };
+            // A role and its database are one place, and so is a role that is in other groups, too.
+            if !found.iter().any(|place| (place.tenant_id, place.isolation) == (tenant, isolation)) {
+                let place = Place::new(tenant, isolation, pool);
+                found.push(Place { location: self.made(&place).location, ..place });
+            }
+        }
+        Ok(found)
     }
 
     async fn take_down(&self, place: &Place) -> Result<(), Failed> {
@@ -183,6 +224,14 @@ impl Driver for PostgresDriver {
 
     fn reachable(&self) -> Work<'_, ()> {
         Box::pin(async { ping(&self.options).await.map_err(|source| of("reach the server", source)) })
+    }
+
+    fn keeps_rows(&self) -> bool {
+        true
+    }
+
+    fn list(&self) -> Work<'_, Vec<Place>> {
+        Box::pin(async { self.all().await.map_err(|source| of("see what is there", source)) })
     }
 
     fn rows<'a>(&'a self, place: &'a Place) -> Work<'a, u64> {

@@ -100,6 +100,10 @@ impl PostgresDriver {
         let Some(mut own) = connect_to(&self.options, pool).await? else { return Ok(None) };
         let bare = tables(&mut own).await?.into_iter().find(|table| !table.protected);
         own.close().await?;
+        if bare.is_some() {
+            // Whoever makes a place there next sees to the tables, too.
+            self.prepared.lock().await.remove(pool);
+        }
         Ok(bare.map(|table| table.name))
     }
 

@@ -125,6 +125,16 @@ impl ProcessDriver {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// Tenants of whose processes a folder has notes, whoever runs them; for looking from outside. Changes nothing.
+    pub fn noted_in(folder: PathBuf) -> io::Result<Vec<TenantId>> {
+        Remains::at(folder).noted()
+    }
+
+    /// Ends what is noted of a tenant in a folder, where no server runs.
+    pub fn end_noted(folder: PathBuf, tenant: TenantId) -> io::Result<()> {
+        Remains::at(folder).end(tenant)
+    }
+
     fn of(&self, tenant: TenantId) -> Option<Running> {
         self.shared.running.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant).cloned()
     }
@@ -220,8 +230,8 @@ impl Driver for ProcessDriver {
         let finding = match self.of(place.tenant_id).map(|running| running.state.borrow().clone()) {
             None | Some(State::Over) => Finding::Absent,
             Some(State::Up(_)) => Finding::Present,
-            Some(State::Starting) => Finding::Drifted("the process is starting".to_owned()),
-            Some(State::Down(why)) => Finding::Drifted(why),
+            Some(State::Starting) => Finding::Unwell("the process is starting".to_owned()),
+            Some(State::Down(why)) => Finding::Unwell(why),
         };
         Box::pin(async { Ok(finding) })
     }
@@ -230,6 +240,13 @@ impl Driver for ProcessDriver {
         Box::pin(async {
             self.stop(place.tenant_id).await;
             self.shared.remains.end(place.tenant_id).map_err(|error| of("end a process", error.into()))
+        })
+    }
+
+    fn list(&self) -> Work<'_, Vec<Place>> {
+        Box::pin(async {
+            let noted = self.shared.remains.noted().map_err(|error| of("see what runs", error.into()))?;
+            Ok(noted.into_iter().map(|tenant| Place::new(tenant, Isolation::Silo, String::new())).collect())
         })
     }
 

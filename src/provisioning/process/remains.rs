@@ -52,6 +52,26 @@ impl Remains {
         Ok(Self { folder, mark })
     }
 
+    /// The notes of a folder that somebody else keeps.
+    pub(super) fn at(folder: PathBuf) -> Self {
+        Self { folder, mark: String::new() }
+    }
+
+    /// Of whose processes there are notes.
+    pub(super) fn noted(&self) -> io::Result<Vec<TenantId>> {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let tenant: Option<TenantId> = name.to_str().and_then(|name| name.strip_suffix(".json")?.parse().ok());
+            found.extend(tenant);
+        }
+        Ok(found)
+    }
+
     pub(super) fn mark(&self) -> &str {
         &self.mark
     }
