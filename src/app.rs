@@ -387,8 +387,8 @@ async fn build_state(
         provisioning: provisioning.clone(),
         mail: mail.clone(),
     };
-    let tasks = shutdown.tasks.clone();
-    let onboarding = Onboarding::new(store.clone(), services, clock(), rng(), tasks, setup::onboarding(settings));
+    let (tasks, how) = (shutdown.tasks.clone(), setup::onboarding(settings, directory));
+    let onboarding = Onboarding::new(store.clone(), services, clock(), rng(), tasks, how);
     let stripe = setup::stripe(settings, store, (clock(), rng()), (&onboarding, &metering)).await?;
     let verifier = identity.verifier().clone();
     let parts = gateway::Parts {

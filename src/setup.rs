@@ -8,7 +8,7 @@ use crate::{
     kernel::{Clock, Rng},
     mail::Mailer,
     metering::{self, Metering, journal},
-    onboarding::{Onboarding, Retries, SignUps},
+    onboarding::{Moves, Onboarding, Retries, SignUps},
     reload::Hook,
     settings::Settings,
     store::Store,
@@ -43,13 +43,14 @@ pub(crate) fn identity(settings: &Settings) -> IdentityConfig {
 }
 
 /// Who may sign up, and how often a step of a registration is tried.
-pub(crate) fn onboarding(settings: &Settings) -> (SignUps, Retries) {
+pub(crate) fn onboarding(settings: &Settings, directory: &Directory) -> (SignUps, Retries, Moves) {
     let sign_ups = SignUps {
         allowed: settings.identity.allow_signup,
         // Where mail goes to a folder, whoever signs up has no way to it.
         verify_email: settings.identity.verify_email.unwrap_or(settings.mail.smtp.is_some()),
     };
-    (sign_ups, settings.onboarding.retries)
+    let (hold, drain) = settings.provisioning.waits;
+    (sign_ups, settings.onboarding.retries, Moves { holder: Arc::new(directory.clone()), hold, drain })
 }
 
 /// What goes to Stripe, and comes from it.

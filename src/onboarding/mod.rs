@@ -35,6 +35,9 @@ mod sign_up;
 mod steps;
 mod tier_change;
 mod tier_change_http;
+pub mod tier_model;
+mod tier_points;
+mod tier_steps;
 
 pub use dunning::Closed;
 pub use error::Error;
@@ -45,4 +48,6 @@ pub use points::{Point, Points, Rig, Rigged};
 pub use rules::Retries;
 pub use service::{Onboarding, Services, SignUps};
 pub use sign_up::SignedUp;
-pub use tier_change::{Move, TierChange};
+pub use tier_change::{Move, Moves, TierAnswer};
+pub use tier_model::TierChange;
+pub use tier_points::TierPoints;

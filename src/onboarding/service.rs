@@ -11,6 +11,7 @@ use super::{
     points::Points,
     rules::Retries,
     saga::Went,
+    tier_change::Moves,
 };
 use crate::{
     billing::{Billing, BillingAddress},
@@ -24,7 +25,7 @@ use crate::{
 };
 
 /// A registration whose provisioning takes longer than this is answered with 202 while it goes on.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The services that onboarding orchestrates.
 #[derive(Clone)]
@@ -63,6 +64,7 @@ pub struct Onboarding {
     pub(super) sign_ups: SignUps,
     pub(super) retries: Retries,
     pub(super) points: Points,
+    pub(super) moves: Moves,
 }
 
 impl Onboarding {
@@ -73,9 +75,9 @@ impl Onboarding {
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
         tasks: TaskTracker,
-        (sign_ups, retries): (SignUps, Retries),
+        (sign_ups, retries, moves): (SignUps, Retries, Moves),
     ) -> Self {
-        Self { store, services, clock, rng, tasks, sign_ups, retries, points: Points::default() }
+        Self { store, services, clock, rng, tasks, sign_ups, retries, points: Points::default(), moves }
     }
 
     /// Where a laboratory halts registrations and lets them fail.
@@ -188,7 +190,7 @@ impl Onboarding {
             }
         }
         resumed += self.resume_named(scope).await?;
-        resumed += self.resume_tier_changes(scope).await?;
+        resumed += self.resume_all_changes(scope).await?;
         resumed += self.resume_offboardings(scope).await?;
         resumed += self.services.provisioning.sweep().await?;
         Ok(resumed)

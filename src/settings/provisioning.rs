@@ -27,12 +27,17 @@ const START_TIMEOUT_S: i64 = 30;
 const STOP_GRACE_S: i64 = 10;
 /// How often a process is asked whether it is well, in seconds.
 const HEALTH_INTERVAL_S: i64 = 5;
+/// How long calls of a tenant that moves may wait, in milliseconds, and how long streams of before it moved may go on, in seconds.
+const HOLD_MS: i64 = 5_000;
+const DRAIN_S: i64 = 30;
 
 /// `[provisioning]`
 #[derive(Debug, Clone)]
 pub struct ProvisioningSettings {
     /// The driver of each kind of isolation, in the order of [`crate::kernel::Isolation::ALL`].
     pub drivers: [String; 3],
+    /// `hold_ms` and `drain_s`: how long calls of a tenant that moves wait, and its streams go on, at most.
+    pub waits: (Duration, Duration),
     /// `[[provisioning.pools]]`
     pub pools: Vec<Pool>,
     /// `[provisioning.postgres]`
@@ -51,6 +56,8 @@ impl ProvisioningSettings {
         let default = all.as_deref().unwrap_or("sqlite");
         let of = |reader: &mut Reader, kind: &str| reader.choice(&format!("provisioning.{kind}"), default, &DRIVERS);
         let drivers = [of(reader, "pool"), of(reader, "bridge"), of(reader, "silo")];
+        let hold = reader.number("provisioning.hold_ms", HOLD_MS, 1, 60_000);
+        let drain = reader.number("provisioning.drain_s", DRAIN_S, 0, 3_600);
         let pools = read_pools(reader);
         let postgres = part(reader, "postgres", read_postgres);
         let process = part(reader, "process", read_process);
@@ -73,7 +80,8 @@ impl ProvisioningSettings {
                 .fault("provisioning.process", "makes places for silo only: what is shared has no process of its own");
         }
         all?;
-        Some(Self { drivers, pools, postgres, process, exec, webhook })
+        let waits = (Duration::from_millis(hold?.unsigned_abs()), Duration::from_secs(drain?.unsigned_abs()));
+        Some(Self { drivers, waits, pools, postgres, process, exec, webhook })
     }
 }
 

@@ -48,6 +48,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0053_provisioning_requests.sql"),
     include_str!("migrations/0060_audit_chain.sql"),
     include_str!("migrations/0061_plan_bills.sql"),
+    include_str!("migrations/0070_tier_changes.sql"),
 ];
 
 /// `CREATE TABLE IF NOT EXISTS` by two sessions at once fails for one of them on `PostgreSQL` (a unique index of the

@@ -41,6 +41,7 @@ mod sign_outs;
 mod stripe;
 mod stripe_usage;
 mod tenants;
+mod tier_changes;
 mod users;
 mod wallet;
 mod webhooks;

@@ -66,6 +66,8 @@ impl From<provisioning::Error> for Problem {
             Error::Driver { .. } => Self::new(Kind::UNAVAILABLE, error.to_string()).retry_after(5).caused_by(error),
             Error::ForeignDriver { .. }
             | Error::CannotMove { .. }
+            | Error::PlaceKept(..)
+            | Error::InUse(_)
             | Error::NoCredentials(_)
             | Error::CredentialsRead(_)
             | Error::NotMade(_) => Self::new(Kind::CONFLICT, error.to_string()),
@@ -236,12 +238,19 @@ impl From<onboarding::Error> for Problem {
         use onboarding::Error;
         let text = error.to_string();
         match error {
-            Error::Unknown(_) | Error::UnknownInvitation(_) => Self::new(Kind::NOT_FOUND, text),
+            Error::Unknown(_) | Error::UnknownInvitation(_) | Error::UnknownChange(_) => {
+                Self::new(Kind::NOT_FOUND, text)
+            }
             Error::UnknownTier(_) => Self::invalid_field("tier", text),
             Error::NameTaken(_)
             | Error::EmailTaken
             | Error::NothingToRetry { .. }
             | Error::Lost(_)
+            | Error::ChangeUnderWay { .. }
+            | Error::LostChange(_)
+            | Error::NotQuiet { .. }
+            | Error::NothingKept(_)
+            | Error::StillThere { .. }
             | Error::Rigged { lasting: true, .. } => Self::new(Kind::CONFLICT, text),
             Error::Rigged { lasting: false, .. } => Self::new(Kind::UNAVAILABLE, text),
             Error::Domain { .. } => Self::invalid_field("allowed_domains", text),

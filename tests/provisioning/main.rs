@@ -17,4 +17,7 @@ mod pools;
 mod postgres;
 mod process;
 mod settings;
+mod tier_changes;
+mod tier_load;
+mod tier_streams;
 mod webhook;
