@@ -12,7 +12,7 @@ use crate::{
     kernel::{Act, Actor, Clock, Rng, Secret, TenantObserver, rng::random_bytes},
     mail::Mailer,
     metering::{self, Metering, journal},
-    onboarding::{Leaving, Onboarding, Retries, SignUps},
+    onboarding::{Leaving, Moves, Onboarding, Retries, SignUps},
     reload::Hook,
     settings::Settings,
     store::{Scope, Store},
@@ -47,18 +47,20 @@ pub(crate) fn identity(settings: &Settings) -> IdentityConfig {
     }
 }
 
-/// Who may sign up, how often a step of a registration is tried, and how tenants are taken out.
-pub(crate) fn onboarding(settings: &Settings, directory: &Directory) -> (SignUps, Retries, Leaving) {
+/// Who may sign up, how often a step of a registration is tried, and how tenants are taken out and moved.
+pub(crate) fn onboarding(settings: &Settings, directory: &Directory) -> (SignUps, Retries, Leaving, Moves) {
     let sign_ups = SignUps {
         allowed: settings.identity.allow_signup,
         tiers: settings.identity.signup_tiers.clone(),
         // Where mail goes to a folder, whoever signs up has no way to it.
         verify_email: settings.identity.verify_email.unwrap_or(settings.mail.smtp.is_some()),
     };
+    let (hold, drain) = settings.provisioning.waits;
+    let moves = Moves { holder: Arc::new(directory.clone()), hold, drain };
     let directory = directory.clone();
     let under_way = Arc::new(move |tenant| directory.under_way(tenant));
     let leaving = Leaving { export_days: settings.offboarding.export_days, under_way };
-    (sign_ups, settings.onboarding.retries, leaving)
+    (sign_ups, settings.onboarding.retries, leaving, moves)
 }
 
 /// Plans, accounts and invoices, of what is metered here.

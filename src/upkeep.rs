@@ -1,5 +1,6 @@
 //! What goes on in the background of a server that runs: keys and old sign-ins are tidied, clients are told of sessions
-//! that ended (`OpenID` Connect Back-Channel Logout), invoices are made and pursued, registrations that wait are gone on with,
+//! that ended (`OpenID` Connect Back-Channel Logout), invoices are made and pursued, registrations and changes of tier that wait are gone on
+//! with,
 //! and the audit is sealed.
 
 use std::time::Duration;
@@ -43,6 +44,7 @@ pub fn begin(
 ) {
     tasks.spawn(close_periods(onboarding.clone(), close_every, stop.clone()));
     tasks.spawn(go_on_with_offboardings(onboarding.clone(), stop.clone()));
+    tasks.spawn(go_on_with_changes(onboarding.clone(), stop.clone()));
     tasks.spawn(go_on_with_registrations(onboarding, stop.clone()));
     tasks.spawn(seal_audit(store, stop.clone()));
     tasks.spawn(tidy(identity.clone(), stop.clone()));
@@ -101,6 +103,15 @@ pub async fn go_on_with_offboardings(onboarding: Onboarding, stop: CancellationT
         }
         if let Err(error) = onboarding.forget_exports().await {
             tracing::warn!(error = chain(&error), "exports could not be forgotten");
+        }
+    }
+}
+
+/// Goes on with changes of tier that wait until it is stopped, in the same way.
+pub async fn go_on_with_changes(onboarding: Onboarding, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(GO_ON)).await.is_some() {
+        if let Err(error) = onboarding.resume_changes().await {
+            tracing::warn!(error = chain(&error), "changes of tier could not be gone on with");
         }
     }
 }

@@ -55,6 +55,7 @@ const PURE: &[&str] = &[
     "billing/transactions",
     "identity/access",
     "identity/client",
+    "onboarding/tier_model",
     "metering/definition",
     "metering/event",
     "metering/meter",

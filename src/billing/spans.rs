@@ -40,6 +40,8 @@ impl PlanVersion {
 pub struct Catalogue {
     versions: Vec<PlanVersion>,
     instead: Option<Replacement>,
+    /// A change of tier that is not made yet.
+    change: Option<(Timestamp, TierName)>,
 }
 
 /// What a bill is worked out by in place of the plans that held.
@@ -64,13 +66,19 @@ impl Catalogue {
     /// From all versions of all tiers, in any order.
     pub fn new(mut versions: Vec<PlanVersion>) -> Self {
         versions.sort_by(|a, b| (&a.plan.tier, a.plan.version).cmp(&(&b.plan.tier, b.plan.version)));
-        Self { versions, instead: None }
+        Self { versions, instead: None, change: None }
     }
 
     /// The same, where bills are worked out by something else. What is looked up stays as it is.
     #[must_use]
     pub fn replaced(&self, instead: Replacement) -> Self {
-        Self { versions: self.versions.clone(), instead: Some(instead) }
+        Self { instead: Some(instead), ..self.clone() }
+    }
+
+    /// The same, where bills have a change of tier that is not made yet.
+    #[must_use]
+    pub fn with_change(&self, since: Timestamp, to: TierName) -> Self {
+        Self { change: Some((since, to)), ..self.clone() }
     }
 
     /// The plan of a tier in force at an instant; a tier's first version also before it was made.
@@ -110,6 +118,16 @@ impl Catalogue {
     /// Cuts a period where the tier or the version of its plan changes at once. The first tier reaches back to the start:
     /// a customer who comes in mid-period pays the period's base in full.
     pub fn spans(&self, period: Period, tiers: &[(Timestamp, TierName)]) -> Vec<Span> {
+        let with_change: Vec<_>;
+        let tiers = match &self.change {
+            None => tiers,
+            // Of two in one minute the later one holds.
+            Some(change) => {
+                let before = tiers.iter().filter(|(since, _)| *since < change.0);
+                with_change = before.chain([change]).cloned().collect();
+                &with_change
+            }
+        };
         let mut cuts: Vec<Timestamp> = vec![period.from()];
         let changes = tiers.iter().skip(1).map(|(since, _)| *since);
         let versions = self.versions.iter().filter(|version| version.cuts).map(|version| version.billed_from);
@@ -214,6 +232,17 @@ mod tests {
         assert_eq!(found(None, Instead::Plan(Arc::clone(&plan))), ["standard"]);
         assert_eq!(found(Some("premium"), Instead::Plan(plan)), ["free", "standard"]);
         assert_eq!(found(Some("free"), Instead::Tier("premium".parse().unwrap())), ["premium"]);
+    }
+
+    #[test]
+    fn a_change_that_is_not_made_yet_cuts_like_one_that_is() {
+        let november = Period::containing(at("2026-11-10T00:00:00Z"), CalendarUnit::Month);
+        let own = tiers(&[("2026-01-01T00:00:00Z", "free"), ("2026-11-20T10:00:00Z", "premium")]);
+        let since = at("2026-11-20T10:00:00Z");
+        for (of, made) in [(&own[..1], &own[..]), (&own[..], &own[..])] {
+            let changed = catalogue().with_change(since, "premium".parse().unwrap());
+            assert_eq!(changed.spans(november, of), catalogue().spans(november, made));
+        }
     }
 
     #[test]

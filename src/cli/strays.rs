@@ -207,7 +207,7 @@ impl<'a> Doctor<'a> {
         let rows = match self.driver(&left.driver) {
             // It went between the two looks.
             Some(driver) if driver.verify(&place).await? == Finding::Absent => return Ok(None),
-            Some(driver) => driver.rows(&place).await?,
+            Some(driver) => driver.tally(&place).await?.rows,
             None => 0,
         };
         let (who, cure) = match known {

@@ -160,6 +160,11 @@ impl Directory {
         (loaded.as_of == self.as_of(&entry)).then_some((entry, loaded))
     }
 
+    /// The entry of a tenant that there is.
+    pub(super) fn entry_of(&self, tenant: TenantId) -> Arc<Entry> {
+        Arc::clone(self.shared.entries.entry(tenant).or_insert_with(|| Arc::new(Entry::new())).value())
+    }
+
     fn as_of(&self, entry: &Entry) -> (u64, u64) {
         (entry.changes(), self.shared.plans.load(Ordering::Acquire))
     }

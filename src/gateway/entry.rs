@@ -14,6 +14,7 @@ use axum::http::Uri;
 use super::{
     admission::{Counter, Rate, Settled},
     crossings::{Crossing, Crossings},
+    holding::Holding,
     slots::InFlight,
     terms::Terms,
     upstream::OwnUpstream,
@@ -28,12 +29,13 @@ pub(super) struct Entry {
     loaded: ArcSwapOption<Loaded>,
     /// Grows with every change; facts loaded under an older number are stale.
     changes: AtomicU64,
-    loading: tokio::sync::Mutex<()>,
+    loading: Arc<tokio::sync::Mutex<()>>,
     /// Facts are on their way, so what is settled is noted.
     notes: AtomicBool,
     noted: Mutex<Vec<Note>>,
     pub(super) rate: Rate,
     pub(super) in_flight: InFlight,
+    pub(super) holding: Holding,
     /// By the route's key: only of routes that have limits of their own.
     routes: Mutex<Vec<(u64, Arc<OnRoute>)>>,
 }
@@ -68,11 +70,12 @@ impl Entry {
         Self {
             loaded: ArcSwapOption::empty(),
             changes: AtomicU64::new(0),
-            loading: tokio::sync::Mutex::new(()),
+            loading: Arc::default(),
             notes: AtomicBool::new(false),
             noted: Mutex::default(),
             rate: Rate::default(),
             in_flight: InFlight::default(),
+            holding: Holding::default(),
             routes: Mutex::default(),
         }
     }
@@ -96,6 +99,11 @@ impl Entry {
     /// One load at a time.
     pub(super) async fn loading(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.loading.lock().await
+    }
+
+    /// The same, for longer than the entry is looked at.
+    pub(super) async fn loading_owned(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.loading).lock_owned().await
     }
 
     /// Begins to note what is settled, until facts are installed or the guard is dropped.

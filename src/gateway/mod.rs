@@ -16,6 +16,7 @@ pub mod directory;
 mod entry;
 mod exchange;
 pub mod headers;
+mod holding;
 pub mod layers;
 mod limit_headers;
 pub mod path;

@@ -35,11 +35,6 @@ impl Slots {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Whether somebody counts them.
-    pub(super) fn are_limited(&self) -> bool {
-        self.limit.load(Ordering::Relaxed) != 0
-    }
-
     /// Takes a slot of the node for a tenant that has so many already; `false` when nobody counts them.
     pub(super) fn take(&self, has: u32) -> Result<bool, Overloaded> {
         let limit = self.limit.load(Ordering::Relaxed);
@@ -71,19 +66,20 @@ impl Slots {
 pub(super) struct InFlight(AtomicU32);
 
 impl InFlight {
-    /// How many there are.
-    pub(super) fn count(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
-    }
-
     /// One more, if that is at most `most`: how many there were. `Err` with how many there are.
     pub(super) fn enter(&self, most: Option<u32>) -> Result<u32, u32> {
         let most = most.unwrap_or(u32::MAX);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < most).then(|| count + 1))
+        // In one order with whether somebody holds the tenant (`holding.rs`).
+        self.0.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |count| (count < most).then(|| count + 1))
     }
 
     pub(super) fn leave(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u32 {
+        self.0.load(Ordering::SeqCst)
     }
 }
 

@@ -78,6 +78,8 @@ id!(/// A person (or the platform administrator).
     UserId);
 id!(/// One run of the onboarding saga.
     RegistrationId);
+id!(/// One change of a tenant's tier.
+    TierChangeId);
 id!(/// A tenant's billing account.
     BillingAccountId);
 id!(/// A piece of infrastructure that provisioning made.

@@ -28,6 +28,19 @@ impl TenantObserver for Observers {
     }
 }
 
+/// A hold that begins: what it gives is kept for as long as it lasts.
+pub type HoldFuture<'a> = Pin<Box<dyn Future<Output = Box<dyn Send>> + Send + 'a>>;
+
+/// Who can let a tenant's calls wait for a moment: the gateway's directory, for the calls on this node.
+pub trait CallHolder: Send + Sync {
+    /// Lets new calls of the tenant wait, from now on until what this gives is dropped. Resolves when no call is under way but those
+    /// that last by their nature. Given up before, it holds nobody.
+    fn hold(&self, tenant: TenantId) -> HoldFuture<'_>;
+
+    /// Resolves when the calls that last and began before the last hold have ended.
+    fn ended(&self, tenant: TenantId) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
 /// Whether a tenant may call now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {

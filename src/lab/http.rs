@@ -13,7 +13,7 @@ use super::{
     clock::{OutOfRange, Setting, Turn},
     faults::{Fault, Kind as FaultKind, Place, Target},
     issuers::IssuerSettings,
-    issuers_http, mint_http, registrations_http,
+    issuers_http, mint_http, registrations_http, tier_changes_http,
     vendors::Vendor,
 };
 use crate::{
@@ -35,6 +35,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(lab: Lab) -> OpenApiRouter<S> {
         .routes(routes!(set_issuer))
         .merge(mint_http::routes())
         .merge(registrations_http::routes())
+        .merge(tier_changes_http::routes())
         .merge(OpenApiRouter::from(issuers_http::routes()));
     router.with_state(lab)
 }

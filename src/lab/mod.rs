@@ -27,6 +27,7 @@ mod opening;
 mod registrations_http;
 pub mod seed;
 mod subjects;
+mod tier_changes_http;
 mod tokens;
 pub mod vendors;
 

@@ -2,7 +2,7 @@
 
 use crate::{
     billing, identity,
-    kernel::{CustomerName, EmailDomain, InvitationId, RegistrationId, TenantId, TierName},
+    kernel::{CustomerName, EmailDomain, InvitationId, RegistrationId, TenantId, TierChangeId, TierName},
     provisioning,
     store::StoreError,
     tenants, users,
@@ -43,6 +43,39 @@ pub enum Error {
     /// What a registration's steps work from is not there.
     #[error("what registration {0} works from is gone")]
     NoIntent(RegistrationId),
+    /// Another change of tier is under way.
+    #[error("tenant {id} is on its way to the tier {to}")]
+    ChangeUnderWay {
+        /// Which tenant.
+        id: TenantId,
+        /// Where it goes.
+        to: TierName,
+    },
+    /// No such change of tier.
+    #[error("there is no change of tier {0}")]
+    UnknownChange(TierChangeId),
+    /// Another node has taken the change up, or its tenant is being taken out.
+    #[error("change of tier {0} is somebody else's by now")]
+    LostChange(TierChangeId),
+    /// Calls went on for too long, or there was too much to carry along.
+    #[error("calls of tenant {tenant} were under way, or rows, for more than the {hold_ms} ms that others may wait")]
+    NotQuiet {
+        /// Which tenant.
+        tenant: TenantId,
+        /// The longest that calls are held.
+        hold_ms: u128,
+    },
+    /// The change kept no place.
+    #[error("change of tier {0} has kept no place")]
+    NothingKept(TierChangeId),
+    /// Somebody's rows are there.
+    #[error("{place} has {rows} rows, others than were carried along; `discard` takes it down all the same")]
+    StillThere {
+        /// Where.
+        place: String,
+        /// How many.
+        rows: u64,
+    },
     /// The lab lets a step fail.
     #[error("the lab lets the step {step} fail")]
     Rigged {

@@ -41,6 +41,9 @@ mod signed;
 mod steps;
 mod tier_change;
 mod tier_change_http;
+pub mod tier_model;
+mod tier_points;
+mod tier_steps;
 mod zip;
 
 pub use dunning::Closed;
@@ -55,4 +58,6 @@ pub use points::{Point, Points, Rig, Rigged};
 pub use rules::Retries;
 pub use service::{Leaving, Onboarding, Services, SignUps, UnderWay};
 pub use sign_up::SignedUp;
-pub use tier_change::{Move, TierChange};
+pub use tier_change::{Move, Moves, TierAnswer};
+pub use tier_model::TierChange;
+pub use tier_points::TierPoints;

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{leaving::LeavingStep, model::StepName};
+use super::{leaving::LeavingStep, model::StepName, tier_points::TierPoints};
 
 /// Between which parts of the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +36,9 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 3] = [Self::Begun, Self::Acted, Self::Written];
+    pub(super) const ALL: [Self; 3] = [Self::Begun, Self::Acted, Self::Written];
 
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Begun => "begun",
             Self::Acted => "acted",
@@ -121,17 +121,21 @@ pub struct Rig {
 
 /// The places, as a service passes them.
 #[derive(Debug, Clone, Default)]
-pub struct Points(Arc<watch::Sender<Rig>>);
+pub struct Points {
+    registrations: Arc<watch::Sender<Rig>>,
+    /// Those of changes of tier.
+    pub changes: TierPoints,
+}
 
 impl Points {
     /// Sets what is wrong.
     pub fn rig(&self, rig: Rig) {
-        self.0.send_replace(rig);
+        self.registrations.send_replace(rig);
     }
 
     /// What is wrong.
     pub fn rigged(&self) -> Rig {
-        *self.0.borrow()
+        *self.registrations.borrow()
     }
 
     /// Comes by a place.
@@ -140,14 +144,14 @@ impl Points {
         if self.rigged().halt_at == Some(point) {
             tracing::warn!(%point, "the lab halts a registration");
             // An error says that there is nobody left to change it, while this is.
-            drop(self.0.subscribe().wait_for(|rig| rig.halt_at != Some(point)).await);
+            drop(self.registrations.subscribe().wait_for(|rig| rig.halt_at != Some(point)).await);
         }
     }
 
     /// Whether a step is to fail now, and whether for good.
     pub(super) fn fails(&self, step: StepName) -> Option<bool> {
         let mut lasting = None;
-        self.0.send_if_modified(|rig| {
+        self.registrations.send_if_modified(|rig| {
             let Some(fails) = rig.fails.as_mut().filter(|fails| fails.step == step) else { return false };
             lasting = Some(fails.lasting);
             match &mut fails.left {

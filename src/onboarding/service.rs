@@ -11,6 +11,7 @@ use super::{
     points::Points,
     rules::Retries,
     saga::Went,
+    tier_change::Moves,
 };
 use crate::{
     billing::{Billing, BillingAddress},
@@ -78,6 +79,7 @@ pub struct Onboarding {
     pub(super) retries: Retries,
     pub(super) leaving: Leaving,
     pub(super) points: Points,
+    pub(super) moves: Moves,
 }
 
 impl Onboarding {
@@ -87,9 +89,10 @@ impl Onboarding {
         services: Services,
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
-        (tasks, (sign_ups, retries, leaving)): (TaskTracker, (SignUps, Retries, Leaving)),
+        (tasks, (sign_ups, retries, leaving, moves)): (TaskTracker, (SignUps, Retries, Leaving, Moves)),
     ) -> Self {
-        Self { store, services, clock, rng, tasks, sign_ups, retries, leaving, points: Points::default() }
+        let points = Points::default();
+        Self { store, services, clock, rng, tasks, sign_ups, retries, leaving, points, moves }
     }
 
     /// Where a laboratory halts registrations and lets them fail.
@@ -206,7 +209,7 @@ impl Onboarding {
             }
         }
         resumed += self.resume_named(scope).await?;
-        resumed += self.resume_tier_changes(scope).await?;
+        resumed += self.resume_all_changes(scope).await?;
         resumed += self.resume_offboardings_at_start().await?;
         resumed += self.services.provisioning.sweep().await?;
         Ok(resumed)

@@ -44,7 +44,7 @@ impl Provisioning {
     }
 
     async fn count_rows(&self, kept: &KeptPlace) -> Result<u64, Error> {
-        self.drivers.named(&kept.driver, kept.place.tenant_id)?.rows(&kept.place).await
+        Ok(self.drivers.named(&kept.driver, kept.place.tenant_id)?.tally(&kept.place).await?.rows)
     }
 }
 

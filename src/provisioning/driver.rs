@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
 use super::{
     Error,
-    model::{Finding, Made, Place, Pool},
+    model::{Finding, Made, Place, Pool, Tally},
 };
 use crate::kernel::{Isolation, TenantId};
 
@@ -55,14 +55,21 @@ pub trait Driver: Send + Sync {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    /// How many rows of the tenant's it keeps, where it knows of any.
-    fn rows<'a>(&'a self, _place: &'a Place) -> Work<'a, u64> {
-        Box::pin(async { Ok(0) })
+    /// What the tenant's rows come to that it keeps, where it knows of any.
+    fn tally<'a>(&'a self, _place: &'a Place) -> Work<'a, Tally> {
+        Box::pin(async { Ok(Tally::default()) })
     }
 
-    /// Copies everything of the tenant from one of its places to another; both exist.
-    fn carry_over<'a>(&'a self, _from: &'a Place, _to: &'a Place) -> Work<'a, ()> {
-        Box::pin(async { Ok(()) })
+    /// Has everything of the tenant that is at one of its places at another, and nothing else, all or nothing; both exist. What it
+    /// comes to, after that was compared.
+    fn carry_over<'a>(&'a self, _from: &'a Place, _to: &'a Place) -> Work<'a, Tally> {
+        Box::pin(async { Ok(Tally::default()) })
+    }
+
+    /// Takes down a place whose rows were carried elsewhere, unless there are others by now: then what they come to. The tenant's
+    /// own programs write nothing more there, either way.
+    fn destroy_unless_changed<'a>(&'a self, place: &'a Place, _carried: &'a Tally) -> Work<'a, Option<Tally>> {
+        Box::pin(async { self.destroy(place).await.map(|()| None) })
     }
 
     /// Where the tenant's requests go now, if not where the pool's go.

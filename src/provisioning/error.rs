@@ -45,6 +45,14 @@ pub enum Error {
         /// The driver that is to.
         to: &'static str,
     },
+    /// Somebody wrote there after the tenant moved away, and nobody has looked at it yet.
+    #[error(
+        "the place {1} of tenant {0} is kept, with rows that were written there after it moved away; release it first"
+    )]
+    PlaceKept(TenantId, String),
+    /// What is in use is not taken down.
+    #[error("the place of tenant {0} is in use")]
+    InUse(TenantId),
     /// Nothing was made up for the tenant that somebody could read.
     #[error("the infrastructure of tenant {0} has no credentials")]
     NoCredentials(TenantId),

@@ -7,7 +7,7 @@ use super::{
     driver::Driver,
     error::Error,
     health::Health,
-    model::{Finding, Infrastructure, KeptPlace, Leftover},
+    model::{Finding, Infrastructure, KeptPlace, Leftover, Tally},
     service::Provisioning,
 };
 use crate::{
@@ -160,8 +160,10 @@ impl Provisioning {
         if !self.store.read(scope).await?.place_kept_rows(kept).await? {
             return Ok(Some(Found::new(kind, detail)));
         }
-        match patiently(driver, driver.rows(&kept.place)).await {
-            Ok(0) => Ok(Some(Found::new(DriftKind::DataLost, format!("it had rows, and has none: {detail}")))),
+        match patiently(driver, driver.tally(&kept.place)).await {
+            Ok(Tally { rows: 0, .. }) => {
+                Ok(Some(Found::new(DriftKind::DataLost, format!("it had rows, and has none: {detail}"))))
+            }
             Ok(_) => Ok(Some(Found::new(kind, detail))),
             Err(error) => Ok(Some(silent(driver, &chain(&error)))),
         }
@@ -180,7 +182,7 @@ impl Provisioning {
             return Ok(());
         }
         // It is there, so it answers; if not, the next look asks again.
-        let Ok(rows) = patiently(driver, driver.rows(&kept.place)).await else { return Ok(()) };
+        let Ok(Tally { rows, .. }) = patiently(driver, driver.tally(&kept.place)).await else { return Ok(()) };
         if known != (rows > 0) {
             let mut tx = self.store.begin(scope).await?;
             tx.place_kept_rows_set(kept, rows > 0).await?;
@@ -201,7 +203,7 @@ impl Provisioning {
             (DriftKind::Missing, Some(wanted)) => self.ensure(scope, tenant, wanted).await.map(drop),
             (DriftKind::HalfMade, _) => self.repair(scope, tenant).await,
             (DriftKind::Absent | DriftKind::Drifted, _) => self.mend_place(scope, tenant).await,
-            (DriftKind::Leftover, _) => self.clear(scope, tenant).await,
+            (DriftKind::Leftover, _) => self.clear_leftovers(scope, tenant).await,
             (DriftKind::Outlived, _) => self.remove(scope, tenant).await,
             _ => Ok(()),
         }
@@ -228,7 +230,7 @@ impl Provisioning {
     }
 
     /// Takes down the places that a tenant left, and not the one that it uses.
-    async fn clear(&self, scope: Scope, tenant: TenantId) -> Result<(), Error> {
+    async fn clear_leftovers(&self, scope: Scope, tenant: TenantId) -> Result<(), Error> {
         let noted = Noted::read(&mut self.store.read(scope).await?, tenant).await?;
         for left in &noted.leftovers {
             if noted.used.as_ref().is_none_or(|used| !is_at(left, used)) {

@@ -47,6 +47,24 @@ impl From<&Infrastructure> for Leftover {
     }
 }
 
+/// Which of a tenant's places: it has at most one of a kind and a driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// Of which kind.
+    pub isolation: Isolation,
+    /// Whose doing.
+    pub driver: String,
+}
+
+/// What a tenant's rows at a place come to: the same for the same rows, at whatever place of one driver.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many there are.
+    pub rows: u64,
+    /// Their checksum, in the driver's terms.
+    pub sum: String,
+}
+
 /// Where a tenant is to be, as drivers are told. A driver needs nothing else to make it, look at it or take it down.
 #[derive(Debug, Clone)]
 pub struct Place {

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use dashmap::DashMap;
+use tokio::sync::Mutex;
 
 use super::{
-    driver::{Callback, Driver, Drivers},
+    driver::{Callback, Drivers},
     error::Error,
-    model::{Finding, Infrastructure, KeptPlace, Leftover, Made, Place, Pool},
-    rules::{Action, action, with_room},
+    model::{Finding, Infrastructure, KeptPlace, Leftover, Made, Place, Pool, Site},
+    rules::with_room,
     webhook::WebhookDriver,
 };
 use crate::{
@@ -34,6 +36,8 @@ pub struct Provisioning {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) rng: Arc<dyn Rng>,
     observer: Arc<dyn TenantObserver>,
+    /// Whose places are being taken down just now.
+    turns: Arc<DashMap<TenantId, Arc<Mutex<()>>>>,
 }
 
 impl Provisioning {
@@ -46,7 +50,7 @@ impl Provisioning {
         rng: Arc<dyn Rng>,
         observer: Arc<dyn TenantObserver>,
     ) -> Self {
-        Self { store, drivers, identity, clock, rng, observer }
+        Self { store, drivers, identity, clock, rng, observer, turns: Arc::default() }
     }
 
     /// A tenant's infrastructure.
@@ -115,30 +119,17 @@ impl Provisioning {
         self.drivers.named(&kept.driver, tenant)?.verify(&kept.place).await
     }
 
-    /// Sees to it that a tenant has infrastructure of a kind: keeps it, makes it, or moves it with everything in it.
-    /// Whenever it is interrupted, doing it again finishes the work.
+    /// Sees to it that a tenant has infrastructure: keeps what it has, of whatever kind, or makes a place of this one. Whenever it is
+    /// interrupted, doing it again finishes the work. (Who changes its kind moves: `moving.rs`.)
     pub async fn ensure(&self, scope: Scope, tenant: TenantId, wanted: Isolation) -> Result<Infrastructure, Error> {
-        let existing = self.store.read(scope).await?.infrastructure(tenant).await?;
-        let left = match action(existing, wanted) {
-            Action::Keep(infrastructure) => {
-                self.complete(scope, tenant).await?;
-                return Ok(infrastructure);
-            }
-            Action::Create => None,
-            Action::Move { from } => Some(from),
-        };
+        if let Some(existing) = self.store.read(scope).await?.infrastructure(tenant).await? {
+            self.complete(scope, tenant).await?;
+            return Ok(existing);
+        }
         let driver = self.drivers.of(wanted);
-        let mut kept = self.reserve(scope, tenant, wanted, &**driver).await?;
-        let made = match self.make(scope, &**driver, &kept, left.as_ref()).await {
-            Ok(made) => made,
-            Err(error) => {
-                // The tenant stays where it is: what was made in vain is not left. Of one that is nowhere yet it is kept, to go on with.
-                if left.is_some() {
-                    self.give_up(scope, &kept).await;
-                }
-                return Err(error);
-            }
-        };
+        let mut kept = self.reserve(scope, tenant, wanted, driver.name()).await?;
+        // What was made in part is kept, to go on with.
+        let made = driver.apply(&self.opened(&kept)?).await?;
         self.fill_in(&mut kept, &made)?;
         let now = self.clock.now();
         let infrastructure = Infrastructure {
@@ -149,7 +140,6 @@ impl Provisioning {
             location: made.location,
             created_at: now,
         };
-        let left = left.as_ref().map(Leftover::from);
         let mut tx = self.store.begin(scope).await?;
         tx.leftover_delete(&Leftover::from(&infrastructure)).await?;
         if !tx.place_update(&kept).await? {
@@ -159,15 +149,8 @@ impl Provisioning {
             return Err(Error::NotMade(tenant));
         }
         tx.infrastructure_put(&infrastructure).await?;
-        if let Some(left) = &left {
-            tx.leftover_insert(left).await?;
-        }
         tx.commit().await?;
-        // Before the old place goes: no request sets out for it any more.
         self.observer.tenant_changed(tenant);
-        if let Some(left) = left {
-            self.take_down(scope, &left).await?;
-        }
         Ok(infrastructure)
     }
 
@@ -246,23 +229,8 @@ impl Provisioning {
         Ok(())
     }
 
-    /// Makes a place, and brings everything there.
-    async fn make(
-        &self,
-        scope: Scope,
-        driver: &dyn Driver,
-        kept: &KeptPlace,
-        from: Option<&Infrastructure>,
-    ) -> Result<Made, Error> {
-        let made = driver.apply(&self.opened(kept)?).await?;
-        if let Some(from) = from {
-            self.carry_over(scope, from, kept).await?;
-        }
-        Ok(made)
-    }
-
     /// Takes down what was made in vain; what cannot be taken down now is remembered.
-    async fn give_up(&self, scope: Scope, kept: &KeptPlace) {
+    pub(super) async fn give_up(&self, scope: Scope, kept: &KeptPlace) {
         let (leftover, tenant_id) = (Leftover::from(kept), kept.place.tenant_id);
         let given_up = async {
             let mut tx = self.store.begin(scope).await?;
@@ -305,65 +273,55 @@ impl Provisioning {
         scope: Scope,
         tenant: TenantId,
         isolation: Isolation,
-        driver: &dyn Driver,
+        driver: &str,
     ) -> Result<KeptPlace, Error> {
-        let sealed = driver.wants_password().then(|| self.new_password(tenant)).transpose()?;
-        let mut kept = KeptPlace {
-            place: Place::new(tenant, isolation, String::new()),
-            driver: driver.name().to_owned(),
-            made: false,
-            sealed: sealed.map(|(_, sealed)| sealed),
-            read_at: None,
-        };
+        let site = Site { isolation, driver: driver.to_owned() };
         loop {
             let mut tx = self.store.begin(scope).await?;
-            if let Some(known) = tx.place(tenant, isolation, driver.name()).await? {
+            if let Some(known) = tx.place(tenant, isolation, driver).await? {
                 return Ok(known);
             }
-            // One pool in a transaction, or two who try two pools could wait for each other. Whoever comes too late looks again, until
-            // nothing has room; what was taken goes back with a transaction that is not committed.
-            let taken = tx.pools_taken(driver.name()).await?;
-            let room = match self.drivers.pools(isolation) {
-                None => true,
-                Some(pools) => {
-                    let pool = with_room(pools, &taken).first().copied();
-                    let pool = pool.ok_or(Error::Full { driver: driver.name() })?;
-                    kept.place.pool.clone_from(&pool.name);
-                    tx.pool_take(driver.name(), &pool.name, pool.capacity.unwrap_or(i64::MAX)).await?
-                }
-            };
-            if room && tx.place_insert(&kept).await? {
+            if self.reserve_in(&mut tx, tenant, &site).await?
+                && let Some(kept) = tx.place(tenant, isolation, driver).await?
+            {
                 tx.commit().await?;
                 return Ok(kept);
             }
         }
     }
 
-    async fn carry_over(&self, scope: Scope, from: &Infrastructure, to: &KeptPlace) -> Result<(), Error> {
-        let tenant = from.tenant_id;
-        let source = self.drivers.named(&from.driver, tenant)?;
-        let kept = self.store.read(scope).await?.place(tenant, from.isolation, &from.driver).await?;
-        let place = kept.map_or_else(|| place_of(&Leftover::from(from)), |kept| kept.place);
-        if from.driver == to.driver {
-            return source.carry_over(&place, &to.place).await;
-        }
-        match source.rows(&place).await? {
-            0 => Ok(()),
-            rows => {
-                let to = self.drivers.named(&to.driver, tenant)?.name();
-                Err(Error::CannotMove { tenant, rows, from: from.driver.clone(), to })
-            }
-        }
+    /// Takes down what was left, if it still is: it may have been taken down meanwhile, and be in use again.
+    pub(super) async fn take_down(&self, scope: Scope, leftover: &Leftover) -> Result<(), Error> {
+        let tenant = leftover.tenant_id;
+        let turn = Arc::clone(&*self.turns.entry(tenant).or_default());
+        let taken_down = {
+            let _mine = turn.lock().await;
+            self.take_down_alone(scope, leftover).await
+        };
+        // Of nobody but the map and this.
+        self.turns.remove_if(&tenant, |_, turn| Arc::strong_count(turn) <= 2);
+        taken_down
     }
 
-    pub(super) async fn take_down(&self, scope: Scope, leftover: &Leftover) -> Result<(), Error> {
+    async fn take_down_alone(&self, scope: Scope, leftover: &Leftover) -> Result<(), Error> {
         let Leftover { tenant_id, isolation, driver, .. } = leftover;
-        let kept = self.store.read(scope).await?.place(*tenant_id, *isolation, driver).await?;
+        let mut tx = self.store.read(scope).await?;
+        let left = tx.leftovers_of(*tenant_id).await?;
+        if !left.iter().any(|left| left.isolation == *isolation && left.driver == *driver) {
+            return Ok(());
+        }
+        let kept = tx.place(*tenant_id, *isolation, driver).await?;
+        drop(tx);
         let place = kept.map_or_else(|| place_of(leftover), |kept| kept.place);
         self.drivers.named(driver, *tenant_id)?.destroy(&place).await?;
+        self.forget_place(scope, leftover).await
+    }
+
+    /// Forgets a place that is down.
+    pub(super) async fn forget_place(&self, scope: Scope, gone: &Leftover) -> Result<(), Error> {
         let mut tx = self.store.begin(scope).await?;
-        tx.place_delete(*tenant_id, *isolation, driver).await?;
-        tx.leftover_delete(leftover).await?;
+        tx.place_delete(gone.tenant_id, gone.isolation, &gone.driver).await?;
+        tx.leftover_delete(gone).await?;
         Ok(tx.commit().await?)
     }
 
@@ -407,7 +365,7 @@ pub(super) fn sealed_as(tenant: TenantId) -> String {
 }
 
 /// A place that was made before places were noted.
-fn place_of(leftover: &Leftover) -> Place {
+pub(super) fn place_of(leftover: &Leftover) -> Place {
     let pool = match leftover.isolation {
         Isolation::Pool => Pool::DEFAULT.to_owned(),
         Isolation::Bridge | Isolation::Silo => String::new(),

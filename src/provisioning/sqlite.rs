@@ -14,13 +14,16 @@ use std::{
     sync::Arc,
 };
 
+use aws_lc_rs::digest;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::TryStreamExt as _;
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions, sqlite::SqliteJournalMode};
 use tokio::sync::Mutex;
 
 use super::{
     Error,
     driver::{Driver, Work},
-    model::{Finding, Made, Place, Pool},
+    model::{Finding, Made, Place, Pool, Tally},
 };
 use crate::kernel::{Isolation, TenantId};
 
@@ -112,35 +115,41 @@ impl SqliteDriver {
         })
     }
 
-    async fn copy(&self, from: &Place, to: &Place) -> Result<(), Cause> {
+    /// Has the same rows there as here, in one transaction.
+    async fn copy(&self, from: &Place, to: &Place) -> Result<Tally, Cause> {
         let source_file = self.file(from);
         let unfit = || io::Error::new(io::ErrorKind::InvalidInput, "the data folder's name is not UTF-8");
         let source_name = source_file.to_str().ok_or_else(unfit)?;
         let mut db = open(&self.file(to)).await?;
-        let copied = async {
-            sqlx::query("ATTACH DATABASE $1 AS source").bind(source_name).execute(&mut db).await?;
-            sqlx::query(
-                "INSERT INTO main.items (tenant_id, key, value)
+        sqlx::query("ATTACH DATABASE $1 AS source").bind(source_name).execute(&mut db).await?;
+        let mut tx = db.begin_with("BEGIN IMMEDIATE").await?;
+        for sql in [
+            "DELETE FROM main.items WHERE tenant_id = $1
+                 AND key NOT IN (SELECT key FROM source.items WHERE tenant_id = $1)",
+            "INSERT INTO main.items (tenant_id, key, value)
                  SELECT tenant_id, key, value FROM source.items WHERE tenant_id = $1
-                 ON CONFLICT (tenant_id, key) DO UPDATE SET value = excluded.value",
-            )
-            .bind(from.tenant_id.as_uuid())
-            .execute(&mut db)
-            .await
-        };
-        copied.await?;
-        Ok(db.close().await?)
+                 ON CONFLICT (tenant_id, key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value",
+        ] {
+            sqlx::query(sql).bind(from.tenant_id.as_uuid()).execute(&mut *tx).await?;
+        }
+        let read = "SELECT key, value FROM source.items WHERE tenant_id = $1 ORDER BY key";
+        let (there, here) = (tally(&mut tx, read, from).await?, tally(&mut tx, ROWS, to).await?);
+        if there != here {
+            return Err(format!("{} rows were read and {} arrived, or others", there.rows, here.rows).into());
+        }
+        tx.commit().await?;
+        db.close().await?;
+        Ok(here)
     }
 
-    async fn count(&self, place: &Place) -> Result<u64, Cause> {
+    async fn look_at_rows(&self, place: &Place) -> Result<Tally, Cause> {
         if self.find(place).await? != Finding::Present {
-            return Ok(0);
+            return Ok(Tally::default());
         }
         let mut db = open(&self.file(place)).await?;
-        let has = "SELECT COUNT(*) FROM items WHERE tenant_id = $1";
-        let rows: i64 = sqlx::query_scalar(has).bind(place.tenant_id.as_uuid()).fetch_one(&mut db).await?;
+        let found = tally(&mut db, ROWS, place).await?;
         db.close().await?;
-        Ok(u64::try_from(rows)?)
+        Ok(found)
     }
 
     /// The places of a folder, each a file of a tenant's own.
@@ -195,6 +204,50 @@ impl SqliteDriver {
         sqlx::query(gone).bind(place.tenant_id.as_uuid()).execute(&mut db).await?;
         Ok(db.close().await?)
     }
+
+    /// Takes a row space away in the transaction that looks at it: whoever comes to write then finds none to write to, also with a
+    /// file that is still open.
+    async fn take_down_as(&self, place: &Place, carried: &Tally) -> Result<Option<Tally>, Cause> {
+        if self.find(place).await? == Finding::Present {
+            let mut db = open(&self.file(place)).await?;
+            let mut tx = db.begin_with("BEGIN IMMEDIATE").await?;
+            let found = tally(&mut tx, ROWS, place).await?;
+            if found.rows > 0 && found != *carried {
+                return Ok(Some(found));
+            }
+            let gone = if place.isolation == Isolation::Pool {
+                "DELETE FROM spaces WHERE tenant_id = $1"
+            } else {
+                "DROP TABLE items; DROP TABLE spaces"
+            };
+            if place.isolation == Isolation::Pool {
+                sqlx::query(gone).bind(place.tenant_id.as_uuid()).execute(&mut *tx).await?;
+            } else {
+                sqlx::raw_sql(gone).execute(&mut *tx).await?;
+            }
+            tx.commit().await?;
+            db.close().await?;
+        }
+        self.take_down(place).await.map(|()| None)
+    }
+}
+
+/// A tenant's rows.
+const ROWS: &str = "SELECT key, value FROM main.items WHERE tenant_id = $1 ORDER BY key";
+
+/// What rows come to: their number, and a digest of all of them in the order of their keys.
+async fn tally(db: &mut SqliteConnection, rows: &'static str, place: &Place) -> Result<Tally, Cause> {
+    let mut digest = digest::Context::new(&digest::SHA256);
+    let mut count = 0;
+    let mut found = sqlx::query_as::<_, (String, Vec<u8>)>(rows).bind(place.tenant_id.as_uuid()).fetch(db);
+    while let Some((key, value)) = found.try_next().await? {
+        count += 1;
+        for part in [key.as_bytes(), &value] {
+            digest.update(&(part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+    }
+    Ok(Tally { rows: count, sum: URL_SAFE_NO_PAD.encode(digest.finish()) })
 }
 
 impl Driver for SqliteDriver {
@@ -251,12 +304,18 @@ impl Driver for SqliteDriver {
         Box::pin(async { self.all().await.map_err(|source| failed("see what is there", source)) })
     }
 
-    fn rows<'a>(&'a self, place: &'a Place) -> Work<'a, u64> {
-        Box::pin(async { self.count(place).await.map_err(|source| failed("count a tenant's rows", source)) })
+    fn tally<'a>(&'a self, place: &'a Place) -> Work<'a, Tally> {
+        Box::pin(async { self.look_at_rows(place).await.map_err(|source| failed("look at a tenant's rows", source)) })
     }
 
-    fn carry_over<'a>(&'a self, from: &'a Place, to: &'a Place) -> Work<'a, ()> {
+    fn carry_over<'a>(&'a self, from: &'a Place, to: &'a Place) -> Work<'a, Tally> {
         Box::pin(async { self.copy(from, to).await.map_err(|source| failed("carry a tenant's data over", source)) })
+    }
+
+    fn destroy_unless_changed<'a>(&'a self, place: &'a Place, carried: &'a Tally) -> Work<'a, Option<Tally>> {
+        Box::pin(async {
+            self.take_down_as(place, carried).await.map_err(|source| failed("take a place down", source))
+        })
     }
 }
 
@@ -369,9 +428,46 @@ mod tests {
         driver.carry_over(&pooled, &siloed).await.unwrap();
         driver.destroy(&pooled).await.unwrap();
         assert_eq!(items(&driver, &siloed).await, ["note"]);
-        assert_eq!((driver.rows(&siloed).await.unwrap(), driver.rows(&pooled).await.unwrap()), (1, 0));
+        let rows = (driver.tally(&siloed).await.unwrap().rows, driver.tally(&pooled).await.unwrap().rows);
+        assert_eq!(rows, (1, 0));
         assert!(items(&driver, &pooled).await.is_empty());
         assert_eq!(items(&driver, &place(stayer, Isolation::Pool)).await, ["note"]);
+    }
+
+    #[tokio::test]
+    async fn a_second_copy_takes_away_what_is_gone_and_a_place_that_somebody_wrote_to_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let driver = SqliteDriver::new(folder.path().to_owned());
+        let tenant = TenantId::generate(Timestamp::from_secs(1).unwrap(), &SeededRng::new(4));
+        for (from, to) in [(Isolation::Pool, Isolation::Silo), (Isolation::Silo, Isolation::Pool)] {
+            let (from, to) = (place(tenant, from), place(tenant, to));
+            driver.apply(&from).await.unwrap();
+            driver.apply(&to).await.unwrap();
+            for key in ["a", "b", "c"] {
+                put(&driver, &from, key).await;
+            }
+            assert_eq!(driver.carry_over(&from, &to).await.unwrap().rows, 3);
+            let mut db = open(&driver.file(&from)).await.unwrap();
+            sqlx::raw_sql("DELETE FROM items WHERE key = 'a'; UPDATE items SET value = x'07' WHERE key = 'b'")
+                .execute(&mut db)
+                .await
+                .unwrap();
+            let carried = driver.carry_over(&from, &to).await.unwrap();
+            assert_eq!(carried, driver.tally(&to).await.unwrap());
+            assert_eq!(items(&driver, &to).await, ["b", "c"]);
+            put(&driver, &from, "late").await;
+            let found = driver.destroy_unless_changed(&from, &carried).await.unwrap().unwrap();
+            assert_eq!(found.rows, 3);
+            assert_eq!(items(&driver, &from).await, ["b", "c", "late"]);
+            sqlx::raw_sql("DELETE FROM items WHERE key = 'late'").execute(&mut db).await.unwrap();
+            assert_eq!(driver.destroy_unless_changed(&from, &carried).await.unwrap(), None);
+            assert_eq!(driver.verify(&from).await.unwrap(), Finding::Absent);
+            // Whoever still has the file open is told that there is nothing to write to.
+            let late = "INSERT INTO items (tenant_id, key, value) VALUES ($1, 'later', x'00')";
+            assert!(sqlx::query(late).bind(tenant.as_uuid()).execute(&mut db).await.is_err());
+            assert_eq!(driver.destroy_unless_changed(&from, &carried).await.unwrap(), None);
+            driver.destroy(&to).await.unwrap();
+        }
     }
 
     #[tokio::test]

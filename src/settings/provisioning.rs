@@ -27,6 +27,9 @@ const START_TIMEOUT_S: i64 = 30;
 const STOP_GRACE_S: i64 = 10;
 /// How often a process is asked whether it is well, in seconds.
 const HEALTH_INTERVAL_S: i64 = 5;
+/// How long calls of a tenant that moves may wait, in milliseconds, and how long streams of before it moved may go on, in seconds.
+const HOLD_MS: i64 = 5_000;
+const DRAIN_S: i64 = 30;
 
 /// A round by all tenants begins this often, in seconds.
 const RECONCILE_EVERY_S: i64 = 60;
@@ -38,6 +41,8 @@ pub struct ProvisioningSettings {
     pub drivers: [String; 3],
     /// `reconcile_every_s` and `repair`
     pub reconcile: ReconcileConfig,
+    /// `hold_ms` and `drain_s`: how long calls of a tenant that moves wait, and its streams go on, at most.
+    pub waits: (Duration, Duration),
     /// `[[provisioning.pools]]`
     pub pools: Vec<Pool>,
     /// `[provisioning.postgres]`
@@ -58,6 +63,8 @@ impl ProvisioningSettings {
         let drivers = [of(reader, "pool"), of(reader, "bridge"), of(reader, "silo")];
         let every_s = reader.number("provisioning.reconcile_every_s", RECONCILE_EVERY_S, 0, 86_400);
         let repair = reader.switch("provisioning.repair", true);
+        let hold = reader.number("provisioning.hold_ms", HOLD_MS, 1, 60_000);
+        let drain = reader.number("provisioning.drain_s", DRAIN_S, 0, 3_600);
         let pools = read_pools(reader);
         let postgres = part(reader, "postgres", read_postgres);
         let process = part(reader, "process", read_process);
@@ -81,7 +88,8 @@ impl ProvisioningSettings {
         }
         all?;
         let reconcile = ReconcileConfig { every_s: every_s?, repair: repair? };
-        Some(Self { drivers, reconcile, pools, postgres, process, exec, webhook })
+        let waits = (Duration::from_millis(hold?.unsigned_abs()), Duration::from_secs(drain?.unsigned_abs()));
+        Some(Self { drivers, reconcile, waits, pools, postgres, process, exec, webhook })
     }
 }
 

@@ -48,6 +48,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0053_provisioning_requests.sql"),
     include_str!("migrations/0060_audit_chain.sql"),
     include_str!("migrations/0061_plan_bills.sql"),
+    include_str!("migrations/0070_tier_changes.sql"),
     include_str!("migrations/0075_offboarding.sql"),
     include_str!("migrations/0080_drift.sql"),
     include_str!("migrations/0081_webhook_format.sql"),

@@ -47,6 +47,7 @@ mod strays;
 mod stripe;
 mod stripe_usage;
 mod tenants;
+mod tier_changes;
 mod users;
 mod wallet;
 mod webhooks;

@@ -58,7 +58,7 @@ impl IntentRow {
 }
 
 /// Who asked for a registration; one of our own workers whose name is not known here is onboarding.
-fn read_actor(text: &str) -> Actor {
+pub(super) fn read_actor(text: &str) -> Actor {
     let known = match text.split_once(':') {
         Some(("admin", id)) => id.parse().ok().map(Actor::Admin),
         Some(("user", id)) => id.parse().ok().map(Actor::User),
@@ -236,7 +236,8 @@ impl Tx {
         if claimed { self.registration_by_id(id).await } else { Ok(None) }
     }
 
-    /// Takes the registrations of a tenant that have not ended from whoever has them, for good: the tenant is taken out.
+    /// Takes the registrations of a tenant that have not ended, and a change of its tier, from whoever has them, for good: the
+    /// tenant is taken out.
     pub async fn registrations_stop(&mut self, tenant: TenantId) -> Result<(), StoreError> {
         self.must_cover(tenant)?;
         self.query(
@@ -246,7 +247,7 @@ impl Tx {
         .bind(tenant)
         .execute()
         .await?;
-        Ok(())
+        self.tier_change_stop(tenant).await
     }
 
     /// Writes that a registration was ended by taking its tenant out, whoever has it.

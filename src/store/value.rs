@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::{StoreError, dialect::PgTime};
 use crate::kernel::{
     BillingAccountId, BrowserId, ClientId, CouponId, CreditId, CreditNoteId, EventId, InfrastructureId, InitialTokenId,
-    InvitationId, InvoiceId, MeterId, NodeId, PaymentId, Quantity, RegistrationId, SessionId, TenantId, Timestamp,
-    UserId, WebhookId,
+    InvitationId, InvoiceId, MeterId, NodeId, PaymentId, Quantity, RegistrationId, SessionId, TenantId, TierChangeId,
+    Timestamp, UserId, WebhookId,
 };
 
 /// Bound parameters of one statement.
@@ -146,6 +146,7 @@ ids!(
     TenantId,
     UserId,
     RegistrationId,
+    TierChangeId,
     BillingAccountId,
     InfrastructureId,
     SessionId,

@@ -66,6 +66,8 @@ impl From<provisioning::Error> for Problem {
             Error::Driver { .. } => Self::new(Kind::UNAVAILABLE, error.to_string()).retry_after(5).caused_by(error),
             Error::ForeignDriver { .. }
             | Error::CannotMove { .. }
+            | Error::PlaceKept(..)
+            | Error::InUse(_)
             | Error::NoCredentials(_)
             | Error::CredentialsRead(_)
             | Error::NotMade(_) => Self::new(Kind::CONFLICT, error.to_string()),
@@ -237,9 +239,11 @@ impl From<onboarding::Error> for Problem {
         use onboarding::Error;
         let text = error.to_string();
         match error {
-            Error::Unknown(_) | Error::UnknownInvitation(_) | Error::NotLeaving(_) | Error::NotErased(_) => {
-                Self::new(Kind::NOT_FOUND, text)
-            }
+            Error::Unknown(_)
+            | Error::UnknownInvitation(_)
+            | Error::UnknownChange(_)
+            | Error::NotLeaving(_)
+            | Error::NotErased(_) => Self::new(Kind::NOT_FOUND, text),
             Error::NothingLeft(_) | Error::LeftToAnother(_) | Error::UnderWay(_) | Error::NotGone(_) => {
                 Self::new(Kind::CONFLICT, text)
             }
@@ -249,6 +253,11 @@ impl From<onboarding::Error> for Problem {
             | Error::EmailTaken
             | Error::NothingToRetry { .. }
             | Error::Lost(_)
+            | Error::ChangeUnderWay { .. }
+            | Error::LostChange(_)
+            | Error::NotQuiet { .. }
+            | Error::NothingKept(_)
+            | Error::StillThere { .. }
             | Error::Rigged { lasting: true, .. } => Self::new(Kind::CONFLICT, text),
             Error::Rigged { lasting: false, .. } => Self::new(Kind::UNAVAILABLE, text),
             Error::Domain { .. } => Self::invalid_field("allowed_domains", text),

@@ -7,8 +7,8 @@ use utoipa::openapi::{
 
 use crate::kernel::{
     BillingAccountId, BrowserId, ClientId, CouponId, CreditId, CreditNoteId, Currency, EventId, InfrastructureId,
-    InitialTokenId, InvoiceId, MeterId, PaymentId, Quantity, RegistrationId, SessionId, TenantId, Timestamp, UserId,
-    WebhookId,
+    InitialTokenId, InvoiceId, MeterId, PaymentId, Quantity, RegistrationId, SessionId, TenantId, TierChangeId,
+    Timestamp, UserId, WebhookId,
 };
 
 fn text(format: &str, description: &str) -> RefOr<Schema> {
@@ -35,6 +35,7 @@ schemas! {
     TenantId => "uuid", "A tenant (UUIDv7).";
     UserId => "uuid", "A user (UUIDv7).";
     RegistrationId => "uuid", "A registration (UUIDv7).";
+    TierChangeId => "uuid", "A change of tier (UUIDv7).";
     BillingAccountId => "uuid", "A billing account (UUIDv7).";
     InfrastructureId => "uuid", "A piece of infrastructure (UUIDv7).";
     MeterId => "uuid", "A meter (UUIDv7; a stock meter's is made from its key).";

@@ -119,6 +119,7 @@ async fn without_its_switch_nothing_of_the_lab_is_there() {
         (Method::POST, "/admin/v1/lab/tokens/bad"),
         (Method::POST, "/admin/v1/lab/faults"),
         (Method::POST, "/admin/v1/lab/registrations"),
+        (Method::POST, "/admin/v1/lab/tier-changes"),
         (Method::GET, "/admin/v1/lab/issuers"),
         (Method::POST, "/admin/v1/lab/issuers/okta/tokens"),
         (Method::GET, "/lab/issuers/okta/.well-known/openid-configuration"),
@@ -153,7 +154,7 @@ async fn the_lab_is_the_administrators_alone() {
             count += 1;
         }
     }
-    assert_eq!(count, 14, "as many as there are");
+    assert_eq!(count, 16, "as many as there are");
 }
 
 #[tokio::test]
@@ -861,4 +862,8 @@ async fn a_step_of_a_registration_fails_as_often_as_is_asked_for() {
     admin.post(path, json!({"fail": 7})).await.refuses(422, &["fail"]);
     let points = admin.get(path).await.expect(200).body["points"].as_array().unwrap().clone();
     assert!(points.contains(&json!("undo_tenant:written")), "{points:?}");
+    let path = "/admin/v1/lab/tier-changes";
+    admin.post(path, json!({"halt_at": "switch:later"})).await.refuses(422, &["halt_at"]);
+    let halted = admin.post(path, json!({"halt_at": "switch:acted"})).await.expect(200);
+    assert_eq!(admin.get(path).await.expect(200).body, halted.body);
 }

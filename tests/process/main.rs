@@ -26,6 +26,7 @@ mod saga;
 mod server;
 mod starting;
 mod stripe;
+mod tier_saga;
 mod timing;
 mod upstream;
 mod verify_invoice;

@@ -16,7 +16,7 @@ use crate::support::{
 
 const RIG: &str = "/admin/v1/lab/registrations";
 
-fn start(data: &Path, more: &[&str]) -> Server {
+pub fn start(data: &Path, more: &[&str]) -> Server {
     let mut command = tollgate();
     command.args(["serve", "--lab", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(more);
     // An RSA key takes longer to make than the rest of this test.
@@ -85,12 +85,12 @@ fn ways(point: &str) -> Vec<(Value, &'static str)> {
 
 /// Whether all places are asked for, not a sample.
 #[expect(clippy::disallowed_methods, reason = "a test reads its own switch")]
-fn all() -> bool {
+pub fn all() -> bool {
     std::env::var("TOLLGATE_FAULTS").is_ok_and(|which| which == "all")
 }
 
 /// Without `TOLLGATE_FAULTS=all`, every so many-th place from the first one on.
-const SAMPLE: usize = 5;
+pub const SAMPLE: usize = 5;
 
 fn killed_everywhere(data: &Path, more: &[&str], first: usize) {
     let mut server = start(data, more);

@@ -21,4 +21,7 @@ mod process;
 mod proxy;
 mod settings;
 mod strays;
+mod tier_changes;
+mod tier_load;
+mod tier_streams;
 mod webhook;

@@ -21,6 +21,7 @@ use super::{
     admitted::Admitted,
     limits::{LimitHeaders, Limits},
     refuse,
+    route_terms::RouteTerms,
     ticket::Ticket,
 };
 use crate::{
@@ -35,35 +36,6 @@ use crate::{
     kernel::{Standing, TenantId, Timestamp},
     web::{Kind, Problem, extract::unauthenticated},
 };
-
-/// What a route asks of a tenant, besides what its plan says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteTerms {
-    /// Which route: its own limits are counted by it.
-    pub key: u64,
-    /// The meters it counts; quotas of others do not matter here.
-    pub meters: Arc<[MeterRule]>,
-    /// Features that the tier must have.
-    pub features: Vec<String>,
-    /// Each tenant's rate on this route.
-    pub rate: Option<RateTerms>,
-    /// Each tenant's requests under way on this route.
-    pub max_concurrency: Option<u32>,
-    /// The largest body of a request, in bytes.
-    pub body_limit: Option<u64>,
-}
-
-impl RouteTerms {
-    /// A route that counts some meters and asks for nothing else.
-    pub const fn counting(key: u64, meters: Arc<[MeterRule]>) -> Self {
-        Self { key, meters, features: Vec::new(), rate: None, max_concurrency: None, body_limit: None }
-    }
-
-    /// How much of a meter each request holds until it is settled; `None` for a meter that the route does not count.
-    pub(super) fn held(&self, meter: u16) -> Option<i64> {
-        self.meters.iter().find(|rule| rule.meter == meter).map(|rule| rule.held)
-    }
-}
 
 /// Holds a tenant's state, slots, quotas and rates.
 #[derive(Clone)]
@@ -97,6 +69,8 @@ enum Refusal {
     Problem(Problem),
     /// A counter does not know this time; the tenant is to be loaded anew.
     Stale,
+    /// The tenant is held; it is to be loaded when it is not any more.
+    Held,
 }
 
 impl From<Problem> for Refusal {
@@ -117,6 +91,7 @@ impl AdmitLayer {
                 Ok((ticket, headers))
             }
             Err(Refused::Stale) => Err(Refusal::Stale),
+            Err(Refused::Held) => Err(Refusal::Held),
             Err(Refused::Because(problem, violated)) => {
                 ticket.refuse();
                 limits.policy = Some(Box::new(limits.told(&ticket)));
@@ -164,25 +139,34 @@ impl AdmitLayer {
 
     async fn let_in_any(&self, tenant: TenantId, now: Timestamp) -> Result<Admitted, Problem> {
         let directory = &self.gate.directory;
-        let loading: BoxFuture<'_, Found> = match directory.fresh(tenant) {
+        let mut loading: BoxFuture<'_, Found> = match directory.fresh(tenant) {
             Some(known) => match self.admit(tenant, known, now) {
                 Ok(admitted) => return Ok(Admitted::new(admitted)),
                 Err(Refusal::Problem(problem)) => return Err(problem),
                 Err(Refusal::Stale) => Box::pin(directory.load_anew(tenant)),
+                Err(Refusal::Held) => Box::pin(directory.load(tenant)),
             },
             None => Box::pin(directory.load(tenant)),
         };
-        self.admit_loaded(tenant, loading.await).map(Admitted::new)
+        loop {
+            match self.admit_loaded(tenant, loading.await)? {
+                Some(admitted) => return Ok(Admitted::new(admitted)),
+                None => loading = Box::pin(directory.load(tenant)),
+            }
+        }
     }
 
-    fn admit_loaded(&self, tenant: TenantId, found: Found) -> Result<(Ticket, LimitHeaders), Problem> {
+    /// `None` for a tenant that is held, again.
+    fn admit_loaded(&self, tenant: TenantId, found: Found) -> Result<Option<(Ticket, LimitHeaders)>, Problem> {
         let unreadable = || Problem::new(Kind::UNAVAILABLE, "the tenant's limits cannot be read now").retry_after(1);
         match found {
-            Ok(Some(known)) => self.admit(tenant, known, self.now()).map_err(|refusal| match refusal {
-                Refusal::Problem(problem) => problem,
+            Ok(Some(known)) => match self.admit(tenant, known, self.now()) {
+                Ok(admitted) => Ok(Some(admitted)),
+                Err(Refusal::Problem(problem)) => Err(problem),
                 // The clock goes back faster than the tenant is loaded.
-                Refusal::Stale => unreadable(),
-            }),
+                Err(Refusal::Stale) => Err(unreadable()),
+                Err(Refusal::Held) => Ok(None),
+            },
             Ok(None) => Err(unauthenticated(&TokenError::Invalid("its tenant is not known"))),
             Err(error) => Err(unreadable().caused_by(error)),
         }
@@ -207,13 +191,14 @@ impl AdmitLayer {
         let (node, route) = (self.gate.directory.slots(), &self.gate.route);
         let most = ticket.loaded.terms.max_concurrency;
         let mut left = [None, None];
-        if most.is_some() || node.are_limited() {
-            let has =
-                ticket.entry.in_flight.enter(most).map_err(|has| crowded(limits, limit_headers::CONCURRENCY, has))?;
-            ticket.took.tenant_slot = true;
-            ticket.took.node_slot = node.take(has).map_err(|_| overloaded())?;
-            left[0] = most.map(|most| (limit_headers::CONCURRENCY, most.saturating_sub(has + 1)));
+        let has = ticket.entry.in_flight.enter(most).map_err(|has| crowded(limits, limit_headers::CONCURRENCY, has))?;
+        ticket.took.tenant_slot = true;
+        // Counted first: whoever holds the tenant then waits for this one.
+        if ticket.entry.holding.is_held() {
+            return Err(Refused::Held);
         }
+        ticket.took.node_slot = node.take(has).map_err(|_| overloaded())?;
+        left[0] = most.map(|most| (limit_headers::CONCURRENCY, most.saturating_sub(has + 1)));
         if route.rate.is_some() || route.max_concurrency.is_some() {
             ticket.on_route = Some(ticket.entry.on_route(route.key));
         }
@@ -266,6 +251,7 @@ enum Refused {
     /// With the policy that is violated, if it is one.
     Because(Problem, Option<String>),
     Stale,
+    Held,
 }
 
 fn may_call(loaded: &Loaded, route: &RouteTerms) -> Result<(), Problem> {
@@ -374,6 +360,7 @@ where
                 Ok(admitted) => return AdmitFuture::admitted(admitted, &mut self.inner, request),
                 Err(Refusal::Problem(problem)) => return AdmitFuture::refused(problem, &request),
                 Err(Refusal::Stale) => Box::pin(async move { directory.load_anew(tenant).await }),
+                Err(Refusal::Held) => Box::pin(async move { directory.load(tenant).await }),
             },
             None => Box::pin(async move { directory.load(tenant).await }),
         };
@@ -426,7 +413,12 @@ where
                     let (layer, tenant, mut inner, request) =
                         waiting.take().expect("a future is not polled after it is done");
                     match layer.admit_loaded(tenant, found) {
-                        Ok(admitted) => Self::admitted(admitted, &mut inner, request),
+                        Ok(Some(admitted)) => Self::admitted(admitted, &mut inner, request),
+                        Ok(None) => {
+                            let directory = layer.gate.directory.clone();
+                            let loading = Box::pin(async move { directory.load(tenant).await });
+                            Self::Loading { loading, waiting: Some((layer, tenant, inner, request)) }
+                        }
                         Err(problem) => Self::refused(problem, &request),
                     }
                 }

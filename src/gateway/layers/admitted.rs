@@ -14,7 +14,7 @@ use super::{
     limits::LimitHeaders,
     ticket::{Abandoned, Ticket},
 };
-use crate::gateway::upstream::Tunnel;
+use crate::gateway::{holding::is_lasting, upstream::Tunnel};
 
 /// A request that was let in, and what is said of that on its answer.
 pub(in crate::gateway) struct Admitted {
@@ -43,6 +43,9 @@ impl Admitted {
     /// The answer, with the limits' headers; it holds its slots until its body ends.
     pub(in crate::gateway) fn answer(self, mut response: Response<Body>) -> Response<Body> {
         let Self { ticket, mut abandoned, headers } = self;
+        if is_lasting(&response) {
+            ticket.lasts();
+        }
         headers.put_on(response.headers_mut());
         abandoned.answered();
         keep_under_way(ticket, response)

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Ticket, admit::RouteTerms};
+use super::{Ticket, route_terms::RouteTerms};
 use crate::gateway::{
     admission::Left,
     entry::Loaded,

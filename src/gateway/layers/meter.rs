@@ -25,10 +25,11 @@ use tower::{Layer, Service};
 
 use super::{
     Ticket,
-    admit::{RouteTerms, body_too_large},
+    admit::body_too_large,
     draft::{Draft, stopwatch},
     metered_body::{Ingress, IngressBody, MeteredBody, Settle},
     refuse,
+    route_terms::RouteTerms,
 };
 use crate::{
     gateway::{

@@ -12,17 +12,19 @@ mod limit;
 mod limits;
 mod meter;
 mod metered_body;
+mod route_terms;
 mod ticket;
 
 use axum::{body::Body, http::Request, response::Response};
 
-pub use admit::{Admit, AdmitLayer, RouteTerms};
+pub use admit::{Admit, AdmitLayer};
 pub(super) use admitted::Admitted;
 pub use authenticate::{Authenticate, AuthenticateLayer};
 pub(super) use form::Form;
 pub(super) use limit::Limit;
 pub(super) use meter::Begun;
 pub use meter::{Meter, MeterLayer, RouteMeters};
+pub use route_terms::RouteTerms;
 pub use ticket::Ticket;
 
 use crate::web::{Problem, Wording};

@@ -2,7 +2,7 @@
 //! however the request ends.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -10,6 +10,7 @@ use super::admit::Gate;
 use crate::{
     gateway::{
         entry::{Entry, Loaded, OnRoute},
+        holding::{self, Lasting},
         upstream::{Forward, OwnUpstream},
     },
     kernel::{TenantId, TierName},
@@ -33,6 +34,9 @@ pub struct Ticket {
     left: AtomicBool,
     /// Somebody settles it and gives slots back when the body ends, or the exchange of a client that is gone.
     watched: AtomicBool,
+    /// It lasts by its nature, and is not waited for.
+    lasts: AtomicBool,
+    lasting: Mutex<Option<Lasting>>,
 }
 
 /// What a request took on its way in, to be given back.
@@ -66,6 +70,8 @@ impl Ticket {
             settled: AtomicBool::new(false),
             left: AtomicBool::new(false),
             watched: AtomicBool::new(false),
+            lasts: AtomicBool::new(false),
+            lasting: Mutex::default(),
         }
     }
 
@@ -128,18 +134,38 @@ impl Ticket {
 
     /// Gives the slots back: nothing is under way any more.
     pub(in crate::gateway) fn leave(&self) {
-        if self.left.swap(true, Ordering::AcqRel) {
+        if self.left.swap(true, Ordering::SeqCst) {
             return;
         }
         if self.took.node_slot {
             self.gate.directory.slots().give_back();
         }
+        if self.lasts.load(Ordering::SeqCst) {
+            drop(self.lasting().take());
+        }
         if self.took.tenant_slot {
             self.entry.in_flight.leave();
+            self.entry.holding.fewer();
         }
         if let Some(on_route) = self.on_route.as_ref().filter(|_| self.took.route_slot) {
             on_route.in_flight.leave();
         }
+    }
+
+    /// The request lasts by its nature: whoever holds its tenant does not wait for it.
+    pub(super) fn lasts(&self) {
+        if !self.took.tenant_slot || self.left.load(Ordering::SeqCst) || self.lasts.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        *self.lasting() = Some(holding::lasts(&self.entry));
+        // Whoever left in between has not seen it.
+        if self.left.load(Ordering::SeqCst) {
+            drop(self.lasting().take());
+        }
+    }
+
+    fn lasting(&self) -> std::sync::MutexGuard<'_, Option<Lasting>> {
+        self.lasting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whoever says so settles it: when the body ends, or when the upstream has answered a client that is gone.

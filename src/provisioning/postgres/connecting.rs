@@ -28,6 +28,9 @@ pub(super) enum Failed {
     /// A role is to be made and nobody made up its password.
     #[error("the role {0} is gone, and its password is not known here: repair makes up another")]
     NoPassword(String),
+    /// What is to be carried from, or to, is not there.
+    #[error("there is no database {0}")]
+    NoDatabase(String),
     /// Rows that should be the same are not.
     #[error("of the table {table} {source_sum} was read and {target_sum} arrived (rows, checksum)")]
     Differs { table: String, source_sum: String, target_sum: String },

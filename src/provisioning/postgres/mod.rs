@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 use super::{
     Error,
     driver::{Driver, Work},
-    model::{Finding, Made, Place, Pool},
+    model::{Finding, Made, Place, Pool, Tally},
 };
 use crate::kernel::{Isolation, Secret, TenantId};
 use connecting::{Failed, ping};
@@ -234,12 +234,16 @@ impl Driver for PostgresDriver {
         Box::pin(async { self.all().await.map_err(|source| of("see what is there", source)) })
     }
 
-    fn rows<'a>(&'a self, place: &'a Place) -> Work<'a, u64> {
-        Box::pin(async { self.count(place).await.map_err(|source| of("count a tenant's rows", source)) })
+    fn tally<'a>(&'a self, place: &'a Place) -> Work<'a, Tally> {
+        Box::pin(async { self.look_at_rows(place).await.map_err(|source| of("look at a tenant's rows", source)) })
     }
 
-    fn carry_over<'a>(&'a self, from: &'a Place, to: &'a Place) -> Work<'a, ()> {
+    fn carry_over<'a>(&'a self, from: &'a Place, to: &'a Place) -> Work<'a, Tally> {
         Box::pin(async { self.copy(from, to).await.map_err(|source| of("carry a tenant's rows over", source)) })
+    }
+
+    fn destroy_unless_changed<'a>(&'a self, place: &'a Place, carried: &'a Tally) -> Work<'a, Option<Tally>> {
+        Box::pin(async { self.take_down_as(place, carried).await.map_err(|source| of("take a place down", source)) })
     }
 }
 

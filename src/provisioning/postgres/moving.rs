@@ -1,15 +1,20 @@
 //! A tenant's rows: counting them, deleting them, and carrying them from one database to another. Rows are those of tables in
 //! `public` that have a column `tenant_id` of type `uuid`.
 
+use std::{collections::BTreeMap, fmt::Write as _};
+
 use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::{
     PostgresDriver,
-    connecting::{self, Failed, connect_to, run},
+    connecting::{self, Failed, connect_alone, connect_to, lock_out, run},
     literal,
 };
-use crate::{kernel::TenantId, provisioning::model::Place};
+use crate::{
+    kernel::{Isolation, TenantId},
+    provisioning::model::{Place, Tally},
+};
 
 /// A table of tenants' rows.
 pub(super) struct Table {
@@ -91,36 +96,71 @@ async fn sum_of(connection: &mut PgConnection, table: &Table, tenant: TenantId) 
     sqlx::query_as(AssertSqlSafe(sql)).fetch_one(connection).await
 }
 
-impl PostgresDriver {
-    pub(super) async fn count(&self, place: &Place) -> Result<u64, Failed> {
-        let Some(mut own) = connect_to(&self.options, &self.database(place)).await? else { return Ok(0) };
-        let mut tx = own.begin().await?;
-        mean(&mut tx, place.tenant_id).await?;
-        let mut rows = 0;
-        for table in tables(&mut tx).await? {
-            rows += sum_of(&mut tx, &table, place.tenant_id).await?.0.unsigned_abs();
+/// The sums of tables, put together.
+#[derive(Default)]
+struct Sums(BTreeMap<String, (i64, String)>);
+
+impl Sums {
+    /// Of all tables, as of the moment of a transaction.
+    async fn of(connection: &mut PgConnection, tenant: TenantId) -> Result<Tally, sqlx::Error> {
+        let mut sums = Self::default();
+        for table in tables(connection).await? {
+            let sum = sum_of(connection, &table, tenant).await?;
+            sums.0.insert(table.name, sum);
         }
+        Ok(sums.tally())
+    }
+
+    fn tally(self) -> Tally {
+        let mut tally = Tally::default();
+        // A table without rows of the tenant's says nothing: it need not be at every place.
+        for (name, (rows, sum)) in self.0.into_iter().filter(|(_, (rows, _))| *rows > 0) {
+            tally.rows += rows.unsigned_abs();
+            // Writing to a text does not fail.
+            write!(tally.sum, "{name} {rows} {sum};").ok();
+        }
+        tally
+    }
+}
+
+/// As of one moment, whatever others write.
+async fn at_one_moment(tx: &mut PgConnection, tenant: TenantId) -> Result<(), sqlx::Error> {
+    run(tx, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ".to_owned()).await?;
+    mean(tx, tenant).await
+}
+
+impl PostgresDriver {
+    pub(super) async fn look_at_rows(&self, place: &Place) -> Result<Tally, Failed> {
+        let Some(mut own) = connect_to(&self.options, &self.database(place)).await? else {
+            return Ok(Tally::default());
+        };
+        let mut tx = own.begin().await?;
+        at_one_moment(&mut tx, place.tenant_id).await?;
+        let found = Sums::of(&mut tx, place.tenant_id).await?;
         tx.commit().await?;
         own.close().await?;
-        Ok(rows)
+        Ok(found)
     }
 
     /// Copies a tenant's rows, in one transaction there and as of one moment here, and compares their number and checksum. Both
     /// places have the tables of the same schema.
-    pub(super) async fn copy(&self, from: &Place, to: &Place) -> Result<(), Failed> {
-        let tenant = from.tenant_id;
-        let Some(mut source) = connect_to(&self.options, &self.database(from)).await? else { return Ok(()) };
-        let Some(mut target) = connect_to(&self.options, &self.database(to)).await? else { return Ok(()) };
+    pub(super) async fn copy(&self, from: &Place, to: &Place) -> Result<Tally, Failed> {
+        let (tenant, mut sums) = (from.tenant_id, Sums::default());
+        let nowhere = |place| Failed::NoDatabase(self.database(place));
+        let source = connect_to(&self.options, &self.database(from)).await?;
+        let mut source = source.ok_or_else(|| nowhere(from))?;
+        let target = connect_to(&self.options, &self.database(to)).await?;
+        let mut target = target.ok_or_else(|| nowhere(to))?;
         let mut reading = source.begin().await?;
-        run(&mut reading, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY".to_owned()).await?;
-        mean(&mut reading, tenant).await?;
+        at_one_moment(&mut reading, tenant).await?;
+        run(&mut reading, "SET TRANSACTION READ ONLY".to_owned()).await?;
         let mut writing = target.begin().await?;
         mean(&mut writing, tenant).await?;
         let all = tables(&mut reading).await?;
         for (number, table) in all.iter().enumerate() {
             carry(&mut reading, &mut writing, table, number, tenant).await?;
         }
-        // A copy that was broken off is begun again from nothing.
+        // A copy that was broken off, or was made before the last, is begun again from nothing.
         in_passes(&mut writing, &all, |table, _| {
             format!("DELETE FROM public.{} WHERE tenant_id = {}", table.name, literal(tenant))
         })
@@ -131,18 +171,54 @@ impl PostgresDriver {
             )
         })
         .await?;
-        for table in &all {
-            catch_up(&mut writing, table).await?;
-            let source_sum = format!("{:?}", sum_of(&mut reading, table, tenant).await?);
-            let target_sum = format!("{:?}", sum_of(&mut writing, table, tenant).await?);
-            if source_sum != target_sum {
-                return Err(Failed::Differs { table: table.name.clone(), source_sum, target_sum });
+        for table in all {
+            catch_up(&mut writing, &table).await?;
+            let (there, here) =
+                (sum_of(&mut reading, &table, tenant).await?, sum_of(&mut writing, &table, tenant).await?);
+            if there != here {
+                let (source_sum, target_sum) = (format!("{there:?}"), format!("{here:?}"));
+                return Err(Failed::Differs { table: table.name, source_sum, target_sum });
             }
+            sums.0.insert(table.name, here);
         }
         writing.commit().await?;
         reading.commit().await?;
         target.close().await?;
-        Ok(source.close().await?)
+        source.close().await?;
+        Ok(sums.tally())
+    }
+
+    /// Takes a place down unless rows are there that were not carried. Nobody logs in as the tenant any more, either way; what
+    /// somebody else writes for it meanwhile is found by a second look.
+    pub(super) async fn take_down_as(&self, place: &Place, carried: &Tally) -> Result<Option<Tally>, Failed> {
+        let tenant = place.tenant_id;
+        let role = self.role(place);
+        let mut admin = connect_alone(&self.options, &role).await?;
+        lock_out(&mut admin, &role).await?;
+        admin.close().await?;
+        if let Some(mut own) = connect_to(&self.options, &self.database(place)).await? {
+            let mut tx = own.begin().await?;
+            at_one_moment(&mut tx, tenant).await?;
+            let found = Sums::of(&mut tx, tenant).await?;
+            if found.rows > 0 && found != *carried {
+                return Ok(Some(found));
+            }
+            if place.isolation == Isolation::Pool {
+                let all = tables(&mut tx).await?;
+                in_passes(&mut tx, &all, |table, _| {
+                    format!("DELETE FROM public.{} WHERE tenant_id = {}", table.name, literal(tenant))
+                })
+                .await?;
+            }
+            tx.commit().await?;
+            own.close().await?;
+            let late =
+                if place.isolation == Isolation::Pool { self.look_at_rows(place).await? } else { Tally::default() };
+            if late.rows > 0 {
+                return Ok(Some(late));
+            }
+        }
+        self.take_down(place).await.map(|()| None)
     }
 }
 
