@@ -72,8 +72,12 @@ impl Happening {
     /// Things happen in the order of their days; what is about an invoice comes last.
     fn day(&self) -> u32 {
         match self {
-            Self::Used { day, .. } | Self::Sent { day, .. } | Self::Moved { day } => *day,
-            Self::Repriced { day, .. } | Self::Suspended { day } | Self::LetIn { day } => *day,
+            Self::Used { day, .. }
+            | Self::Sent { day, .. }
+            | Self::Moved { day }
+            | Self::Repriced { day, .. }
+            | Self::Suspended { day }
+            | Self::LetIn { day } => *day,
             _ => 0,
         }
     }

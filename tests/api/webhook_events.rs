@@ -19,6 +19,22 @@ fn told(calls: &[Call]) -> Vec<(String, String)> {
     calls.iter().map(|call| (call.kind(), call.tenant())).collect()
 }
 
+/// What is told of a tenant that comes, changes its tier, is suspended for a while, loses a member and goes.
+const LIFE: [&str; 12] = [
+    "tenant.created",
+    "user.created",
+    "tenant.activated",
+    "user.created",
+    "tenant.tier_changed",
+    "tenant.suspended",
+    "tenant.activated",
+    "user.removed",
+    "tenant.offboarding",
+    "invoice.drafted",
+    "invoice.finalized",
+    "tenant.deleted",
+];
+
 #[tokio::test]
 async fn the_platform_hears_of_a_tenants_life_in_order() {
     let (app, receiver) = (TestApp::with(ALLOWED).await, Receiver::start());
@@ -41,23 +57,7 @@ async fn the_platform_hears_of_a_tenants_life_in_order() {
     tell(&app).await;
     let calls = receiver.calls();
     let names: Vec<String> = calls.iter().map(Call::kind).collect();
-    assert_eq!(
-        names,
-        [
-            "tenant.created",
-            "user.created",
-            "tenant.activated",
-            "user.created",
-            "tenant.tier_changed",
-            "tenant.suspended",
-            "tenant.activated",
-            "user.removed",
-            "tenant.offboarding",
-            "invoice.drafted",
-            "invoice.finalized",
-            "tenant.deleted",
-        ]
-    );
+    assert_eq!(names, LIFE);
     assert!(calls.iter().all(|call| call.tenant() == id));
     let of = |place: usize| calls[place].json()["data"].take();
     let tenant = |name: &str, tier: &str, status: &str| json!({"tenant_id": id, "customer_name": name, "external_id": null, "tier": tier, "status": status});
