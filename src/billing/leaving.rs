@@ -65,13 +65,11 @@ impl Billing {
         if account.closed_at.is_some() {
             return Ok(used);
         }
-        let now = self.clock.now();
         if used {
             self.cut_period(&mut tx, tenant).await?;
-        }
-        tx.billing_account_close(tenant, now).await?;
-        if !used && let Some(revision) = tx.accounts_hold(&[tenant]).await?.remove(&tenant) {
-            tx.account_due_set(tenant, revision, None).await?;
+            tx.billing_account_close(tenant, self.clock.now()).await?;
+        } else {
+            self.abandon_account_in(&mut tx, tenant).await?;
         }
         tx.commit().await?;
         Ok(used)

@@ -237,6 +237,16 @@ impl Billing {
         Ok(tx.billing_account_close(tenant, self.clock.now()).await?)
     }
 
+    /// Closes the account of a tenant that was never in use, which owes nothing, within the caller's transaction.
+    pub async fn abandon_account_in(&self, tx: &mut Tx, tenant: TenantId) -> Result<(), Error> {
+        self.close_account_in(tx, tenant).await?;
+        if let Some(revision) = tx.accounts_hold(&[tenant]).await?.remove(&tenant) {
+            tx.drafts_drop(tenant).await?;
+            tx.account_due_set(tenant, revision, None).await?;
+        }
+        Ok(())
+    }
+
     /// A tenant's account.
     pub async fn account(&self, scope: Scope, tenant: TenantId) -> Result<Account, Error> {
         let mut tx = self.store.read(scope).await?;

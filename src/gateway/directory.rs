@@ -160,6 +160,11 @@ impl Directory {
         (loaded.as_of == self.as_of(&entry)).then_some((entry, loaded))
     }
 
+    /// Whether something changed since this was loaded. What is good for one request alone is good for that.
+    pub(super) fn is_outdated(&self, entry: &Entry, loaded: &Loaded) -> bool {
+        loaded.as_of != NEVER_FRESH && loaded.as_of != self.as_of(entry)
+    }
+
     /// The entry of a tenant that there is.
     pub(super) fn entry_of(&self, tenant: TenantId) -> Arc<Entry> {
         Arc::clone(self.shared.entries.entry(tenant).or_insert_with(|| Arc::new(Entry::new())).value())

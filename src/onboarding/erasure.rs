@@ -19,7 +19,7 @@ const ERASURE_TYP: &str = "tollgate-erasure+jws";
 const KEPT: &[(&str, &str)] = &[
     (
         "invoices",
-        "invoices, credit notes and payments are kept as they were issued, with name and address on them: tax law asks for it",
+        "invoices, credit notes, credits and payments are kept as they were issued, with names, addresses and reasons on them: tax law asks for it",
     ),
     ("usage", "what invoices were worked out from: totals by ids and groups, and events as the application sent them"),
     ("audit", "who did what and when stays, by ids; details, addresses, and what was before and after are erased"),

@@ -81,6 +81,21 @@ impl Onboarding {
         self.store.read(scope).await?.offboarding(id).await?.ok_or(Error::NotLeaving(id))
     }
 
+    /// Whether a tenant's place is taken down already: what is made for it from then on is not to be left behind. Before that it
+    /// goes when it is time, after the last calls and the export.
+    pub(super) async fn place_is_gone(&self, scope: Scope, id: TenantId) -> Result<bool, Error> {
+        let mut tx = self.store.read(scope).await?;
+        let Some(tenant) = tx.tenant_by_id(id).await? else { return Ok(false) };
+        match tenant.status {
+            Status::Deleted { .. } => Ok(true),
+            Status::Offboarding => {
+                let leaving = tx.offboarding(id).await?;
+                Ok(leaving.is_some_and(|leaving| leaving.has_done(LeavingStep::Infrastructure)))
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// Writes that it is to be done; `None` when that is written.
     async fn begin_to_leave(&self, scope: Scope, actor: Actor, id: TenantId) -> Result<Option<Offboarding>, Error> {
         self.points.pass(Part::Leave, Phase::Begun).await;
@@ -250,13 +265,21 @@ impl Onboarding {
         let kept_until = |days: i64| now.plus_secs(days * DAY_S);
         match step {
             LeavingStep::Suspend => {
-                // Somebody who changes it just now is waited for, not run into.
+                // Whoever makes something for it just now finds that it is not theirs any more. Registrations and changes are held
+                // before the tenant, as those who go on with them do; who changes it is waited for, not run into.
+                tx.registrations_stop(tenant).await?;
                 tx.tenant_lock(tenant).await?;
                 let before = tx.tenant_by_id(tenant).await?.map(|tenant| tenant.status);
-                leaving.used = !matches!(before, Some(Status::Provisioning | Status::Failed(_)));
+                leaving.used = match before {
+                    Some(Status::Provisioning | Status::Failed(_)) => false,
+                    // One that is being taken back never was.
+                    Some(Status::Offboarding) => {
+                        let registrations = tx.registrations_of_tenant(tenant).await?;
+                        !registrations.iter().any(|registration| registration.founds && registration.undoing)
+                    }
+                    _ => true,
+                };
                 services.tenants.change_in(tx, tenant, Tenant::begin_offboarding).await?;
-                // Whoever makes something for it just now finds that it is not theirs any more.
-                tx.registrations_stop(tenant).await?;
                 return Ok(Some(services.identity.forget_tenant_in(tx, tenant).await?));
             }
             LeavingStep::Export => {

@@ -287,12 +287,7 @@ impl Onboarding {
     /// Another has it, or took its tenant out: what was made here since is not to be left behind.
     async fn lost(&self, scope: Scope, id: RegistrationId) -> Result<Registration, Error> {
         let registration = self.find(scope, id).await?;
-        let gone = match self.services.tenants.find(scope, registration.tenant_id).await {
-            Ok(tenant) => matches!(tenant.status, Status::Offboarding | Status::Deleted { .. }),
-            Err(tenants::Error::Unknown(_)) => false,
-            Err(error) => return Err(error.into()),
-        };
-        if gone && !registration.undoing {
+        if !registration.undoing && self.place_is_gone(scope, registration.tenant_id).await? {
             self.services.provisioning.remove(scope, registration.tenant_id).await?;
         }
         Ok(registration)

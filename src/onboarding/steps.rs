@@ -180,7 +180,7 @@ impl Onboarding {
         let (tenant, services) = (registration.tenant_id, &self.services);
         match step {
             StepName::BillingAccount if registration.founds => {
-                Ok(services.billing.close_account_in(tx, tenant).await?)
+                Ok(services.billing.abandon_account_in(tx, tenant).await?)
             }
             StepName::User if registration.joined => {
                 let heir = services.users.unjoin_in(tx, tenant, registration.user_id).await?;

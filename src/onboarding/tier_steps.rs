@@ -12,7 +12,7 @@ use super::{
     error::Error,
     model::StepStatus,
     points::Phase,
-    service::Onboarding,
+    service::{Onboarding, PATIENCE},
     tier_model::{ChangeStatus, ChangeStepName, TierChange},
     tier_points::TierPart,
 };
@@ -48,7 +48,13 @@ impl Onboarding {
                 tracing::warn!(tenant_id = %tenant.id, error = chain(&error), "a change of tier could not be taken up");
             }
         }
-        self.resume_changes().await
+        let this = self.clone();
+        let work = Box::pin(async move { this.resume_changes().await });
+        // A driver that does not answer keeps nobody waiting for longer than a few seconds; it goes on behind.
+        match tokio::time::timeout(PATIENCE, self.run_detached(work)).await {
+            Ok(Some(resumed)) => resumed,
+            Ok(None) | Err(_) => Ok(0),
+        }
     }
 
     async fn adopt_change(&self, scope: Scope, tenant: &Tenant) -> Result<(), Error> {
@@ -313,7 +319,7 @@ impl Onboarding {
             Err(tenants::Error::Unknown(_)) => false,
             Err(error) => return Err(error.into()),
         };
-        if gone {
+        if gone && self.place_is_gone(scope, tenant).await? {
             self.services.provisioning.remove(scope, tenant).await?;
         }
         Ok((self.find_change(scope, tenant, id).await?, gone.then_some(Error::LostChange(id))))

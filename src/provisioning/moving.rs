@@ -139,6 +139,10 @@ impl Provisioning {
         carried: Option<&Tally>,
     ) -> Result<Option<Tally>, Error> {
         let driver = self.drivers.named(&from.driver, from.tenant_id)?;
+        let used = self.store.read(scope).await?.infrastructure(from.tenant_id).await?;
+        if used.is_some_and(|used| used.isolation == from.isolation && used.driver == from.driver) {
+            return Err(Error::InUse(from.tenant_id));
+        }
         let place = self.old_place(scope, from).await?;
         let changed = match carried {
             Some(carried) => driver.destroy_unless_changed(&place, carried).await?,

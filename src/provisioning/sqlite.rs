@@ -17,7 +17,10 @@ use std::{
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::TryStreamExt as _;
-use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions, sqlite::SqliteJournalMode};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions,
+    sqlite::SqliteJournalMode,
+};
 use tokio::sync::Mutex;
 
 use super::{
@@ -120,6 +123,17 @@ impl SqliteDriver {
         let source_file = self.file(from);
         let unfit = || io::Error::new(io::ErrorKind::InvalidInput, "the data folder's name is not UTF-8");
         let source_name = source_file.to_str().ok_or_else(unfit)?;
+        if from.isolation != Isolation::Pool {
+            let mut db = open(&source_file).await?;
+            let others = others(&mut db).await?;
+            db.close().await?;
+            if !others.is_empty() {
+                let names: Vec<String> = others.into_iter().map(|(name, _)| name).collect();
+                return Err(
+                    format!("its file has tables besides items, which do not go along: {}", names.join(", ")).into()
+                );
+            }
+        }
         let mut db = open(&self.file(to)).await?;
         sqlx::query("ATTACH DATABASE $1 AS source").bind(source_name).execute(&mut db).await?;
         let mut tx = db.begin_with("BEGIN IMMEDIATE").await?;
@@ -147,7 +161,10 @@ impl SqliteDriver {
             return Ok(Tally::default());
         }
         let mut db = open(&self.file(place)).await?;
-        let found = tally(&mut db, ROWS, place).await?;
+        let mut found = tally(&mut db, ROWS, place).await?;
+        if place.isolation != Isolation::Pool {
+            found.rows += others(&mut db).await?.iter().map(|(_, rows)| rows).sum::<u64>();
+        }
         db.close().await?;
         Ok(found)
     }
@@ -234,6 +251,22 @@ impl SqliteDriver {
 
 /// A tenant's rows.
 const ROWS: &str = "SELECT key, value FROM main.items WHERE tenant_id = $1 ORDER BY key";
+
+/// Tables with rows that are not this driver's, and how many: of what an application made in a file of its tenant's own.
+async fn others(db: &mut SqliteConnection) -> Result<Vec<(String, u64)>, Cause> {
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('spaces', 'items')
+        AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
+    let names: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut *db).await?;
+    let mut found = Vec::new();
+    for name in names {
+        let count = AssertSqlSafe(format!("SELECT COUNT(*) FROM \"{}\"", name.replace('"', "\"\"")));
+        let rows: i64 = sqlx::query_scalar(count).fetch_one(&mut *db).await?;
+        if rows > 0 {
+            found.push((name, rows.unsigned_abs()));
+        }
+    }
+    Ok(found)
+}
 
 /// What rows come to: their number, and a digest of all of them in the order of their keys.
 async fn tally(db: &mut SqliteConnection, rows: &'static str, place: &Place) -> Result<Tally, Cause> {
@@ -361,13 +394,19 @@ async fn open(file: &Path) -> Result<SqliteConnection, Cause> {
     if let Some(folder) = file.parent() {
         tokio::fs::create_dir_all(folder).await?;
     }
-    // For its owner alone; SQLite makes its other files like it.
-    drop(tokio::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file).await?);
+    // For its owner alone; SQLite makes its other files like it. A file that is there is not opened but by SQLite: closing it would
+    // give up the locks that other connections of this process have of it (fcntl), and another program would take it for its own.
+    match tokio::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(file).await {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+        _ => {}
+    }
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)
         .foreign_keys(true)
         .journal_mode(SqliteJournalMode::Wal)
+        // What a tenant deletes, or leaves, is gone from the file as well.
+        .pragma("secure_delete", "on")
         .busy_timeout(std::time::Duration::from_secs(10));
     Ok(options.connect().await?)
 }
@@ -386,114 +425,5 @@ async fn remove_database(file: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernel::{SeededRng, Timestamp};
-
-    fn place(tenant: TenantId, isolation: Isolation) -> Place {
-        let pool = if isolation == Isolation::Pool { Pool::DEFAULT } else { "" };
-        Place::new(tenant, isolation, pool.to_owned())
-    }
-
-    async fn items(driver: &SqliteDriver, place: &Place) -> Vec<String> {
-        let mut db = open(&driver.file(place)).await.unwrap();
-        let sql = "SELECT key FROM items WHERE tenant_id = $1 ORDER BY key";
-        sqlx::query_scalar(sql).bind(place.tenant_id.as_uuid()).fetch_all(&mut db).await.unwrap()
-    }
-
-    async fn put(driver: &SqliteDriver, place: &Place, key: &str) {
-        let mut db = open(&driver.file(place)).await.unwrap();
-        let sql = "INSERT INTO items (tenant_id, key, value) VALUES ($1, $2, x'00')";
-        sqlx::query(sql).bind(place.tenant_id.as_uuid()).bind(key).execute(&mut db).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_tenant_moves_from_the_pool_to_its_silo_with_its_data_and_nobody_elses() {
-        let folder = tempfile::tempdir().unwrap();
-        let driver = SqliteDriver::new(folder.path().join("infrastructure"));
-        let (rng, now) = (SeededRng::new(1), Timestamp::from_secs(1).unwrap());
-        let (mover, stayer) = (TenantId::generate(now, &rng), TenantId::generate(now, &rng));
-        for tenant in [mover, stayer] {
-            let place = place(tenant, Isolation::Pool);
-            assert_eq!(driver.verify(&place).await.unwrap(), Finding::Absent);
-            assert_eq!(driver.plan(&place).await.unwrap(), ["make a row space in pool.db"]);
-            driver.apply(&place).await.unwrap();
-            driver.apply(&place).await.unwrap();
-            assert_eq!(driver.verify(&place).await.unwrap(), Finding::Present);
-            assert!(driver.plan(&place).await.unwrap().is_empty());
-            put(&driver, &place, "note").await;
-        }
-        let (pooled, siloed) = (place(mover, Isolation::Pool), place(mover, Isolation::Silo));
-        driver.apply(&siloed).await.unwrap();
-        driver.carry_over(&pooled, &siloed).await.unwrap();
-        driver.destroy(&pooled).await.unwrap();
-        assert_eq!(items(&driver, &siloed).await, ["note"]);
-        let rows = (driver.tally(&siloed).await.unwrap().rows, driver.tally(&pooled).await.unwrap().rows);
-        assert_eq!(rows, (1, 0));
-        assert!(items(&driver, &pooled).await.is_empty());
-        assert_eq!(items(&driver, &place(stayer, Isolation::Pool)).await, ["note"]);
-    }
-
-    #[tokio::test]
-    async fn a_second_copy_takes_away_what_is_gone_and_a_place_that_somebody_wrote_to_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let driver = SqliteDriver::new(folder.path().to_owned());
-        let tenant = TenantId::generate(Timestamp::from_secs(1).unwrap(), &SeededRng::new(4));
-        for (from, to) in [(Isolation::Pool, Isolation::Silo), (Isolation::Silo, Isolation::Pool)] {
-            let (from, to) = (place(tenant, from), place(tenant, to));
-            driver.apply(&from).await.unwrap();
-            driver.apply(&to).await.unwrap();
-            for key in ["a", "b", "c"] {
-                put(&driver, &from, key).await;
-            }
-            assert_eq!(driver.carry_over(&from, &to).await.unwrap().rows, 3);
-            let mut db = open(&driver.file(&from)).await.unwrap();
-            sqlx::raw_sql("DELETE FROM items WHERE key = 'a'; UPDATE items SET value = x'07' WHERE key = 'b'")
-                .execute(&mut db)
-                .await
-                .unwrap();
-            let carried = driver.carry_over(&from, &to).await.unwrap();
-            assert_eq!(carried, driver.tally(&to).await.unwrap());
-            assert_eq!(items(&driver, &to).await, ["b", "c"]);
-            put(&driver, &from, "late").await;
-            let found = driver.destroy_unless_changed(&from, &carried).await.unwrap().unwrap();
-            assert_eq!(found.rows, 3);
-            assert_eq!(items(&driver, &from).await, ["b", "c", "late"]);
-            sqlx::raw_sql("DELETE FROM items WHERE key = 'late'").execute(&mut db).await.unwrap();
-            assert_eq!(driver.destroy_unless_changed(&from, &carried).await.unwrap(), None);
-            assert_eq!(driver.verify(&from).await.unwrap(), Finding::Absent);
-            // Whoever still has the file open is told that there is nothing to write to.
-            let late = "INSERT INTO items (tenant_id, key, value) VALUES ($1, 'later', x'00')";
-            assert!(sqlx::query(late).bind(tenant.as_uuid()).execute(&mut db).await.is_err());
-            assert_eq!(driver.destroy_unless_changed(&from, &carried).await.unwrap(), None);
-            driver.destroy(&to).await.unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn taking_down_twice_is_no_error_and_leaves_no_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let driver = SqliteDriver::new(folder.path().to_owned());
-        let tenant = TenantId::generate(Timestamp::from_secs(1).unwrap(), &SeededRng::new(2));
-        for (isolation, below) in [(Isolation::Silo, "silo"), (Isolation::Bridge, "bridge")] {
-            let place = place(tenant, isolation);
-            driver.apply(&place).await.unwrap();
-            driver.destroy(&place).await.unwrap();
-            driver.destroy(&place).await.unwrap();
-            assert_eq!(std::fs::read_dir(folder.path().join(below)).unwrap().count(), 0);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_file_that_is_half_made_is_seen_and_made_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let driver = SqliteDriver::new(folder.path().to_owned());
-        let tenant = TenantId::generate(Timestamp::from_secs(1).unwrap(), &SeededRng::new(3));
-        let place = place(tenant, Isolation::Silo);
-        // As a crash between the file and its tables leaves it.
-        drop(open(&driver.file(&place)).await.unwrap());
-        assert!(matches!(driver.verify(&place).await.unwrap(), Finding::Drifted(_)));
-        driver.apply(&place).await.unwrap();
-        assert_eq!(driver.verify(&place).await.unwrap(), Finding::Present);
-    }
-}
+#[path = "sqlite_tests.rs"]
+mod tests;

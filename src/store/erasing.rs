@@ -29,17 +29,22 @@ const OF_TENANT: &[(&str, &str)] = &[
     (
         "registrations",
         "UPDATE registrations SET email = NULL, customer_name = 'erased', intent = NULL, notes = '[]'
-         WHERE tenant_id = $1 AND customer_name <> 'erased'",
+         WHERE tenant_id = $1
+             AND (customer_name <> 'erased' OR email IS NOT NULL OR intent IS NOT NULL OR notes <> '[]')",
     ),
     (
         "webhook_attempts",
         "DELETE FROM webhook_attempts WHERE event_id IN (SELECT event_id FROM outbox WHERE lane = $1)",
     ),
-    ("outbox", "UPDATE outbox SET data = '{\"erased\":true}' WHERE lane = $1 AND data <> '{\"erased\":true}'"),
+    (
+        "billing_terms",
+        "UPDATE billing_accounts SET terms = NULL WHERE tenant_id = $1 AND terms IS NOT NULL AND closed_at IS NOT NULL",
+    ),
     (
         "tenant_names",
         "UPDATE tenants SET customer_name = 'erased', external_id = NULL, unavailable_reason = NULL
-         WHERE tenant_id = $1 AND deleted_at IS NOT NULL AND customer_name <> 'erased'",
+         WHERE tenant_id = $1 AND deleted_at IS NOT NULL
+             AND (customer_name <> 'erased' OR external_id IS NOT NULL OR unavailable_reason IS NOT NULL)",
     ),
     ("offboarding", "UPDATE offboarding_steps SET error = NULL WHERE tenant_id = $1 AND error IS NOT NULL"),
     ("kept_exports", "UPDATE offboardings SET export_claim = NULL WHERE tenant_id = $1 AND export_claim IS NOT NULL"),
@@ -85,6 +90,11 @@ impl Tx {
             let rows = self.query(sql).bind(tenant).execute().await?;
             add(&mut erased, kind, rows);
         }
+        // Whoever has not heard of an event yet learns at least whom it was about.
+        let data = serde_json::json!({"tenant_id": tenant, "erased": true}).to_string();
+        let sql = "UPDATE outbox SET data = $2 WHERE lane = $1 AND data <> $2";
+        let rows = self.query(sql).bind(tenant).bind(data).execute().await?;
+        add(&mut erased, "outbox", rows);
         self.billing_address_forget(tenant).await?;
         Ok(erased)
     }

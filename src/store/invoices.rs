@@ -268,6 +268,13 @@ impl Tx {
         .await
     }
 
+    /// Drops a tenant's drafts.
+    pub async fn drafts_drop(&mut self, tenant: TenantId) -> Result<(), StoreError> {
+        self.must_cover(tenant)?;
+        self.query("DELETE FROM invoices WHERE tenant_id = $1 AND status = 'draft'").bind(tenant).execute().await?;
+        Ok(())
+    }
+
     /// Invoices that were due by an instant and are not known to be overdue.
     pub async fn invoices_due(&mut self, by: Timestamp) -> Result<Vec<InvoiceId>, StoreError> {
         let sql = "SELECT invoice_id FROM invoices WHERE status = 'finalized' AND due_at <= $1 ORDER BY due_at";

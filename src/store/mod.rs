@@ -115,7 +115,8 @@ impl Store {
     /// Opens the embedded store in `file`, making it when it is not there, and brings its schema up to date.
     pub async fn open_sqlite(file: &Path) -> Result<Self, StoreError> {
         // For its owner alone; SQLite makes its other files like it. Whatever is wrong with the place, SQLite says it better.
-        drop(std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file));
+        // One that is there is opened by SQLite alone: to close it would give up locks that this process has of it.
+        drop(std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(file));
         Self::sqlite(file, true).migrated().await
     }
 

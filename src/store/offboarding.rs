@@ -284,7 +284,7 @@ impl Tx {
     pub async fn offboardings_over(&mut self, now: Timestamp) -> Result<Vec<TenantId>, StoreError> {
         self.query(
             "SELECT tenant_id FROM offboardings
-             WHERE (export_claim IS NOT NULL AND export_until <= $1) OR (people_until IS NOT NULL AND people_until <= $1)",
+             WHERE status = 'done' AND export_claim IS NOT NULL AND export_until <= $1 OR (people_until IS NOT NULL AND people_until <= $1)",
         )
         .bind(now)
         .map(|row| row.get("tenant_id"))

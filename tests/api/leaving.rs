@@ -144,6 +144,71 @@ async fn a_tenant_that_was_never_in_use_owes_nothing() {
 }
 
 #[tokio::test]
+async fn a_registration_that_was_taken_back_owes_nothing_whenever_that_was() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    for (name, late) in [("Acme", false), ("Bolt", true)] {
+        let fails =
+            |lasting| Rig { fails: Some(Rigged { step: StepName::Provisioning, lasting, left: None }), halt_at: None };
+        onboarding(&app).points().rig(fails(!late));
+        admin.post("/admin/v1/registrations", registration(name, "premium")).await;
+        let made = admin.get("/admin/v1/registrations?limit=500").await.expect(200).body;
+        let made =
+            made["items"].as_array().unwrap().iter().find(|made| made["email"] == email_of(name).as_str() || late);
+        let id = made.unwrap()["registration_id"].as_str().unwrap().to_owned();
+        if late {
+            // It waits past the end of the month, and is refused then.
+            at(&app, "2027-02-01T02:00:00Z");
+            close(&app).await;
+            onboarding(&app).points().rig(fails(true));
+        }
+        let app_admin = app.admin().await;
+        app_admin.post(&format!("/admin/v1/registrations/{id}/retry"), Value::Null).await;
+    }
+    let all = app.admin().await.get("/admin/v1/registrations?limit=500").await.expect(200).body;
+    assert!(all["items"].as_array().unwrap().iter().all(|made| made["status"] == "compensated"), "{all}");
+    at(&app, "2027-04-01T02:00:00Z");
+    close(&app).await;
+    let list = app.admin().await.get("/admin/v1/invoices").await.expect(200).body;
+    assert_eq!(list["items"], json!([]));
+}
+
+/// A change of tier whose tenant leaves meanwhile takes nothing down before it is time.
+#[tokio::test]
+async fn a_place_stays_until_its_step_though_a_change_of_tier_is_broken_off() {
+    let app = TestApp::new().await;
+    let (tenant, admin) = (app.tenant("Acme", "standard").await, app.admin().await);
+    let path = format!("/admin/v1/tenants/{tenant}");
+    let (points, changes) = (onboarding(&app).points().clone(), onboarding(&app).points().changes.clone());
+    changes.halt_at(Some("copy:begun".into()));
+    let (asked, to) = (format!("{path}/tier"), json!({"tier": "premium"}));
+    let change = admin.post(&asked, to);
+    let leaves = async {
+        let copying = |list: &Value| list["items"][0]["steps"].to_string().contains("running");
+        while !copying(&admin.get(&format!("{path}/tier-changes")).await.body) {
+            tokio::task::yield_now().await;
+        }
+        points.rig(halts("leave_export:begun"));
+        let goes_on = async {
+            while !steps(&offboarding(&app, &tenant).await.body).contains(&("export".into(), "running".into())) {
+                tokio::task::yield_now().await;
+            }
+            changes.halt_at(None);
+        };
+        let (left, ()) = tokio::join!(delete(&admin, &tenant), goes_on);
+        left.expect(202);
+    };
+    let (answer, ()) = tokio::join!(change, leaves);
+    assert_ne!(answer.status, 200, "{}", answer.body);
+    admin.get(&format!("{path}/infrastructure")).await.expect(200);
+    points.rig(Rig::default());
+    while offboarding(&app, &tenant).await.text("/status") != "done" {
+        tokio::task::yield_now().await;
+    }
+    admin.get(&format!("{path}/infrastructure")).await.refuses(404, &[]);
+}
+
+#[tokio::test]
 async fn the_name_of_who_left_is_free_for_another_tenant() {
     let app = TestApp::new().await;
     let first = app.tenant("Acme", "standard").await;

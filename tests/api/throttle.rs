@@ -188,6 +188,7 @@ async fn sign_ups_from_one_address_have_to_wait_also_where_emails_are_not_verifi
     sign_up_from(&app, "192.0.2.2", "free").await.refuses(409, &[]);
     let audit = app.admin().await.get("/admin/v1/audit?action=sign_up.throttled").await.expect(200);
     assert_eq!(audit.body["items"].as_array().unwrap().len(), 1);
+    assert_eq!(audit.body["items"][0]["action"], "sign_up.throttled");
 }
 
 #[tokio::test]

@@ -224,7 +224,7 @@ async fn a_tenant_that_is_taken_out_while_it_moves_leaves_nothing() {
 #[tokio::test]
 async fn rows_that_somebody_writes_to_an_old_place_on_postgres_are_kept_and_its_role_is_locked() {
     let Some(cluster) = cluster().await else { return };
-    let app = TestApp::with(&cluster.settings("stray")).await;
+    let app = TestApp::with(&cluster.settings("moved")).await;
     let admin = app.admin().await;
     let id = app.tenant("Acme", "standard").await;
     let path = format!("/admin/v1/tenants/{id}");
@@ -262,7 +262,7 @@ async fn rows_that_somebody_writes_to_an_old_place_on_postgres_are_kept_and_its_
             admin.post(&format!("{path}/tier"), json!({"tier": back})).await.expect(200);
         }
     }
-    let left = cluster.all_of("stray").await;
+    let left = cluster.all_of("moved").await;
     assert_eq!(left.iter().filter(|name| name.contains("_s_")).count(), 0, "{left:?}");
 }
 

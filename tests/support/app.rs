@@ -142,7 +142,16 @@ impl TestApp {
     }
 
     async fn start(settings: &str, database: Option<String>, clock: Arc<ManualClock>, folder: Arc<TempDir>) -> Self {
-        Box::pin(Self::try_start(settings, database, clock, folder)).await.unwrap()
+        // A program that another test begins just now has what this process has open, the lock of the data folder among it, until it
+        // runs.
+        for _ in 0..100_000 {
+            let (database, clock, folder) = (database.clone(), Arc::clone(&clock), Arc::clone(&folder));
+            match Box::pin(Self::try_start(settings, database, clock, folder)).await {
+                Err(BuildError::DataInUse { .. }) => tokio::task::yield_now().await,
+                started => return started.unwrap(),
+            }
+        }
+        panic!("the data folder stays in use");
     }
 
     async fn try_start(

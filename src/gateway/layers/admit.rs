@@ -191,10 +191,15 @@ impl AdmitLayer {
         let (node, route) = (self.gate.directory.slots(), &self.gate.route);
         let most = ticket.loaded.terms.max_concurrency;
         let mut left = [None, None];
+        // Who waits takes nobody's slot.
+        if ticket.entry.holding.is_held() {
+            return Err(Refused::Held);
+        }
         let has = ticket.entry.in_flight.enter(most).map_err(|has| crowded(limits, limit_headers::CONCURRENCY, has))?;
         ticket.took.tenant_slot = true;
-        // Counted first: whoever holds the tenant then waits for this one.
-        if ticket.entry.holding.is_held() {
+        // Counted first: whoever holds the tenant then waits for this one. Who held it may be done by now, and what was known
+        // of it before be no longer so.
+        if ticket.entry.holding.is_held() || self.gate.directory.is_outdated(&ticket.entry, &ticket.loaded) {
             return Err(Refused::Held);
         }
         ticket.took.node_slot = node.take(has).map_err(|_| overloaded())?;

@@ -34,6 +34,9 @@ pub(super) enum Failed {
     /// Rows that should be the same are not.
     #[error("of the table {table} {source_sum} was read and {target_sum} arrived (rows, checksum)")]
     Differs { table: String, source_sum: String, target_sum: String },
+    /// Tables of a tenant's own.
+    #[error("its database has tables without tenant_id that are not where it goes, and do not go along: {0}")]
+    LeftBehind(String),
     /// Tables that hold each other.
     #[error("the rows of {0} refer to each other in a circle, or something else refers to them")]
     Circle(String),

@@ -157,6 +157,9 @@ impl PostgresDriver {
         let mut writing = target.begin().await?;
         mean(&mut writing, tenant).await?;
         let all = tables(&mut reading).await?;
+        if from.isolation != Isolation::Pool {
+            must_go_along(&mut reading, &mut writing).await?;
+        }
         for (number, table) in all.iter().enumerate() {
             carry(&mut reading, &mut writing, table, number, tenant).await?;
         }
@@ -220,6 +223,26 @@ impl PostgresDriver {
         }
         self.take_down(place).await.map(|()| None)
     }
+}
+
+/// An error where a database of a tenant's own has tables with rows that are not carried, and that are not there where it goes.
+async fn must_go_along(reading: &mut PgConnection, writing: &mut PgConnection) -> Result<(), Failed> {
+    let sql = "SELECT quote_ident(c.relname) FROM pg_class c
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+            AND NOT EXISTS (SELECT 1 FROM pg_attribute t WHERE t.attrelid = c.oid AND t.attname = 'tenant_id'
+                            AND t.atttypid = 'uuid'::regtype AND NOT t.attisdropped)
+        ORDER BY c.relname";
+    let own: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut *reading).await?;
+    let mut left = Vec::new();
+    for name in own {
+        let there = "SELECT to_regclass('public.' || $1) IS NOT NULL";
+        let is_there: bool = sqlx::query_scalar(there).bind(&name).fetch_one(&mut *writing).await?;
+        let some = AssertSqlSafe(format!("SELECT EXISTS (SELECT 1 FROM public.{name})"));
+        if !is_there && sqlx::query_scalar::<_, bool>(some).fetch_one(&mut *reading).await? {
+            left.push(name);
+        }
+    }
+    if left.is_empty() { Ok(()) } else { Err(Failed::LeftBehind(left.join(", "))) }
 }
 
 /// Numbers that are given out next come after those that were brought along.
