@@ -76,7 +76,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Accounts whose next period may be over by an instant, soonest first, after one of them.
+    /// Accounts whose next period may be over by an instant, soonest first, after one of them. Who was never in use owes nothing yet.
     pub async fn accounts_due(
         &mut self,
         by: Timestamp,
@@ -88,6 +88,8 @@ impl Tx {
         self.query(
             "SELECT next_due, tenant_id FROM billing_accounts
              WHERE next_due <= $1 AND next_due >= $2 AND ($3 IS NULL OR next_due > $2 OR tenant_id > $3)
+               AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = billing_accounts.tenant_id
+                               AND t.status IN ('provisioning', 'failed'))
              ORDER BY next_due, tenant_id LIMIT $4",
         )
         .bind(by)
