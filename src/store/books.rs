@@ -1,5 +1,8 @@
 //! Queries about many tenants at once: what their invoices are made of, and the invoices themselves. What one tenant alone is
 //! asked for goes the same way.
+//!
+//! `SQLite` takes tables of a `CROSS JOIN` in the order in which they stand there: from the tenants to what is theirs, never the
+//! other way round. To `PostgreSQL` it is a join like others.
 
 use std::collections::{HashMap, HashSet};
 
@@ -152,8 +155,8 @@ impl Tx {
     /// invoice was about that was.
     pub async fn adjusted_months_of(&mut self, tenants: &[TenantId]) -> Result<ByTenant<Timestamp>, StoreError> {
         let sql = "SELECT tenant_id, month FROM usage_adjustments WHERE tenant_id IN (SELECT column1 FROM these)
-            UNION SELECT l.tenant_id, l.month FROM invoice_lines l JOIN invoices i ON i.invoice_id = l.invoice_id
-            WHERE i.tenant_id IN (SELECT column1 FROM these) AND i.status = 'void'";
+            UNION SELECT l.tenant_id, l.month FROM invoices i CROSS JOIN invoice_lines l
+            WHERE i.tenant_id IN (SELECT column1 FROM these) AND i.status = 'void' AND l.invoice_id = i.invoice_id";
         self.by_tenant(tenants, sql, |row| row.get("month")).await
     }
 
@@ -183,8 +186,9 @@ impl Tx {
         mut take: impl FnMut((TenantId, Timestamp), LineKey, Billed) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let sql = "SELECT l.tenant_id, l.month, l.key, l.quantity, l.unrounded, l.amount
-            FROM these JOIN invoice_lines l ON l.tenant_id = these.column1 AND l.month = these.column2
-            JOIN invoices i ON i.invoice_id = l.invoice_id WHERE i.status <> 'void'";
+            FROM these CROSS JOIN invoice_lines l CROSS JOIN invoices i
+            WHERE l.tenant_id = these.column1 AND l.month = these.column2
+                AND i.invoice_id = l.invoice_id AND i.status <> 'void'";
         let read = |row: &Row| {
             let (quantity, unrounded, amount) = (row.get("quantity")?, row.get("unrounded")?, row.get("amount")?);
             let of = (row.get("tenant_id")?, row.get("month")?);
@@ -200,8 +204,9 @@ impl Tx {
         mut take: impl FnMut((TenantId, Timestamp), &str) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let sql = "SELECT i.tenant_id, i.period_from, e.evidence
-            FROM these JOIN invoices i ON i.tenant_id = these.column1 AND i.period_from = these.column2
-            JOIN invoice_evidence e ON e.invoice_id = i.invoice_id WHERE i.holds_period = 1";
+            FROM these CROSS JOIN invoices i CROSS JOIN invoice_evidence e
+            WHERE i.tenant_id = these.column1 AND i.period_from = these.column2 AND i.holds_period = 1
+                AND e.invoice_id = i.invoice_id";
         let read = |row: &Row| {
             let evidence: String = row.get("evidence")?;
             take((row.get("tenant_id")?, row.get("period_from")?), &evidence)
